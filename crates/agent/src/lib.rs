@@ -1,0 +1,1 @@
+//! The loop: asks the model, runs its tools in a sandbox, records every step.

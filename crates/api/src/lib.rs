@@ -1,0 +1,1 @@
+//! The HTTP API, its event stream and the embedded web app.

@@ -1,0 +1,1 @@
+//! The spine: submits tasks, drives attempts through their stages, publishes patches.

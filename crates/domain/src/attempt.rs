@@ -1,0 +1,235 @@
+//! One agent's run at a turn, and the states it goes through.
+//!
+//! ```text
+//! Queued -> Preparing -> SettingUp -> Running -> Collecting -> Ready
+//!    |          |            |           |           |
+//!    +----------+------------+-----------+-----------+--> Failed { stage, reason, retryable }
+//!    +----------+------------+-----------+-----------+--> Cancelled { by }
+//! ```
+//!
+//! A transition consumes the state and is refused when the diagram has no such arrow. Only `carrel-control` stores one.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{AttemptId, CommitOid, EnvironmentId, OrganizationId, PatchSummary, TaskId, TurnId, Usage, UserId};
+
+/// An attempt as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Which one.
+    pub id: AttemptId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Its task.
+    pub task: TaskId,
+    /// The turn it answers.
+    pub turn: TurnId,
+    /// 1 to 4 within its turn.
+    pub number: u32,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// Goes up with every change: what a compare-and-set compares.
+    pub version: i64,
+    /// The environment it is pinned to.
+    pub environment: EnvironmentId,
+    /// That environment's version.
+    pub environment_version: i64,
+    /// The name of the model it is pinned to.
+    pub model: String,
+    /// The commit it starts from, once that is known.
+    pub base: Option<CommitOid>,
+    /// Tokens so far.
+    pub usage: Usage,
+    /// Who asked for it to be stopped, until that has happened.
+    pub cancel_requested_by: Option<CancelledBy>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it left the queue.
+    pub started_at: Option<Timestamp>,
+    /// When it reached its last state.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Where an attempt stands. Each variant holds what is true only then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum AttemptState {
+    /// Waits for a worker.
+    Queued,
+    /// The mirror is fetched, the base commit pinned, the sandbox launched and the commit checked out.
+    Preparing,
+    /// The environment's scripts run.
+    SettingUp,
+    /// The agent works.
+    Running,
+    /// The agent is done; its changes become a patch.
+    Collecting {
+        /// What the agent said in the end.
+        answer: String,
+    },
+    /// There is a result.
+    Ready(Outcome),
+    /// It ended without one.
+    Failed {
+        /// The stage it failed in.
+        stage: Stage,
+        /// Why, in words for a person.
+        reason: String,
+        /// Whether trying again may help.
+        retryable: bool,
+    },
+    /// Somebody stopped it.
+    Cancelled {
+        /// Who.
+        by: CancelledBy,
+    },
+}
+
+/// What an attempt leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The agent's last message, markdown, untrusted.
+    pub answer: String,
+    /// What it changed; `None` in ask mode and when nothing changed.
+    pub patch: Option<PatchSummary>,
+}
+
+/// The stages an attempt can fail in, named as the states are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Before a worker took it.
+    Queued,
+    /// While the sandbox was made ready.
+    Preparing,
+    /// While the environment's scripts ran.
+    SettingUp,
+    /// While the agent worked.
+    Running,
+    /// While the patch was collected.
+    Collecting,
+}
+
+/// Who stopped an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "id", rename_all = "snake_case")]
+pub enum CancelledBy {
+    /// A person.
+    User(UserId),
+}
+
+/// An arrow the diagram does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an attempt that is {from} cannot become {to}")]
+pub struct ImpossibleTransition {
+    from: &'static str,
+    to: &'static str,
+}
+
+impl AttemptState {
+    /// The state as one word, as every interface shows it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Preparing => "preparing",
+            Self::SettingUp => "setting_up",
+            Self::Running => "running",
+            Self::Collecting { .. } => "collecting",
+            Self::Ready(_) => "ready",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+
+    /// The stage it is in; `None` once it has ended.
+    #[must_use]
+    pub const fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Queued => Some(Stage::Queued),
+            Self::Preparing => Some(Stage::Preparing),
+            Self::SettingUp => Some(Stage::SettingUp),
+            Self::Running => Some(Stage::Running),
+            Self::Collecting { .. } => Some(Stage::Collecting),
+            Self::Ready(_) | Self::Failed { .. } | Self::Cancelled { .. } => None,
+        }
+    }
+
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.stage().is_none()
+    }
+
+    /// The next state, if the diagram has that arrow.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn advance(self, next: Self) -> Result<Self, ImpossibleTransition> {
+        let allowed = match (&self, &next) {
+            (Self::Queued, Self::Preparing)
+            | (Self::Preparing, Self::SettingUp)
+            | (Self::SettingUp, Self::Running)
+            | (Self::Running, Self::Collecting { .. })
+            | (Self::Collecting { .. }, Self::Ready(_)) => true,
+            (_, Self::Failed { stage, .. }) => self.stage() == Some(*stage),
+            (_, Self::Cancelled { .. }) => !self.has_ended(),
+            _ => false,
+        };
+        if allowed { Ok(next) } else { Err(ImpossibleTransition { from: self.word(), to: next.word() }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states() -> Vec<AttemptState> {
+        vec![
+            AttemptState::Queued,
+            AttemptState::Preparing,
+            AttemptState::SettingUp,
+            AttemptState::Running,
+            AttemptState::Collecting { answer: "done".to_owned() },
+            AttemptState::Ready(Outcome { answer: "done".to_owned(), patch: None }),
+            AttemptState::Failed { stage: Stage::Running, reason: "no model".to_owned(), retryable: true },
+            AttemptState::Cancelled { by: CancelledBy::User(UserId::from_uuid(uuid::Uuid::from_u128(1))) },
+        ]
+    }
+
+    #[test]
+    fn every_arrow_of_the_diagram_and_no_other_is_there() {
+        let arrows: Vec<(&str, &str)> = states()
+            .iter()
+            .flat_map(|from| states().into_iter().map(move |to| (from.clone(), to)))
+            .filter_map(|(from, to)| from.clone().advance(to).ok().map(|to| (from.word(), to.word())))
+            .collect();
+
+        assert_eq!(
+            arrows,
+            [
+                ("queued", "preparing"),
+                ("queued", "cancelled"),
+                ("preparing", "setting_up"),
+                ("preparing", "cancelled"),
+                ("setting_up", "running"),
+                ("setting_up", "cancelled"),
+                ("running", "collecting"),
+                ("running", "failed"),
+                ("running", "cancelled"),
+                ("collecting", "ready"),
+                ("collecting", "cancelled"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_state_is_stored_under_its_word_and_read_back_whole() {
+        for state in states() {
+            let stored = serde_json::to_value(&state).expect("a state is plain data");
+            assert_eq!(stored["state"], state.word());
+            assert_eq!(serde_json::from_value::<AttemptState>(stored).expect("what was stored"), state);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One entry of a task's append-only log: everything a person can watch or audit.
+//!
+//! A new kind of event is a new variant here; a stored one is never changed, and its fields are only ever added to.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AttemptId, AttemptState, FileChange, Mode, OrganizationId, PatchSummary, PublicationId, PublicationState, TaskId,
+    TurnId, Usage,
+};
+
+/// An event as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// The task whose log it is in.
+    pub task: TaskId,
+    /// Its place in that log: 1, 2, 3, … without gaps.
+    pub seq: i64,
+    /// When it was stored.
+    pub at: Timestamp,
+    /// The attempt it is about, if it is about one.
+    pub attempt: Option<AttemptId>,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// An event that is to be stored: its place and time come from the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent {
+    /// The attempt it is about, if it is about one.
+    pub attempt: Option<AttemptId>,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// What happened. Stored and sent as `type` and `data`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum EventBody {
+    /// A person asked for something.
+    #[serde(rename = "turn.created")]
+    TurnCreated {
+        /// The turn.
+        turn_id: TurnId,
+        /// Counted from 1.
+        number: u32,
+        /// What was asked.
+        prompt: String,
+        /// How.
+        mode: Mode,
+    },
+    /// An attempt went into another state.
+    #[serde(rename = "attempt.state")]
+    AttemptState(AttemptState),
+    /// A step of the way that has no event of its own, in words.
+    #[serde(rename = "attempt.progress")]
+    Progress {
+        /// What was done.
+        message: String,
+        /// How long it took.
+        duration_ms: Option<u64>,
+    },
+    /// Something a person should know, though the work goes on.
+    #[serde(rename = "attempt.warning")]
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// A model's answer has arrived whole.
+    #[serde(rename = "model.responded")]
+    ModelResponded {
+        /// The model's name.
+        model: String,
+        /// The server's id of the response.
+        response_id: String,
+        /// What it cost; `None` when the server did not say.
+        usage: Option<Usage>,
+        /// From the request to the end of the answer.
+        duration_ms: u64,
+    },
+    /// A request to the model did not work and will be made again.
+    #[serde(rename = "model.retrying")]
+    ModelRetrying {
+        /// What went wrong.
+        reason: String,
+        /// How long is waited.
+        wait_ms: u64,
+        /// 1 for the first retry.
+        retry: u32,
+    },
+    /// An item of the conversation, exactly as the model needs to see it again. This is what recovery reads.
+    #[serde(rename = "conversation.item")]
+    ConversationItem {
+        /// The item in the form of the model's API.
+        item: serde_json::Value,
+    },
+    /// The agent says something.
+    #[serde(rename = "agent.message")]
+    AgentMessage {
+        /// Markdown, untrusted.
+        text: String,
+    },
+    /// A summary of what the agent thinks.
+    #[serde(rename = "agent.reasoning")]
+    AgentReasoning {
+        /// Markdown, untrusted.
+        text: String,
+    },
+    /// The agent changed its plan.
+    #[serde(rename = "plan.updated")]
+    PlanUpdated {
+        /// Why.
+        explanation: Option<String>,
+        /// The steps.
+        steps: Vec<PlanStep>,
+    },
+    /// A command was started in the sandbox.
+    #[serde(rename = "command.started")]
+    CommandStarted {
+        /// Names the command in the events that follow.
+        command_id: String,
+        /// What runs.
+        command: String,
+        /// Where.
+        directory: String,
+    },
+    /// A command printed something.
+    #[serde(rename = "command.output")]
+    CommandOutput {
+        /// Which command.
+        command_id: String,
+        /// Cleaned text.
+        text: String,
+    },
+    /// The agent wrote to a command's standard input.
+    #[serde(rename = "command.input")]
+    CommandInput {
+        /// Which command.
+        command_id: String,
+        /// What it wrote.
+        text: String,
+    },
+    /// A command ended.
+    #[serde(rename = "command.ended")]
+    CommandEnded {
+        /// Which command.
+        command_id: String,
+        /// How.
+        end: CommandEnd,
+        /// From start to end.
+        duration_ms: u64,
+        /// How much it printed.
+        output_bytes: u64,
+        /// How much of that was not kept.
+        dropped_bytes: u64,
+    },
+    /// The agent changed files by a patch.
+    #[serde(rename = "patch.applied")]
+    PatchApplied {
+        /// The files.
+        files: Vec<FileChange>,
+    },
+    /// A patch of the agent could not be applied; nothing was changed.
+    #[serde(rename = "patch.refused")]
+    PatchRefused {
+        /// Why, as the model was told.
+        reason: String,
+    },
+    /// The agent called a tool that does not exist or with arguments that make no sense.
+    #[serde(rename = "tool.refused")]
+    ToolRefused {
+        /// The tool's name.
+        tool: String,
+        /// Why, as the model was told.
+        reason: String,
+    },
+    /// The attempt's changes became a patch.
+    #[serde(rename = "patch.collected")]
+    PatchCollected {
+        /// What it changes; `None` when nothing changed.
+        patch: Option<PatchSummary>,
+    },
+    /// A publication went into another state.
+    #[serde(rename = "publication.state")]
+    PublicationState {
+        /// Which one.
+        publication_id: PublicationId,
+        /// The branch.
+        branch: String,
+        /// Where it stands.
+        #[serde(flatten)]
+        state: PublicationState,
+    },
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum CommandEnd {
+    /// By itself.
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// By a signal.
+    Signalled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// By its time limit.
+    TimedOut,
+    /// With the sandbox, or nobody knows how.
+    Interrupted,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// What is to be done.
+    pub step: String,
+    /// `pending`, `in_progress` or `completed`.
+    pub status: PlanStatus,
+}
+
+/// How far a step of a plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanStatus {
+    /// Not begun.
+    Pending,
+    /// Under way.
+    InProgress,
+    /// Done.
+    Completed,
+}
+
+impl EventBody {
+    /// The name of the kind: what `type` says.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::TurnCreated { .. } => "turn.created",
+            Self::AttemptState(_) => "attempt.state",
+            Self::Progress { .. } => "attempt.progress",
+            Self::Warning { .. } => "attempt.warning",
+            Self::ModelResponded { .. } => "model.responded",
+            Self::ModelRetrying { .. } => "model.retrying",
+            Self::ConversationItem { .. } => "conversation.item",
+            Self::AgentMessage { .. } => "agent.message",
+            Self::AgentReasoning { .. } => "agent.reasoning",
+            Self::PlanUpdated { .. } => "plan.updated",
+            Self::CommandStarted { .. } => "command.started",
+            Self::CommandOutput { .. } => "command.output",
+            Self::CommandInput { .. } => "command.input",
+            Self::CommandEnded { .. } => "command.ended",
+            Self::PatchApplied { .. } => "patch.applied",
+            Self::PatchRefused { .. } => "patch.refused",
+            Self::ToolRefused { .. } => "tool.refused",
+            Self::PatchCollected { .. } => "patch.collected",
+            Self::PublicationState { .. } => "publication.state",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_stored_as_its_kind_and_its_data() {
+        let body = EventBody::CommandEnded {
+            command_id: "call_1".to_owned(),
+            end: CommandEnd::Exited { code: 1 },
+            duration_ms: 12,
+            output_bytes: 3,
+            dropped_bytes: 0,
+        };
+
+        let stored = serde_json::to_value(&body).expect("an event is plain data");
+
+        assert_eq!(stored["type"], body.kind());
+        assert_eq!(stored["data"]["end"], serde_json::json!({"how": "exited", "code": 1}));
+        assert_eq!(serde_json::from_value::<EventBody>(stored).expect("what was stored"), body);
+    }
+}

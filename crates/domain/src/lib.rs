@@ -1,0 +1,33 @@
+//! Carrel's vocabulary: typed ids, the state machines of tasks, attempts and publications, events, patches, and
+//! the decisions about them that need nothing from outside.
+//!
+//! This crate does no I/O, has no async code and never asks for the time or for chance: both are handed in.
+
+pub mod attempt;
+pub mod clock;
+pub mod event;
+pub mod git;
+pub mod ids;
+pub mod patch;
+pub mod prompt;
+pub mod publication;
+pub mod redact;
+pub mod secret;
+pub mod task;
+pub mod usage;
+
+pub use attempt::{Attempt, AttemptState, CancelledBy, Outcome, Stage};
+pub use clock::{Clock, SharedClock};
+pub use event::{Event, EventBody, NewEvent};
+pub use git::{BranchName, CommitOid, CommitPrefix, RepositoryLocation, Revision};
+pub use ids::{
+    AttemptId, EnvironmentId, JobId, OrganizationId, PublicationId, RepositoryId, SandboxId, SessionId, TaskId,
+    TokenId, TurnId, UserId,
+};
+pub use patch::{FileChange, PatchSummary};
+pub use prompt::Prompt;
+pub use publication::{Publication, PublicationState};
+pub use redact::Redactor;
+pub use secret::Secret;
+pub use task::{Mode, NewTask, NewTurn, Task, TaskState, Turn};
+pub use usage::Usage;

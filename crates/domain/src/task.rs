@@ -1,0 +1,212 @@
+//! One thing delegated, with its thread of turns. What a task's state is follows from its attempts; it is not stored.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AttemptId, AttemptState, EnvironmentId, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision, TaskId,
+    TurnId, UserId,
+};
+
+/// The most attempts one turn may have.
+pub const MAX_ATTEMPTS: u32 = 4;
+
+/// What is wanted of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A question: the answer counts, no change is kept.
+    Ask,
+    /// A change: it ends in a patch.
+    Code,
+}
+
+impl Mode {
+    /// The mode as one word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Code => "code",
+        }
+    }
+}
+
+/// A task that is to be: everything about it has been checked.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// Whose it will be.
+    pub organization: OrganizationId,
+    /// Who asks.
+    pub created_by: UserId,
+    /// Where the code is.
+    pub repository: RepositoryLocation,
+    /// Where to start.
+    pub revision: Revision,
+    /// The name of the model; `None` for the default one.
+    pub model: Option<String>,
+    /// The first turn.
+    pub turn: NewTurn,
+}
+
+/// A turn that is to be.
+#[derive(Debug, Clone)]
+pub struct NewTurn {
+    /// What is asked.
+    pub prompt: Prompt,
+    /// How.
+    pub mode: Mode,
+    /// How many try.
+    pub attempts: Attempts,
+    /// Whose files to go on from; `None` for a task's first turn, or to let the latest finished attempt be taken.
+    pub from_attempt: Option<AttemptId>,
+}
+
+/// How many attempts a turn has: 1 to 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempts(u32);
+
+/// A number of attempts that is not 1 to 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} attempts were asked for; a turn has 1 to {MAX_ATTEMPTS}")]
+pub struct InvalidAttempts(u32);
+
+impl Attempts {
+    /// One attempt.
+    pub const ONE: Self = Self(1);
+
+    /// Checks a number.
+    ///
+    /// # Errors
+    /// When it is not 1 to 4.
+    pub const fn new(count: u32) -> Result<Self, InvalidAttempts> {
+        if count == 0 || count > MAX_ATTEMPTS { Err(InvalidAttempts(count)) } else { Ok(Self(count)) }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// A task as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Which one.
+    pub id: TaskId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// The repository's row.
+    pub repository_id: RepositoryId,
+    /// Where the code is.
+    pub repository: RepositoryLocation,
+    /// The environment its attempts run in.
+    pub environment: EnvironmentId,
+    /// Where its first turn starts.
+    pub revision: Revision,
+    /// What a list shows.
+    pub title: String,
+    /// Who asked.
+    pub created_by: UserId,
+    /// When.
+    pub created_at: Timestamp,
+    /// When something last happened.
+    pub updated_at: Timestamp,
+    /// The sequence number of its last event.
+    pub last_seq: i64,
+}
+
+/// A turn as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Which one.
+    pub id: TurnId,
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Its task.
+    pub task: TaskId,
+    /// Counted from 1.
+    pub number: u32,
+    /// What was asked.
+    pub prompt: String,
+    /// How.
+    pub mode: Mode,
+    /// Whose files it goes on from.
+    pub from_attempt: Option<AttemptId>,
+    /// Who asked.
+    pub created_by: UserId,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// What a list says of a task: where the attempts of its last turn stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Every attempt waits for a worker.
+    Queued,
+    /// Some attempt is under way.
+    Running,
+    /// All have ended, at least one with a result.
+    Ready,
+    /// All have ended, none with a result, at least one by failing.
+    Failed,
+    /// All were stopped.
+    Cancelled,
+}
+
+impl TaskState {
+    /// The state that follows from the attempts of the last turn.
+    #[must_use]
+    pub fn of<'a>(attempts: impl IntoIterator<Item = &'a AttemptState>) -> Self {
+        let mut queued = false;
+        let mut running = false;
+        let mut ready = false;
+        let mut failed = false;
+        for state in attempts {
+            match state {
+                AttemptState::Queued => queued = true,
+                AttemptState::Preparing
+                | AttemptState::SettingUp
+                | AttemptState::Running
+                | AttemptState::Collecting { .. } => running = true,
+                AttemptState::Ready(_) => ready = true,
+                AttemptState::Failed { .. } => failed = true,
+                AttemptState::Cancelled { .. } => {}
+            }
+        }
+        match (queued, running, ready, failed) {
+            (_, true, _, _) => Self::Running,
+            (true, false, true, _) | (true, false, _, true) => Self::Running,
+            (true, false, false, false) => Self::Queued,
+            (false, false, true, _) => Self::Ready,
+            (false, false, false, true) => Self::Failed,
+            (false, false, false, false) => Self::Cancelled,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Outcome, Stage};
+
+    #[test]
+    fn a_task_is_what_its_attempts_make_it() {
+        let ready = AttemptState::Ready(Outcome { answer: String::new(), patch: None });
+        let failed = AttemptState::Failed { stage: Stage::Running, reason: String::new(), retryable: false };
+
+        assert_eq!(TaskState::of([&AttemptState::Queued, &AttemptState::Queued]), TaskState::Queued);
+        assert_eq!(TaskState::of([&AttemptState::Queued, &ready]), TaskState::Running);
+        assert_eq!(TaskState::of([&AttemptState::Running, &failed]), TaskState::Running);
+        assert_eq!(TaskState::of([&ready, &failed]), TaskState::Ready);
+        assert_eq!(TaskState::of([&failed]), TaskState::Failed);
+    }
+
+    #[test]
+    fn a_turn_has_one_to_four_attempts() {
+        assert!(Attempts::new(0).is_err() && Attempts::new(5).is_err());
+        assert_eq!(Attempts::new(4).map(Attempts::get), Ok(4));
+    }
+}

@@ -1,0 +1,1 @@
+//! Git and its hosts: bare mirrors, commits from patches, pushes.

@@ -1,0 +1,1 @@
+//! Who is asking: programs' tokens, browser sessions, the one-time owner link.

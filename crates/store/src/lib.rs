@@ -1,0 +1,1 @@
+//! State at rest: rows, the event log, jobs under leases, and artifacts.

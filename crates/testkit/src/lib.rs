@@ -1,0 +1,1 @@
+//! Programs that stand in for the outside world, and the World that tests stand in.

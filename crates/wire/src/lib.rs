@@ -1,0 +1,1 @@
+//! What crosses HTTP: requests, responses, events, errors and their OpenAPI description.

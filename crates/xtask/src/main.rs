@@ -1,0 +1,2 @@
+//! Sets up, checks, tests and measures the project.
+fn main() {}
