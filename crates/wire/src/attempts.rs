@@ -1,0 +1,224 @@
+//! Attempts: where they stand, what they cost, what they leave.
+
+use carrel_domain::{AttemptState as DomainState, Stage};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::Publication;
+
+/// One agent's run at a turn.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Attempt {
+    /// Its id.
+    pub id: Uuid,
+    /// 1 to 4 within its turn.
+    pub number: u32,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// The commit it starts from, once that is pinned.
+    pub base_commit: Option<String>,
+    /// The environment it is pinned to.
+    pub environment: Environment,
+    /// The name of the model it is pinned to.
+    pub model: String,
+    /// Tokens so far.
+    pub usage: Usage,
+    /// What came of it, once it is ready.
+    pub result: Option<AttemptResult>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// Whether somebody has asked for it to be stopped.
+    pub cancel_requested: bool,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it left the queue.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Where its patch was published, oldest first.
+    pub publications: Vec<Publication>,
+}
+
+/// Where an attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptState {
+    /// Waits for a worker.
+    Queued,
+    /// The sandbox is made ready.
+    Preparing,
+    /// The environment's scripts run.
+    SettingUp,
+    /// The agent works.
+    Running,
+    /// The changes become a patch.
+    Collecting,
+    /// There is a result.
+    Ready,
+    /// It ended without one.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
+impl From<&DomainState> for AttemptState {
+    fn from(state: &DomainState) -> Self {
+        match state {
+            DomainState::Queued => Self::Queued,
+            DomainState::Preparing => Self::Preparing,
+            DomainState::SettingUp => Self::SettingUp,
+            DomainState::Running => Self::Running,
+            DomainState::Collecting { .. } => Self::Collecting,
+            DomainState::Ready(_) => Self::Ready,
+            DomainState::Failed { .. } => Self::Failed,
+            DomainState::Cancelled { .. } => Self::Cancelled,
+        }
+    }
+}
+
+/// The environment an attempt is pinned to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Environment {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    #[schema(example = "default")]
+    pub name: String,
+    /// Its version.
+    pub version: i64,
+    /// What its sandboxes are made of.
+    #[schema(example = "host")]
+    pub image: String,
+}
+
+/// What an attempt leaves.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AttemptResult {
+    /// The agent's last message: markdown, untrusted.
+    pub answer: String,
+    /// What it changed; null in ask mode and when nothing changed.
+    pub patch: Option<Patch>,
+}
+
+/// What a patch changes. The patch itself is at `/attempts/{id}/patch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Patch {
+    /// The files, in the order of the patch.
+    pub files: Vec<PatchFile>,
+    /// Lines added.
+    pub additions: u64,
+    /// Lines removed.
+    pub deletions: u64,
+    /// Length of the patch.
+    pub size_bytes: u64,
+}
+
+/// What a patch does to one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PatchFile {
+    /// Its path.
+    pub path: String,
+    /// Its path before, when that is another.
+    pub old_path: Option<String>,
+    /// `added`, `modified`, `deleted` or `renamed`.
+    pub kind: ChangeKind,
+    /// Lines added.
+    pub additions: u64,
+    /// Lines removed.
+    pub deletions: u64,
+    /// Whether it is not text.
+    pub binary: bool,
+}
+
+/// What happens to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// Its content or mode changes.
+    Modified,
+    /// It goes.
+    Deleted,
+    /// It moves, perhaps with changes.
+    Renamed,
+}
+
+/// Why an attempt or a publication failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// The state it failed in.
+    pub stage: Option<String>,
+    /// Why, in words for a person.
+    pub reason: String,
+    /// Whether trying again may help.
+    pub retryable: bool,
+}
+
+/// Tokens, as the model's server counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// Tokens sent, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens sent that the server had in its cache.
+    pub cached_input_tokens: u64,
+    /// Tokens produced, reasoning included.
+    pub output_tokens: u64,
+    /// Tokens of reasoning.
+    pub reasoning_tokens: u64,
+    /// Responses asked for.
+    pub requests: u64,
+}
+
+impl From<carrel_domain::Usage> for Usage {
+    fn from(usage: carrel_domain::Usage) -> Self {
+        Self {
+            input_tokens: usage.input_tokens,
+            cached_input_tokens: usage.cached_input_tokens,
+            output_tokens: usage.output_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+            requests: usage.requests,
+        }
+    }
+}
+
+impl From<carrel_domain::PatchSummary> for Patch {
+    fn from(patch: carrel_domain::PatchSummary) -> Self {
+        let files = patch.files.into_iter().map(PatchFile::from).collect();
+        Self { files, additions: patch.additions, deletions: patch.deletions, size_bytes: patch.size_bytes }
+    }
+}
+
+impl From<carrel_domain::FileChange> for PatchFile {
+    fn from(file: carrel_domain::FileChange) -> Self {
+        use carrel_domain::patch::ChangeKind as Domain;
+        let kind = match file.kind {
+            Domain::Added => ChangeKind::Added,
+            Domain::Modified => ChangeKind::Modified,
+            Domain::Deleted => ChangeKind::Deleted,
+            Domain::Renamed => ChangeKind::Renamed,
+        };
+        Self {
+            path: file.path,
+            old_path: file.old_path,
+            kind,
+            additions: file.additions,
+            deletions: file.deletions,
+            binary: file.binary,
+        }
+    }
+}
+
+/// The word of a stage: that of the state it is named after.
+#[must_use]
+pub const fn stage_word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Queued => "queued",
+        Stage::Preparing => "preparing",
+        Stage::SettingUp => "setting_up",
+        Stage::Running => "running",
+        Stage::Collecting => "collecting",
+    }
+}

@@ -1,0 +1,202 @@
+//! Tasks and their turns.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{Attempt, Repository};
+
+/// What is wanted of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A question: the answer counts, no change is kept.
+    Ask,
+    /// A change: it ends in a patch.
+    Code,
+}
+
+impl From<carrel_domain::Mode> for Mode {
+    fn from(mode: carrel_domain::Mode) -> Self {
+        match mode {
+            carrel_domain::Mode::Ask => Self::Ask,
+            carrel_domain::Mode::Code => Self::Code,
+        }
+    }
+}
+
+impl From<Mode> for carrel_domain::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Ask => Self::Ask,
+            Mode::Code => Self::Code,
+        }
+    }
+}
+
+/// Where a task stands: what the attempts of its last turn add up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Every attempt waits for a worker.
+    Queued,
+    /// Some attempt is under way.
+    Running,
+    /// All have ended, at least one with a result.
+    Ready,
+    /// All have ended, none with a result, at least one by failing.
+    Failed,
+    /// All were stopped.
+    Cancelled,
+}
+
+impl From<carrel_domain::TaskState> for TaskState {
+    fn from(state: carrel_domain::TaskState) -> Self {
+        match state {
+            carrel_domain::TaskState::Queued => Self::Queued,
+            carrel_domain::TaskState::Running => Self::Running,
+            carrel_domain::TaskState::Ready => Self::Ready,
+            carrel_domain::TaskState::Failed => Self::Failed,
+            carrel_domain::TaskState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Delegates something.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTask {
+    /// An absolute path on the service's machine, or a URL that git can fetch from (https, http, ssh, `user@host:path`),
+    /// without a credential in it.
+    #[schema(example = "https://example.com/acme/api.git", max_length = 1024)]
+    pub repository: String,
+    /// The branch to start from. Default: the repository's default branch. Not together with `commit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "main")]
+    pub branch: Option<String>,
+    /// The commit to start from, 7 to 64 hexadecimal digits. Not together with `branch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Ask a question, or change the code.
+    pub mode: Mode,
+    /// What is to be done: 1 byte to 256 KiB.
+    #[schema(example = "Fix the failing test.")]
+    pub prompt: String,
+    /// How many attempts are made side by side: 1 to 4. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4, example = 1)]
+    pub attempts: Option<u32>,
+    /// The model's name. Default: the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// Follows up on a task.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTurn {
+    /// What is to be done: 1 byte to 256 KiB.
+    pub prompt: String,
+    /// Default: the mode of the turn before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// How many attempts are made side by side: 1 to 4. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4)]
+    pub attempts: Option<u32>,
+    /// The attempt whose files and conversation are gone on from. Default: the first ready one of the last turn that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_attempt_id: Option<Uuid>,
+}
+
+/// A task with its thread of turns.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Task {
+    /// Its id.
+    pub id: Uuid,
+    /// The first line of its first prompt.
+    pub title: String,
+    /// Where the code is.
+    pub repository: Repository,
+    /// The branch it was asked to start from.
+    pub branch: Option<String>,
+    /// The commit it was asked to start from.
+    pub commit: Option<String>,
+    /// Where it stands.
+    pub state: TaskState,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When something last happened.
+    pub updated_at: Timestamp,
+    /// Who asked.
+    pub created_by: Uuid,
+    /// The sequence number of its last event.
+    pub last_seq: i64,
+    /// Its turns, oldest first.
+    pub turns: Vec<Turn>,
+}
+
+/// One prompt of a task and what came of it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Turn {
+    /// Its id.
+    pub id: Uuid,
+    /// Counted from 1.
+    pub number: u32,
+    /// What was asked.
+    pub prompt: String,
+    /// How.
+    pub mode: Mode,
+    /// The attempt it goes on from.
+    pub from_attempt_id: Option<Uuid>,
+    /// When it was asked.
+    pub created_at: Timestamp,
+    /// Who asked.
+    pub created_by: Uuid,
+    /// Its attempts, by number.
+    pub attempts: Vec<Attempt>,
+}
+
+/// A task as a list shows it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TaskSummary {
+    /// Its id.
+    pub id: Uuid,
+    /// The first line of its first prompt.
+    pub title: String,
+    /// Where the code is.
+    pub repository: Repository,
+    /// Where it stands.
+    pub state: TaskState,
+    /// The mode of its last turn.
+    pub mode: Mode,
+    /// How many attempts its last turn has.
+    pub attempts: u32,
+    /// Lines added by the first ready attempt of the last turn.
+    pub additions: Option<u64>,
+    /// Lines removed by it.
+    pub deletions: Option<u64>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When something last happened.
+    pub updated_at: Timestamp,
+}
+
+/// A page of tasks, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TaskPage {
+    /// The tasks.
+    pub items: Vec<TaskSummary>,
+    /// Give this as `before` to get the next page; absent on the last one.
+    pub next: Option<Uuid>,
+}
+
+/// Says that a task's log has grown: what the list's stream sends.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TaskChange {
+    /// The task.
+    pub task_id: Uuid,
+    /// The sequence number of its last event.
+    pub last_seq: i64,
+}
