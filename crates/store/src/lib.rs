@@ -1,1 +1,97 @@
-//! State at rest: rows, the event log, jobs under leases, and artifacts.
+//! State at rest: the rows behind every noun of the vocabulary, the event log, the job queue with its leases, and
+//! artifacts as files.
+//!
+//! All SQL of the project is here, next to the function that runs it, in a dialect that SQLite and PostgreSQL share.
+//! Every query names the organization, but for those of the job queue, which serve all of them. Whatever is written
+//! to the event log passes the [`Redactor`](carrel_domain::Redactor) first.
+
+mod artifacts;
+mod attempts;
+mod changes;
+mod database;
+mod events;
+mod jobs;
+mod migrations;
+mod people;
+mod publications;
+mod repositories;
+mod tasks;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use carrel_domain::{Redactor, SharedClock};
+
+pub use artifacts::Artifact;
+pub use changes::{Change, Changes};
+pub use database::StoreError;
+pub use jobs::{Job, JobKind, Lease};
+pub use people::{Owner, Principal};
+pub use publications::NewPublication;
+pub use repositories::{EnvironmentVersion, Repository};
+pub use tasks::{TaskListing, TaskThread, TurnThread};
+
+use database::Database;
+
+/// Where the state is kept, and what the store needs from outside.
+pub struct StoreOptions {
+    /// The folder of the database and the artifacts; made when it is not there, for its owner only.
+    pub folder: PathBuf,
+    /// The time.
+    pub clock: SharedClock,
+    /// What must never be written to the event log.
+    pub redactor: Redactor,
+}
+
+/// The state of an installation. Clones share one pool of connections.
+#[derive(Clone)]
+pub struct Store {
+    database: Database,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: SharedClock,
+    redactor: Redactor,
+    changes: changes::Bell,
+    artifacts: PathBuf,
+}
+
+impl Store {
+    /// Opens the state in a folder, making or migrating it as needed.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, or the database is not ours or from a newer version.
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let StoreOptions { folder, clock, redactor } = options;
+        database::make_private_folder(&folder)?;
+        let artifacts = folder.join("artifacts");
+        database::make_private_folder(&artifacts)?;
+        let database = Database::open(&folder.join("carrel.sqlite")).await?;
+        let changes = changes::Bell::new();
+        Ok(Self { database, shared: Arc::new(Shared { clock, redactor, changes, artifacts }) })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.database.one("select 1", []).await.map(drop)
+    }
+
+    /// Hears of every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        self.shared.changes.listen()
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.shared.clock.now()
+    }
+}
+
+/// A fresh id: UUID version 7, so that ids sort by age.
+fn fresh() -> uuid::Uuid {
+    uuid::Uuid::now_v7()
+}

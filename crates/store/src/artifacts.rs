@@ -1,0 +1,102 @@
+//! Artifacts: what attempts leave that is too big for a row, as files named by their content.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use carrel_domain::{Attempt, AttemptId, OrganizationId};
+use sha2::{Digest, Sha256};
+
+use crate::database::{StoreError, make_private_folder, time};
+use crate::{Store, fresh};
+
+/// A kept file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// How long it is.
+    pub size_bytes: u64,
+}
+
+impl Store {
+    /// Keeps bytes as an attempt's artifact of this name. The same name again replaces it.
+    ///
+    /// # Errors
+    /// When the file cannot be written, a full disk among the reasons, or the database refuses.
+    pub async fn keep_artifact(&self, attempt: &Attempt, name: &str, bytes: Vec<u8>) -> Result<Artifact, StoreError> {
+        let folder = self.shared.artifacts.clone();
+        let written = tokio::task::spawn_blocking(move || write(&folder, &bytes)).await;
+        let (sha256, artifact) = written.expect("writing a file does not panic")?;
+        let size = i64::try_from(artifact.size_bytes).expect("a file in memory is shorter than i64::MAX");
+        let transaction = self.database.write().await?;
+        transaction
+            .run(
+                "insert into artifact (id, organization_id, attempt_id, name, sha256, size_bytes, created_at)
+                 values ($1, $2, $3, $4, $5, $6, $7)
+                 on conflict (attempt_id, name) do update set sha256 = excluded.sha256, size_bytes = excluded.size_bytes",
+                [
+                    fresh().into(),
+                    attempt.organization.as_uuid().into(),
+                    attempt.id.as_uuid().into(),
+                    name.into(),
+                    sha256.into(),
+                    size.into(),
+                    time(self.now()),
+                ],
+            )
+            .await?;
+        transaction.commit().await?;
+        Ok(artifact)
+    }
+
+    /// An attempt's artifact of this name.
+    ///
+    /// # Errors
+    /// When this organization has none, or the database refuses.
+    pub async fn artifact(
+        &self,
+        organization: OrganizationId,
+        attempt: AttemptId,
+        name: &str,
+    ) -> Result<Artifact, StoreError> {
+        let row = self
+            .database
+            .one(
+                "select sha256, size_bytes from artifact where organization_id = $1 and attempt_id = $2 and name = $3",
+                [organization.as_uuid().into(), attempt.as_uuid().into(), name.into()],
+            )
+            .await?;
+        let row = row.ok_or(StoreError::NotFound { noun: "artifact" })?;
+        let size_bytes = row.get::<i64>("size_bytes")?.unsigned_abs();
+        Ok(Artifact { path: place(&self.shared.artifacts, &row.get::<String>("sha256")?), size_bytes })
+    }
+}
+
+/// Writes bytes under the name of their hash: first beside, then renamed, so that a name always has the whole content.
+fn write(folder: &Path, bytes: &[u8]) -> Result<(String, Artifact), StoreError> {
+    let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = place(folder, &sha256);
+    let artifact = Artifact { path: path.clone(), size_bytes: bytes.len() as u64 };
+    if path.exists() {
+        return Ok((sha256, artifact));
+    }
+    if let Some(parent) = path.parent() {
+        make_private_folder(parent)?;
+    }
+    let beside = path.with_extension(fresh().to_string());
+    let outcome = std::fs::File::create(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, &path)
+    });
+    if outcome.is_err() {
+        // The half-written file is of no use to anybody; that it cannot be removed changes nothing about the failure.
+        let _removed = std::fs::remove_file(&beside);
+    }
+    outcome?;
+    Ok((sha256, artifact))
+}
+
+fn place(folder: &Path, sha256: &str) -> PathBuf {
+    folder.join(&sha256[..2.min(sha256.len())]).join(sha256)
+}

@@ -1,0 +1,190 @@
+//! Attempts: read, moved from state to state by compare-and-set, and asked to stop.
+
+use carrel_domain::{
+    Attempt, AttemptId, AttemptState, CancelledBy, CommitOid, EnvironmentId, EventBody, NewEvent, OrganizationId,
+    TaskId, TurnId, Usage,
+};
+
+use crate::database::{Row, StoreError, Transaction, json, maybe_time, time};
+use crate::{Change, Store, events};
+
+pub(crate) const COLUMNS: &str = "a.id, a.organization_id, a.task_id, a.turn_id, a.number, a.state, a.version,
+    a.environment_id, a.environment_version, a.model, a.base_commit, a.token_usage, a.cancel_requested_by,
+    a.created_at, a.started_at, a.ended_at";
+
+impl Store {
+    /// An attempt as it stands.
+    ///
+    /// # Errors
+    /// When this organization has no such attempt, or the database refuses.
+    pub async fn attempt(&self, organization: OrganizationId, id: AttemptId) -> Result<Attempt, StoreError> {
+        let row = self
+            .database
+            .one(
+                &format!("select {COLUMNS} from attempt a where a.id = $1 and a.organization_id = $2"),
+                [id.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        attempt(&row.ok_or(StoreError::NotFound { noun: "attempt" })?)
+    }
+
+    /// Moves an attempt into its next state, with the event that tells of it and any others that belong to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is no longer as `attempt` says; nothing was changed then.
+    pub async fn advance_attempt(
+        &self,
+        attempt: &Attempt,
+        next: AttemptState,
+        also: Vec<EventBody>,
+    ) -> Result<Attempt, StoreError> {
+        let now = self.now();
+        let moved = Attempt {
+            started_at: attempt.started_at.or((next != AttemptState::Queued).then_some(now)),
+            ended_at: next.has_ended().then_some(now),
+            version: attempt.version + 1,
+            state: next,
+            ..attempt.clone()
+        };
+        let transaction = self.database.write().await?;
+        update(&transaction, attempt.version, &moved).await?;
+        let bodies = also.into_iter().chain([EventBody::AttemptState(moved.state.clone())]);
+        let events: Vec<NewEvent> = bodies.map(|body| NewEvent { attempt: Some(attempt.id), body }).collect();
+        let last_seq = events::append(self, &transaction, attempt.organization, attempt.task, &events).await?;
+        transaction.commit().await?;
+        self.shared.changes.ring(Change::Log { organization: attempt.organization, task: attempt.task, last_seq });
+        Ok(moved)
+    }
+
+    /// Pins the commit an attempt starts from.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is no longer as `attempt` says.
+    pub async fn pin_base(&self, attempt: &Attempt, base: CommitOid) -> Result<Attempt, StoreError> {
+        let moved = Attempt { base: Some(base), version: attempt.version + 1, ..attempt.clone() };
+        let transaction = self.database.write().await?;
+        update(&transaction, attempt.version, &moved).await?;
+        transaction.commit().await?;
+        Ok(moved)
+    }
+
+    /// Writes down what an attempt has cost so far.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is no longer as `attempt` says.
+    pub async fn set_usage(&self, attempt: &Attempt, usage: Usage) -> Result<Attempt, StoreError> {
+        let moved = Attempt { usage, version: attempt.version + 1, ..attempt.clone() };
+        let transaction = self.database.write().await?;
+        update(&transaction, attempt.version, &moved).await?;
+        transaction.commit().await?;
+        Ok(moved)
+    }
+
+    /// Writes down that an attempt is to be stopped. Whoever drives it makes that true; one that has ended stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// When this organization has no such attempt, or the database refuses.
+    pub async fn request_cancel(
+        &self,
+        organization: OrganizationId,
+        id: AttemptId,
+        by: CancelledBy,
+    ) -> Result<Attempt, StoreError> {
+        let transaction = self.database.write().await?;
+        transaction
+            .run(
+                "update attempt set cancel_requested_by = $3
+                 where id = $1 and organization_id = $2 and ended_at is null and cancel_requested_by is null",
+                [id.as_uuid().into(), organization.as_uuid().into(), json(&by)],
+            )
+            .await?;
+        transaction.commit().await?;
+        self.shared.changes.ring(Change::CancelRequested(id));
+        self.attempt(organization, id).await
+    }
+
+    /// Attempts that have a sandbox, or may have one: everything that has left the queue and not ended.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn attempts_under_way(&self) -> Result<Vec<AttemptId>, StoreError> {
+        let rows =
+            self.database.all("select id from attempt where started_at is not null and ended_at is null", []).await?;
+        rows.iter().map(|row| row.id("id", AttemptId::from_uuid)).collect()
+    }
+}
+
+/// Compare-and-set of the whole row on its version. `cancel_requested_by` is not part of it: a wish to stop is never
+/// lost to a worker's change, nor a worker's change to it.
+async fn update(transaction: &Transaction, version: i64, moved: &Attempt) -> Result<(), StoreError> {
+    let changed = transaction
+        .run(
+            "update attempt set state = $4, version = $5, base_commit = $6, token_usage = $7, started_at = $8,
+                 ended_at = $9
+             where id = $1 and organization_id = $2 and version = $3",
+            [
+                moved.id.as_uuid().into(),
+                moved.organization.as_uuid().into(),
+                version.into(),
+                json(&moved.state),
+                moved.version.into(),
+                moved.base.as_ref().map(ToString::to_string).into(),
+                json(&moved.usage),
+                maybe_time(moved.started_at),
+                maybe_time(moved.ended_at),
+            ],
+        )
+        .await?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::Conflict { noun: "attempt" }) }
+}
+
+pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Result<(), StoreError> {
+    transaction
+        .run(
+            "insert into attempt (id, organization_id, task_id, turn_id, number, state, version, environment_id,
+                 environment_version, model, base_commit, token_usage, created_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            [
+                attempt.id.as_uuid().into(),
+                attempt.organization.as_uuid().into(),
+                attempt.task.as_uuid().into(),
+                attempt.turn.as_uuid().into(),
+                i64::from(attempt.number).into(),
+                json(&attempt.state),
+                attempt.version.into(),
+                attempt.environment.as_uuid().into(),
+                attempt.environment_version.into(),
+                attempt.model.as_str().into(),
+                attempt.base.as_ref().map(ToString::to_string).into(),
+                json(&attempt.usage),
+                time(attempt.created_at),
+            ],
+        )
+        .await
+        .map(drop)
+}
+
+pub(crate) fn attempt(row: &Row) -> Result<Attempt, StoreError> {
+    Ok(Attempt {
+        id: row.id("id", AttemptId::from_uuid)?,
+        organization: row.id("organization_id", OrganizationId::from_uuid)?,
+        task: row.id("task_id", TaskId::from_uuid)?,
+        turn: row.id("turn_id", TurnId::from_uuid)?,
+        number: row.number("number")?,
+        state: row.json("state")?,
+        version: row.get("version")?,
+        environment: row.id("environment_id", EnvironmentId::from_uuid)?,
+        environment_version: row.get("environment_version")?,
+        model: row.get("model")?,
+        base: row
+            .get::<Option<String>>("base_commit")?
+            .map(|oid| oid.parse().map_err(|_| crate::database::unreadable("base_commit")))
+            .transpose()?,
+        usage: row.json("token_usage")?,
+        cancel_requested_by: row.maybe_json("cancel_requested_by")?,
+        created_at: row.time("created_at")?,
+        started_at: row.maybe_time("started_at")?,
+        ended_at: row.maybe_time("ended_at")?,
+    })
+}

@@ -1,0 +1,216 @@
+//! The connection, transactions, and the way of values in and out of rows.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, TryGetable, Value,
+};
+use sea_orm_migration::MigratorTrait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::migrations::Migrations;
+
+/// Connections that read at the same time.
+const READERS: u32 = 8;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such row in this organization.
+    #[error("there is no such {noun}")]
+    NotFound {
+        /// What was looked for.
+        noun: &'static str,
+    },
+    /// Somebody else changed the row in the meantime: read it again and decide again.
+    #[error("the {noun} was changed by somebody else in the meantime")]
+    Conflict {
+        /// What was changed.
+        noun: &'static str,
+    },
+    /// A row that does not say what its type needs.
+    #[error("the database holds something this version does not understand ({what}); was it written by a newer one?")]
+    Unreadable {
+        /// Which value.
+        what: String,
+    },
+    /// The folder cannot be used.
+    #[error("cannot use {path}: {source}")]
+    Folder {
+        /// The path.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of ours cannot be read or written.
+    #[error("cannot keep a file: {0}")]
+    File(#[from] std::io::Error),
+    /// The database refused.
+    #[error("the database refused: {0}")]
+    Database(#[from] DbErr),
+}
+
+#[derive(Clone)]
+pub(crate) struct Database {
+    connection: DatabaseConnection,
+    /// SQLite has one writer. Waiting here is fair and wakes at once; its own busy handler sleeps for up to 100 ms.
+    writer: Arc<Semaphore>,
+}
+
+/// A transaction that writes. It is rolled back when it is dropped.
+pub(crate) struct Transaction {
+    inner: DatabaseTransaction,
+    _turn: OwnedSemaphorePermit,
+}
+
+pub(crate) type Values = Vec<Value>;
+
+impl Database {
+    pub(crate) async fn open(file: &Path) -> Result<Self, StoreError> {
+        let mut options = ConnectOptions::new(format!("sqlite://{}?mode=rwc", file.display()));
+        options.max_connections(READERS).sqlx_logging(false).acquire_timeout(Duration::from_secs(30));
+        options.map_sqlx_sqlite_opts(|options| {
+            options
+                .foreign_keys(true)
+                .busy_timeout(Duration::from_secs(30))
+                .pragma("journal_mode", "wal")
+                // In WAL mode this loses nothing when the process dies; a power cut may take the last moments.
+                .pragma("synchronous", "normal")
+        });
+        let connection = sea_orm::Database::connect(options).await?;
+        Migrations::up(&connection, None).await?;
+        for suffix in ["", "-wal", "-shm"] {
+            let mut path = file.as_os_str().to_owned();
+            path.push(suffix);
+            match fs::set_permissions(Path::new(&path), fs::Permissions::from_mode(0o600)) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(source.into()),
+                _ => {}
+            }
+        }
+        Ok(Self { connection, writer: Arc::new(Semaphore::new(1)) })
+    }
+
+    /// Begins a transaction that will write.
+    pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
+        let turn = Arc::clone(&self.writer).acquire_owned().await;
+        let turn = turn.expect("the writer's semaphore is never closed");
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(Transaction { inner: self.connection.begin_with_options(options).await?, _turn: turn })
+    }
+
+    pub(crate) async fn one(&self, sql: &str, values: impl Into<Values>) -> Result<Option<Row>, StoreError> {
+        one(&self.connection, sql, values.into()).await
+    }
+
+    pub(crate) async fn all(&self, sql: &str, values: impl Into<Values>) -> Result<Vec<Row>, StoreError> {
+        all(&self.connection, sql, values.into()).await
+    }
+}
+
+impl Transaction {
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.inner.commit().await?)
+    }
+
+    /// Runs a statement and says how many rows it changed.
+    pub(crate) async fn run(&self, sql: &str, values: impl Into<Values>) -> Result<u64, StoreError> {
+        let statement = Statement::from_sql_and_values(self.inner.get_database_backend(), sql, values.into());
+        Ok(self.inner.execute_raw(statement).await?.rows_affected())
+    }
+
+    pub(crate) async fn one(&self, sql: &str, values: impl Into<Values>) -> Result<Option<Row>, StoreError> {
+        one(&self.inner, sql, values.into()).await
+    }
+}
+
+async fn one(connection: &impl ConnectionTrait, sql: &str, values: Values) -> Result<Option<Row>, StoreError> {
+    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+    Ok(connection.query_one_raw(statement).await?.map(Row))
+}
+
+async fn all(connection: &impl ConnectionTrait, sql: &str, values: Values) -> Result<Vec<Row>, StoreError> {
+    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, values);
+    Ok(connection.query_all_raw(statement).await?.into_iter().map(Row).collect())
+}
+
+/// A row of an answer, read column by column.
+pub(crate) struct Row(QueryResult);
+
+impl Row {
+    pub(crate) fn get<T: TryGetable>(&self, column: &str) -> Result<T, StoreError> {
+        Ok(self.0.try_get("", column)?)
+    }
+
+    pub(crate) fn id<T>(&self, column: &str, wrap: impl Fn(uuid::Uuid) -> T) -> Result<T, StoreError> {
+        Ok(wrap(self.get(column)?))
+    }
+
+    pub(crate) fn maybe_id<T>(&self, column: &str, wrap: impl Fn(uuid::Uuid) -> T) -> Result<Option<T>, StoreError> {
+        Ok(self.get::<Option<uuid::Uuid>>(column)?.map(wrap))
+    }
+
+    pub(crate) fn number(&self, column: &str) -> Result<u32, StoreError> {
+        u32::try_from(self.get::<i64>(column)?).map_err(|_| unreadable(column))
+    }
+
+    pub(crate) fn time(&self, column: &str) -> Result<Timestamp, StoreError> {
+        Timestamp::from_millisecond(self.get(column)?).map_err(|_| unreadable(column))
+    }
+
+    pub(crate) fn maybe_time(&self, column: &str) -> Result<Option<Timestamp>, StoreError> {
+        let Some(milliseconds) = self.get::<Option<i64>>(column)? else { return Ok(None) };
+        Timestamp::from_millisecond(milliseconds).map(Some).map_err(|_| unreadable(column))
+    }
+
+    pub(crate) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
+        let text: String = self.get(column)?;
+        serde_json::from_str(&text).map_err(|error| unreadable(&format!("{column}: {error}")))
+    }
+
+    pub(crate) fn maybe_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        let Some(text) = self.get::<Option<String>>(column)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| unreadable(&format!("{column}: {error}")))
+    }
+
+    pub(crate) fn parsed<T: std::str::FromStr>(&self, column: &str) -> Result<T, StoreError> {
+        self.get::<String>(column)?.parse().map_err(|_| unreadable(column))
+    }
+}
+
+pub(crate) fn unreadable(what: &str) -> StoreError {
+    StoreError::Unreadable { what: what.to_owned() }
+}
+
+/// A value as JSON text. Only plain data is stored this way, which always has a JSON form.
+pub(crate) fn json(value: &impl Serialize) -> Value {
+    serde_json::to_string(value).expect("stored values are plain data with string keys").into()
+}
+
+pub(crate) fn time(at: Timestamp) -> Value {
+    at.as_millisecond().into()
+}
+
+pub(crate) fn maybe_time(at: Option<Timestamp>) -> Value {
+    at.map(|at| at.as_millisecond()).into()
+}
+
+/// Makes a folder that only its owner can enter, or takes that right away from others when it is there.
+pub(crate) fn make_private_folder(path: &Path) -> Result<(), StoreError> {
+    let outcome = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
+    outcome.map_err(|source| StoreError::Folder { path: path.display().to_string(), source })
+}

@@ -1,0 +1,157 @@
+//! The event log: appended to inside the transaction of what the events tell, and read from any point.
+
+use carrel_domain::{AttemptId, Event, EventBody, NewEvent, OrganizationId, TaskId};
+use sea_orm::Value;
+
+use crate::database::{Row, StoreError, Transaction, time};
+use crate::{Change, Store};
+
+/// Columns of one row, and so the parameters one event takes.
+const COLUMNS: usize = 7;
+
+/// Events per statement: well below the 32,766 parameters SQLite takes.
+const ROWS_PER_STATEMENT: usize = 500;
+
+impl Store {
+    /// Appends events to a task's log.
+    ///
+    /// # Errors
+    /// When the task is not this organization's, or the database refuses.
+    pub async fn append(
+        &self,
+        organization: OrganizationId,
+        task: TaskId,
+        events: Vec<NewEvent>,
+    ) -> Result<(), StoreError> {
+        let transaction = self.database.write().await?;
+        let last_seq = append(self, &transaction, organization, task, &events).await?;
+        transaction.commit().await?;
+        self.shared.changes.ring(Change::Log { organization, task, last_seq });
+        Ok(())
+    }
+
+    /// At most `limit` events of a task's log behind `after`, oldest first.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn events(
+        &self,
+        organization: OrganizationId,
+        task: TaskId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let rows = self
+            .database
+            .all(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where task_id = $1 and organization_id = $2 and seq > $3 order by seq limit $4",
+                [task.as_uuid().into(), organization.as_uuid().into(), after.into(), i64::from(limit).into()],
+            )
+            .await?;
+        rows.iter().map(event).collect()
+    }
+
+    /// The items of an attempt's conversation, oldest first.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn conversation(
+        &self,
+        organization: OrganizationId,
+        attempt: AttemptId,
+    ) -> Result<Vec<serde_json::Value>, StoreError> {
+        let rows = self
+            .database
+            .all(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where attempt_id = $1 and kind = 'conversation.item' and organization_id = $2 order by seq",
+                [attempt.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let mut items = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let EventBody::ConversationItem { item } = event(row)?.body {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+}
+
+/// Appends events inside a transaction and gives the log's new last sequence number.
+pub(crate) async fn append(
+    store: &Store,
+    transaction: &Transaction,
+    organization: OrganizationId,
+    task: TaskId,
+    events: &[NewEvent],
+) -> Result<i64, StoreError> {
+    let now = time(store.now());
+    let count = i64::try_from(events.len()).expect("a batch of events fits into memory");
+    let row = transaction
+        .one(
+            "update task set last_seq = last_seq + $3, updated_at = $4 where id = $1 and organization_id = $2
+             returning last_seq",
+            [task.as_uuid().into(), organization.as_uuid().into(), count.into(), now.clone()],
+        )
+        .await?;
+    let last_seq: i64 = row.ok_or(StoreError::NotFound { noun: "task" })?.get("last_seq")?;
+    let mut seq = last_seq - count;
+    for chunk in events.chunks(ROWS_PER_STATEMENT) {
+        let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * COLUMNS);
+        for event in chunk {
+            seq += 1;
+            values.extend([
+                task.as_uuid().into(),
+                seq.into(),
+                organization.as_uuid().into(),
+                event.attempt.map(AttemptId::as_uuid).into(),
+                now.clone(),
+                event.body.kind().into(),
+                redacted(store, &event.body).into(),
+            ]);
+        }
+        let sql = format!(
+            "insert into event (task_id, seq, organization_id, attempt_id, at, kind, body) values {}",
+            placeholders(chunk.len(), COLUMNS)
+        );
+        transaction.run(&sql, values).await?;
+    }
+    Ok(last_seq)
+}
+
+/// `($1, $2), ($3, $4)` for two rows of two columns.
+fn placeholders(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let columns: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", columns.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+fn redacted(store: &Store, body: &EventBody) -> String {
+    let value = serde_json::to_value(body).expect("events are plain data with string keys");
+    store.shared.redactor.redact_json(value).to_string()
+}
+
+fn event(row: &Row) -> Result<Event, StoreError> {
+    Ok(Event {
+        organization: row.id("organization_id", OrganizationId::from_uuid)?,
+        task: row.id("task_id", TaskId::from_uuid)?,
+        seq: row.get("seq")?,
+        at: row.time("at")?,
+        attempt: row.maybe_id("attempt_id", AttemptId::from_uuid)?,
+        body: row.json("body")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::placeholders;
+
+    #[test]
+    fn placeholders_are_counted_through_all_rows() {
+        assert_eq!(placeholders(2, 3), "($1, $2, $3), ($4, $5, $6)");
+    }
+}
