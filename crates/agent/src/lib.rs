@@ -1,1 +1,25 @@
-//! The loop: asks the model, runs its tools in a sandbox, records every step.
+//! The loop that turns a prompt and a sandbox into events and an outcome: it asks the model, runs the tools the model
+//! calls, records every step before the next is taken, and ends with the model's answer.
+//!
+//! It holds the model key and thinks outside the sandbox; it writes to no database and no forge. What it has to tell
+//! goes up through a [`Journal`]; what it leaves is a [`Finished`] or an [`AgentError`].
+
+mod conversation;
+mod endpoint;
+mod error;
+mod guard;
+mod journal;
+mod model;
+mod output;
+mod patch;
+mod preamble;
+mod run;
+mod task;
+mod tools;
+
+pub use endpoint::{ModelEndpoint, ModelTimeouts, PatchTool, Reasoning};
+pub use error::{AgentError, Limit};
+pub use journal::{Entry, Journal, JournalClosed};
+pub use model::{ModelClient, ModelClientError};
+pub use run::run;
+pub use task::{AgentContext, AgentLimits, AgentTask, Finished};

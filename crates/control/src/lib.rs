@@ -1,1 +1,109 @@
-//! The spine: submits tasks, drives attempts through their stages, publishes patches.
+//! The spine: takes what is asked for, drives attempts through their stages and publications to their remotes. The
+//! only writer of the state of tasks, turns, attempts and publications.
+//!
+//! Asking ([`Control::create_task`] and its neighbours) writes down what is wanted and returns. Working
+//! ([`Control::work`]) makes it true: it claims jobs under leases, reads how things stand and goes on from there. First
+//! run, retry and recovery after a crash are the same code.
+
+mod attempt;
+mod cancel;
+mod error;
+mod models;
+mod publish;
+mod submit;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carrel_agent::{AgentLimits, ModelClient};
+use carrel_domain::{Redactor, SharedClock};
+use carrel_forge::Forge;
+use carrel_sandbox::Sandboxes;
+use carrel_store::Store;
+
+pub use error::ControlError;
+pub use models::{CONFIGURE_A_MODEL, Models};
+pub use publish::PublicationRequest;
+
+/// What the spine is made of.
+pub struct ControlOptions {
+    /// Where state is kept.
+    pub store: Store,
+    /// Where attempts run.
+    pub sandboxes: Sandboxes,
+    /// Where code comes from and goes to.
+    pub forge: Forge,
+    /// Which models there are.
+    pub models: Models,
+    /// The connection to them.
+    pub client: ModelClient,
+    /// What must not leave.
+    pub redactor: Redactor,
+    /// The time.
+    pub clock: SharedClock,
+    /// Whom commits name as their author.
+    pub author: Author,
+    /// The installation's limits.
+    pub limits: ControlLimits,
+}
+
+/// Whom commits name as their author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// A name. Default `Carrel`.
+    pub name: String,
+    /// An address. Default `carrel@localhost`.
+    pub email: String,
+}
+
+impl Default for Author {
+    fn default() -> Self {
+        Self { name: "Carrel".to_owned(), email: "carrel@localhost".to_owned() }
+    }
+}
+
+/// The limits of an installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlLimits {
+    /// Jobs worked on at the same time. Default 32.
+    pub jobs: usize,
+    /// The longest patch that is kept, in bytes. Default 100 MB.
+    pub patch_bytes: usize,
+    /// How long a claimed job stays a worker's without a sign of life. Default 30 s.
+    pub lease: Duration,
+    /// What each agent may take.
+    pub agent: AgentLimits,
+}
+
+impl Default for ControlLimits {
+    fn default() -> Self {
+        Self { jobs: 32, patch_bytes: 100_000_000, lease: Duration::from_secs(30), agent: AgentLimits::default() }
+    }
+}
+
+/// The spine. Clones are the same one.
+#[derive(Clone)]
+pub struct Control {
+    inner: Arc<ControlOptions>,
+}
+
+impl Control {
+    /// Puts the spine together. Nothing is worked on until [`Control::work`] runs.
+    #[must_use]
+    pub fn new(options: ControlOptions) -> Self {
+        Self { inner: Arc::new(options) }
+    }
+
+    /// The store, for reading.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The models tasks may be given to.
+    #[must_use]
+    pub fn models(&self) -> &Models {
+        &self.inner.models
+    }
+}

@@ -2,7 +2,7 @@
 
 use carrel_domain::{
     Attempt, AttemptId, AttemptState, CancelledBy, CommitOid, EnvironmentId, EventBody, NewEvent, OrganizationId,
-    TaskId, TurnId, Usage,
+    TaskId, TurnId,
 };
 
 use crate::database::{Row, StoreError, Transaction, json, maybe_time, time};
@@ -68,18 +68,6 @@ impl Store {
         Ok(moved)
     }
 
-    /// Writes down what an attempt has cost so far.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when it is no longer as `attempt` says.
-    pub async fn set_usage(&self, attempt: &Attempt, usage: Usage) -> Result<Attempt, StoreError> {
-        let moved = Attempt { usage, version: attempt.version + 1, ..attempt.clone() };
-        let transaction = self.database.write().await?;
-        update(&transaction, attempt.version, &moved).await?;
-        transaction.commit().await?;
-        Ok(moved)
-    }
-
     /// Writes down that an attempt is to be stopped. Whoever drives it makes that true; one that has ended stays as
     /// it is.
     ///
@@ -115,13 +103,13 @@ impl Store {
     }
 }
 
-/// Compare-and-set of the whole row on its version. `cancel_requested_by` is not part of it: a wish to stop is never
-/// lost to a worker's change, nor a worker's change to it.
+/// Compare-and-set of the whole row on its version. `cancel_requested_by` and the usage are not part of it: a wish
+/// to stop is never lost to a worker's change, nor a worker's change to it.
 async fn update(transaction: &Transaction, version: i64, moved: &Attempt) -> Result<(), StoreError> {
     let changed = transaction
         .run(
-            "update attempt set state = $4, version = $5, base_commit = $6, token_usage = $7, started_at = $8,
-                 ended_at = $9
+            "update attempt set state = $4, version = $5, base_commit = $6, started_at = $7,
+                 ended_at = $8
              where id = $1 and organization_id = $2 and version = $3",
             [
                 moved.id.as_uuid().into(),
@@ -130,7 +118,6 @@ async fn update(transaction: &Transaction, version: i64, moved: &Attempt) -> Res
                 json(&moved.state),
                 moved.version.into(),
                 moved.base.as_ref().map(ToString::to_string).into(),
-                json(&moved.usage),
                 maybe_time(moved.started_at),
                 maybe_time(moved.ended_at),
             ],

@@ -1,9 +1,11 @@
 //! The event log: appended to inside the transaction of what the events tell, and read from any point.
 
-use carrel_domain::{AttemptId, Event, EventBody, NewEvent, OrganizationId, TaskId};
+use std::collections::BTreeMap;
+
+use carrel_domain::{Attempt, AttemptId, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
 use sea_orm::Value;
 
-use crate::database::{Row, StoreError, Transaction, time};
+use crate::database::{Row, StoreError, Transaction, json, time};
 use crate::{Change, Store};
 
 /// Columns of one row, and so the parameters one event takes.
@@ -76,6 +78,69 @@ impl Store {
             }
         }
         Ok(items)
+    }
+
+    /// The commands of an attempt that were told of, each with the bytes of output that were told.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn shown_output(
+        &self,
+        organization: OrganizationId,
+        attempt: AttemptId,
+    ) -> Result<BTreeMap<String, u64>, StoreError> {
+        let rows = self
+            .database
+            .all(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where attempt_id = $1 and kind in ('command.started', 'command.output') and organization_id = $2
+                 order by seq",
+                [attempt.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let mut shown = BTreeMap::new();
+        for row in &rows {
+            match event(row)?.body {
+                EventBody::CommandStarted { command_id, .. } => {
+                    shown.entry(command_id).or_insert(0);
+                }
+                EventBody::CommandOutput { command_id, text } => {
+                    *shown.entry(command_id).or_insert(0) += text.len() as u64;
+                }
+                _ => {}
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Adds up what an attempt's requests to the model have cost, from its log, and writes it down.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn sum_usage(&self, attempt: &Attempt) -> Result<Usage, StoreError> {
+        let rows = self
+            .database
+            .all(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where attempt_id = $1 and kind = 'model.responded' and organization_id = $2",
+                [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into()],
+            )
+            .await?;
+        let mut sum = Usage::default();
+        for row in &rows {
+            if let EventBody::ModelResponded { usage, .. } = event(row)?.body {
+                sum += usage.unwrap_or(Usage { requests: 1, ..Usage::default() });
+            }
+        }
+        let transaction = self.database.write().await?;
+        transaction
+            .run(
+                "update attempt set token_usage = $3 where id = $1 and organization_id = $2",
+                [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into(), json(&sum)],
+            )
+            .await?;
+        transaction.commit().await?;
+        Ok(sum)
     }
 }
 

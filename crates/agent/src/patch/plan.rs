@@ -1,0 +1,222 @@
+//! What files become by a patch. Everything is computed before anything is written, so a patch applies whole or not
+//! at all.
+
+use std::collections::BTreeMap;
+
+use carrel_domain::FileChange;
+use carrel_domain::patch::ChangeKind;
+
+use super::text::{Line, join, lines, usual_end};
+use super::{Hunk, HunkLine, PatchError, Section, seek};
+
+/// A file before the patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Original {
+    /// There is none.
+    Missing,
+    /// A text file.
+    Text {
+        /// All of it.
+        content: String,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Something a patch cannot change, and why.
+    Untouchable(&'static str),
+}
+
+/// What is to be done. Paths are those of the map given to [`plan`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Planned {
+    /// What each file becomes; `None` for one that goes.
+    pub(crate) files: BTreeMap<String, Option<(String, Option<u32>)>>,
+    /// What is said about it, in the order of the patch.
+    pub(crate) changes: Vec<FileChange>,
+}
+
+/// Computes what becomes of the files. `originals` has every path the sections name.
+pub(crate) fn plan(sections: &[Section], originals: &BTreeMap<String, Original>) -> Result<Planned, PatchError> {
+    let mut state = State { originals, planned: Planned::default() };
+    for section in sections {
+        match section {
+            Section::Add { path, lines } => state.add(path, lines)?,
+            Section::Delete { path } => state.delete(path)?,
+            Section::Update { path, moved_to, hunks } => state.update(path, moved_to.as_deref(), hunks)?,
+        }
+    }
+    Ok(state.planned)
+}
+
+struct State<'o> {
+    originals: &'o BTreeMap<String, Original>,
+    planned: Planned,
+}
+
+impl State<'_> {
+    /// The file as it is after the sections so far: its content and the mode it shall have.
+    fn read(&self, path: &str) -> Result<Option<(String, Option<u32>)>, PatchError> {
+        if let Some(planned) = self.planned.files.get(path) {
+            return Ok(planned.clone());
+        }
+        match self.originals.get(path) {
+            None | Some(Original::Missing) => Ok(None),
+            Some(Original::Text { content, mode }) => Ok(Some((content.clone(), Some(*mode)))),
+            Some(Original::Untouchable(why)) => wrong_path(path, *why),
+        }
+    }
+
+    fn add(&mut self, path: &str, lines: &[String]) -> Result<(), PatchError> {
+        let old = self.read(path)?;
+        let content: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        self.planned.changes.push(FileChange {
+            path: path.to_owned(),
+            old_path: None,
+            kind: if old.is_some() { ChangeKind::Modified } else { ChangeKind::Added },
+            additions: lines.len() as u64,
+            deletions: old.as_ref().map_or(0, |(content, _)| content.lines().count() as u64),
+            binary: false,
+        });
+        self.planned.files.insert(path.to_owned(), Some((content, old.and_then(|(_, mode)| mode))));
+        Ok(())
+    }
+
+    fn delete(&mut self, path: &str) -> Result<(), PatchError> {
+        let Some((content, _)) = self.read(path)? else {
+            return wrong_path(path, "is not there, so it cannot be deleted");
+        };
+        self.planned.changes.push(FileChange {
+            path: path.to_owned(),
+            old_path: None,
+            kind: ChangeKind::Deleted,
+            additions: 0,
+            deletions: content.lines().count() as u64,
+            binary: false,
+        });
+        self.planned.files.insert(path.to_owned(), None);
+        Ok(())
+    }
+
+    fn update(&mut self, path: &str, moved_to: Option<&str>, hunks: &[Hunk]) -> Result<(), PatchError> {
+        let Some((content, mode)) = self.read(path)? else {
+            return wrong_path(path, "is not there, so it cannot be updated; add it with `*** Add File:`");
+        };
+        let target = moved_to.unwrap_or(path);
+        if target != path && self.read(target)?.is_some() {
+            return wrong_path(target, "is there already, so nothing can be moved to it; delete it first");
+        }
+        let (content, additions, deletions) = apply(path, &content, hunks)?;
+        self.planned.changes.push(FileChange {
+            path: target.to_owned(),
+            old_path: (target != path).then(|| path.to_owned()),
+            kind: if target == path { ChangeKind::Modified } else { ChangeKind::Renamed },
+            additions,
+            deletions,
+            binary: false,
+        });
+        if target != path {
+            self.planned.files.insert(path.to_owned(), None);
+        }
+        self.planned.files.insert(target.to_owned(), Some((content, mode)));
+        Ok(())
+    }
+}
+
+fn wrong_path<T>(path: &str, problem: impl Into<String>) -> Result<T, PatchError> {
+    Err(PatchError::Path { path: path.to_owned(), problem: problem.into() })
+}
+
+/// The content after the hunks, and how many lines came and went.
+fn apply(path: &str, content: &str, hunks: &[Hunk]) -> Result<(String, u64, u64), PatchError> {
+    let file = lines(content);
+    let end = usual_end(&file);
+    let mut result: Vec<Line> = Vec::with_capacity(file.len());
+    let (mut done, mut additions, mut deletions) = (0, 0, 0);
+    for hunk in hunks {
+        let place = place(&file, hunk, done).map_err(|problem| PatchError::Place {
+            path: path.to_owned(),
+            line: hunk.number,
+            problem,
+        })?;
+        result.extend_from_slice(&file[done..place]);
+        done = place;
+        for line in &hunk.lines {
+            match line {
+                HunkLine::Keep(_) => {
+                    // The file's own line: what the patch shows of it may differ in white space.
+                    result.push(file[done].clone());
+                    done += 1;
+                }
+                HunkLine::Remove(_) => {
+                    done += 1;
+                    deletions += 1;
+                }
+                HunkLine::Add(text) => {
+                    let text = text.strip_suffix('\r').unwrap_or(text);
+                    result.push(Line { text: text.to_owned(), end });
+                    additions += 1;
+                }
+            }
+        }
+    }
+    result.extend_from_slice(&file[done..]);
+    Ok((join(&result, end), additions, deletions))
+}
+
+/// The line at which a hunk begins, at or after `from`; or what is wrong.
+fn place(file: &[Line], hunk: &Hunk, from: usize) -> Result<usize, String> {
+    let mut from = from;
+    for anchor in &hunk.anchors {
+        match seek::find(file, &[anchor], from) {
+            Some(at) => from = at + 1,
+            None => return Err(no_anchor(file, anchor, from)),
+        }
+    }
+    let old = hunk.old_lines();
+    if old.is_empty() {
+        // Nothing says where, but the line before it; without one, new lines go to the end.
+        let goes_to_end = hunk.anchors.is_empty() || hunk.at_end;
+        return Ok(if goes_to_end { file.len() } else { from });
+    }
+    let found = if hunk.at_end { seek::find_at_end(file, &old, from) } else { seek::find(file, &old, from) };
+    // An anchor may be the first line of the hunk as well.
+    let found = found.or_else(|| {
+        let back = from.checked_sub(1).filter(|_| !hunk.anchors.is_empty())?;
+        seek::find(file, &old, back).filter(|at| *at == back && !hunk.at_end)
+    });
+    found.ok_or_else(|| no_place(file, &old, hunk, from))
+}
+
+fn no_anchor(file: &[Line], anchor: &str, from: usize) -> String {
+    match seek::find(file, &[anchor], 0) {
+        Some(at) => format!(
+            "the line `{anchor}` of its `@@` stands at line {} of the file, before the end of the previous hunk; hunks follow the order of the file",
+            at + 1
+        ),
+        None if from == 0 => format!("the file has no line `{anchor}`, as its `@@` says"),
+        None => format!("the file has no line `{anchor}`, as its `@@` says, after line {from}"),
+    }
+}
+
+fn no_place(file: &[Line], old: &[&str], hunk: &Hunk, from: usize) -> String {
+    let Some((at, length)) = seek::nearest(file, old) else {
+        return format!("the file has no line `{}`, with which the hunk begins; read the file again", old[0]);
+    };
+    if length == old.len() && at < from {
+        return format!(
+            "its lines stand at line {} of the file, before the end of the previous hunk or before its `@@` line; hunks follow the order of the file",
+            at + 1
+        );
+    }
+    if length == old.len() && hunk.at_end {
+        return format!("its lines stand at line {} of the file, but the file does not end there", at + 1);
+    }
+    let there = match file.get(at + length) {
+        Some(line) => format!("line {} of the file is `{}`", at + length + 1, line.text),
+        None => "the file ends".to_owned(),
+    };
+    let wanted = old.get(length).copied().unwrap_or_default();
+    format!(
+        "it is nearest to line {} of the file, but after {length} matching lines {there}, where the hunk has `{wanted}`; read the file again",
+        at + 1
+    )
+}

@@ -1,0 +1,274 @@
+//! The loop itself: ask, record, act, record, ask again.
+//!
+//! ```text
+//!          +--> ask the model --> record its items --+--> no tool call: the answer
+//!          |                                         |
+//!          +-- record the results <-- run the calls <+
+//! ```
+//!
+//! Nothing is done before what led to it is durable, so a run that was cut off is taken up again from the items alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use carrel_domain::{EventBody, Redactor, Usage};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::conversation::Conversation;
+use crate::guard::{Guard, Verdict};
+use crate::model::failure::Again;
+use crate::model::{Answer, Call, Failure, calls_in, is_by_model, message_text, reasoning_text, retry};
+use crate::preamble;
+use crate::tools::{Outcome, Pending, Sessions, Tools, definitions};
+use crate::{AgentContext, AgentError, AgentTask, Finished, Limit};
+
+/// What every model is told first.
+const INSTRUCTIONS: &str = include_str!("prompt/instructions.md");
+
+/// Runs one attempt to its end. See [`AgentTask`] for what it starts from and [`AgentError`] for how it can fail.
+///
+/// When it ends, for whatever reason but a lost journal or sandbox, no process is left in the sandbox: with those two,
+/// commands go on so that they can be taken up again.
+///
+/// # Errors
+/// Whenever there is no answer.
+pub async fn run(task: AgentTask, context: &AgentContext<'_>) -> Result<Finished, AgentError> {
+    let wall_clock = task.limits.wall_clock;
+    let sessions = Sessions::new(
+        context.sandbox.clone(),
+        context.journal.clone(),
+        context.redactor.clone(),
+        task.limits.tool_output_tokens,
+        task.shown.clone(),
+    );
+    let tools = Tools::new(
+        sessions,
+        task.workspace.clone(),
+        task.limits.tool_output_tokens,
+        left_running(&task),
+        task.sandbox_kept_running,
+    );
+    let ended = tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => Err(AgentError::Cancelled),
+        () = sleep(wall_clock) => Err(AgentError::Limit(Limit::WallClock { wall_clock })),
+        ended = Agent::new(&task, context, &tools).work(task) => ended,
+    };
+    match &ended {
+        Err(AgentError::Journal(_) | AgentError::Sandbox { .. }) => {}
+        Ok(_) | Err(AgentError::Cancelled | AgentError::Model { .. } | AgentError::Limit(_)) => tools.end_all().await,
+    }
+    ended
+}
+
+/// The calls of an earlier worker whose commands may still run, by their place in the conversation.
+fn left_running(task: &AgentTask) -> BTreeMap<usize, String> {
+    let before = task.history.len();
+    let calls = task.resumed.iter().enumerate().filter_map(|(at, item)| Some((before + at, Call::of(item)?)));
+    calls.filter(|(_, call)| call.name == "exec_command").map(|(at, call)| (at, call.input)).collect()
+}
+
+struct Agent<'a> {
+    context: &'a AgentContext<'a>,
+    tools: &'a Tools,
+    conversation: Conversation,
+    guard: Guard,
+    usage: Usage,
+    steps: u32,
+    max_steps: u32,
+}
+
+impl<'a> Agent<'a> {
+    fn new(task: &AgentTask, context: &'a AgentContext<'a>, tools: &'a Tools) -> Self {
+        let definitions = definitions(context.endpoint.patch_tool);
+        let conversation = Conversation::new(context.endpoint, INSTRUCTIONS, &definitions, &task.cache_key);
+        let (guard, usage) = (Guard::default(), Usage::default());
+        Self { context, tools, conversation, guard, usage, steps: 0, max_steps: task.limits.steps }
+    }
+
+    async fn work(mut self, task: AgentTask) -> Result<Finished, AgentError> {
+        for item in &task.history {
+            self.conversation.push(item);
+        }
+        if task.resumed.is_empty() {
+            self.begin(&task).await?;
+        } else if let Some(answer) = self.resume(&task.resumed).await? {
+            return Ok(Finished { answer, usage: self.usage });
+        }
+        // The items are in the conversation now, as text.
+        drop(task);
+        while self.steps < self.max_steps {
+            self.steps += 1;
+            let (mut answer, duration) = self.ask().await?;
+            for item in &mut answer.items {
+                *item = self.context.redactor.redact_json(item.take());
+            }
+            let calls = self.record_answer(&answer, duration).await?;
+            if calls.is_empty() {
+                return Ok(Finished { answer: said(&answer.items), usage: self.usage });
+            }
+            self.act(calls).await?;
+        }
+        Err(AgentError::Limit(Limit::Steps { steps: self.max_steps }))
+    }
+
+    /// Says what there is to say before the first request. What an earlier turn was told is not said again.
+    async fn begin(&mut self, task: &AgentTask) -> Result<(), AgentError> {
+        let instructions = preamble::repository_instructions(self.context.sandbox, &task.workspace).await?;
+        let mut bodies = Vec::new();
+        for item in [Some(preamble::environment(task)), instructions].into_iter().flatten() {
+            let item = self.context.redactor.redact_json(item);
+            if !task.history.contains(&item) {
+                self.conversation.push(&item);
+                bodies.push(EventBody::ConversationItem { item });
+            }
+        }
+        let item = self.context.redactor.redact_json(preamble::message(&task.prompt));
+        self.conversation.push(&item);
+        bodies.push(EventBody::ConversationItem { item });
+        Ok(self.context.journal.record(bodies).await?)
+    }
+
+    /// Takes up what an earlier worker left: its items, then the calls that have no result. Returns the answer when it
+    /// had been given already.
+    async fn resume(&mut self, items: &[Value]) -> Result<Option<String>, AgentError> {
+        let mut open: Vec<Pending> = Vec::new();
+        for item in items {
+            let position = self.conversation.push(item);
+            if let Some(call) = Call::of(item) {
+                open.push(Pending { call, position, is_resumed: true });
+            } else if let Some(call_id) = item["call_id"].as_str()
+                && let Some(at) = open.iter().position(|pending| pending.call.call_id == call_id)
+            {
+                open.remove(at);
+            }
+        }
+        let answers =
+            items.chunk_by(|one, next| is_by_model(one) == is_by_model(next)).filter(|group| is_by_model(&group[0]));
+        self.steps = u32::try_from(answers.clone().count()).unwrap_or(u32::MAX);
+        if let Some(last) = answers.last()
+            && items.last().is_some_and(is_by_model)
+            && calls_in(last).is_empty()
+        {
+            return Ok(Some(said(last)));
+        }
+        self.act(open).await?;
+        Ok(None)
+    }
+
+    /// Asks until there is an answer or no hope for one.
+    async fn ask(&mut self) -> Result<(Answer, Duration), AgentError> {
+        let endpoint = self.context.endpoint;
+        let mut retries = 0;
+        loop {
+            let began = Instant::now();
+            let failure = match self.context.client.ask(endpoint, self.conversation.request()).await {
+                Ok(answer) => return Ok((answer, began.elapsed())),
+                Err(failure) => failure,
+            };
+            let reason = self.context.redactor.redact(&failure.reason).into_owned();
+            let wait = match wait_before_retry(&failure, retries, endpoint.retries) {
+                Ok(wait) => wait,
+                Err(retryable) => return Err(AgentError::Model { reason, retryable }),
+            };
+            retries += 1;
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            self.context.journal.record(vec![EventBody::ModelRetrying { reason, wait_ms, retry: retries }]).await?;
+            sleep(wait).await;
+        }
+    }
+
+    /// Makes an answer, in which there is no secret, durable: in the form for the model and in the one for people.
+    /// Returns its calls.
+    async fn record_answer(&mut self, answer: &Answer, duration: Duration) -> Result<Vec<Pending>, AgentError> {
+        let redactor = self.context.redactor;
+        self.usage += answer.usage.unwrap_or(Usage { requests: 1, ..Usage::default() });
+        let mut bodies = vec![EventBody::ModelResponded {
+            model: self.context.endpoint.name.clone(),
+            response_id: redactor.redact(&answer.id).into_owned(),
+            usage: answer.usage,
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        }];
+        if let Some(reason) = &answer.cut_short {
+            let message = format!("{}; going on with the tool calls that arrived whole", redactor.redact(reason));
+            bodies.push(EventBody::Warning { message });
+        }
+        let mut calls = Vec::new();
+        for item in &answer.items {
+            let position = self.conversation.push(item);
+            calls.extend(Call::of(item).map(|call| Pending { call, position, is_resumed: false }));
+            bodies.extend(reasoning_text(item).map(|text| EventBody::AgentReasoning { text }));
+            bodies.extend(message_text(item).map(|text| EventBody::AgentMessage { text }));
+            bodies.push(EventBody::ConversationItem { item: item.clone() });
+        }
+        self.context.journal.record(bodies).await?;
+        Ok(calls)
+    }
+
+    /// Runs calls, side by side where they may be, and records each result as it comes.
+    async fn act(&mut self, calls: Vec<Pending>) -> Result<(), AgentError> {
+        let together = |one: &Pending, next: &Pending| {
+            Tools::runs_beside_others(&one.call) && Tools::runs_beside_others(&next.call)
+        };
+        for group in calls.chunk_by(together) {
+            let tools = self.tools;
+            let run = |pending: &Pending| {
+                let pending = pending.clone();
+                async move { (tools.run(&pending).await, pending.call) }
+            };
+            let mut running: FuturesUnordered<_> = group.iter().map(run).collect();
+            while let Some((outcome, call)) = running.next().await {
+                self.record_result(&call, outcome?).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_result(&mut self, call: &Call, outcome: Outcome) -> Result<(), AgentError> {
+        let redactor = self.context.redactor;
+        let Outcome { mut text, events, result } = outcome;
+        let verdict = match result {
+            Some(result) => self.guard.saw(&call.name, &call.input, &result),
+            None => Verdict::Fine,
+        };
+        if let Verdict::Tell(note) = &verdict {
+            text.push_str("\n\n");
+            text.push_str(note);
+        }
+        let item = call.output(&redactor.redact(&text));
+        self.conversation.push(&item);
+        let mut bodies: Vec<EventBody> = events.into_iter().map(|body| redacted(body, redactor)).collect();
+        bodies.push(EventBody::ConversationItem { item });
+        self.context.journal.record(bodies).await?;
+        match verdict {
+            Verdict::Stop(limit) => Err(AgentError::Limit(limit)),
+            Verdict::Fine | Verdict::Tell(_) => Ok(()),
+        }
+    }
+}
+
+/// How long to wait before asking again; or, when that makes no sense, whether a later attempt may.
+fn wait_before_retry(failure: &Failure, retries: u32, max_retries: u32) -> Result<Duration, bool> {
+    match failure.again {
+        Again::Never => Err(false),
+        _ if retries >= max_retries => Err(true),
+        Again::Later => Ok(retry::backoff(retries + 1)),
+        Again::After(wait) if wait > retry::MAX_ASKED_WAIT => Err(true),
+        Again::After(wait) => Ok(wait),
+    }
+}
+
+/// The messages among these items, one after the other.
+fn said(items: &[Value]) -> String {
+    items.iter().filter_map(message_text).filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+fn redacted(body: EventBody, redactor: &Redactor) -> EventBody {
+    let redacted =
+        serde_json::to_value(&body).map(|value| redactor.redact_json(value)).and_then(serde_json::from_value);
+    // An event whose very form was taken for a secret is worth less than the secret.
+    redacted.unwrap_or_else(|_| EventBody::Warning { message: format!("an event of kind {} is left out", body.kind()) })
+}

@@ -1,0 +1,84 @@
+//! What an agent is given, and what it leaves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use carrel_domain::{BranchName, CommitOid, Mode, Redactor, Usage};
+use carrel_sandbox::Sandbox;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Journal, ModelClient, ModelEndpoint};
+
+/// One attempt at one turn.
+#[derive(Debug, Clone)]
+pub struct AgentTask {
+    /// What is asked.
+    pub prompt: String,
+    /// Whether changes are kept.
+    pub mode: Mode,
+    /// The folder of the repository in the sandbox: `/workspace/<repository>`.
+    pub workspace: String,
+    /// The commit that is checked out there.
+    pub base: CommitOid,
+    /// The branch it was taken from, if it was one.
+    pub branch: Option<BranchName>,
+    /// The conversation items of the earlier turns this one goes on from, in their order.
+    pub history: Vec<Value>,
+    /// The conversation items of this very attempt that were stored before its worker died, in their order; empty when
+    /// it begins.
+    pub resumed: Vec<Value>,
+    /// With `resumed`: whether the sandbox has been running all the while, so that its commands can be taken up again.
+    /// If not, commands that were cut off are reported to the model as interrupted.
+    pub sandbox_kept_running: bool,
+    /// With `resumed`: the commands of this attempt that already have a `command.started` event, each with the bytes of
+    /// text in its `command.output` events. What was recorded is not recorded again.
+    pub shown: BTreeMap<String, u64>,
+    /// Names the conversation to the server's prompt cache: the same for all turns of a task.
+    pub cache_key: String,
+    /// When to give up.
+    pub limits: AgentLimits,
+}
+
+/// When an agent gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentLimits {
+    /// Answers of the model. Default 200.
+    pub steps: u32,
+    /// From the beginning, or from the resumption, to the end. Default 2 h.
+    pub wall_clock: Duration,
+    /// The most tokens one tool's output may put into the conversation, whatever the model asks for. Default 20,000.
+    pub tool_output_tokens: usize,
+}
+
+impl Default for AgentLimits {
+    fn default() -> Self {
+        Self { steps: 200, wall_clock: Duration::from_hours(2), tool_output_tokens: 20_000 }
+    }
+}
+
+/// What an agent works with.
+#[derive(Debug, Clone)]
+pub struct AgentContext<'a> {
+    /// The model to ask.
+    pub endpoint: &'a ModelEndpoint,
+    /// The connection to it, shared by all attempts.
+    pub client: &'a ModelClient,
+    /// Where commands run.
+    pub sandbox: &'a Sandbox,
+    /// Where events go.
+    pub journal: &'a Journal,
+    /// Takes the installation's secrets out of whatever is recorded or sent.
+    pub redactor: &'a Redactor,
+    /// Stops the agent within a second, and everything in the sandbox with it.
+    pub cancel: CancellationToken,
+}
+
+/// What an agent leaves, beside the files in its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// The model's last message: markdown, untrusted.
+    pub answer: String,
+    /// What this run cost, without what was spent before a resumption.
+    pub usage: Usage,
+}

@@ -1,0 +1,179 @@
+//! The tools a model has, and how a call becomes a result. Whatever is wrong with a call is told to the model; only
+//! what is wrong with the sandbox or the journal is an error of the run.
+
+mod arguments;
+mod command;
+mod definitions;
+mod patch;
+mod plan;
+mod session;
+
+use std::collections::BTreeMap;
+
+use carrel_domain::EventBody;
+use carrel_domain::event::CommandEnd;
+use carrel_sandbox::SandboxError;
+
+pub(crate) use definitions::definitions;
+
+use crate::AgentError;
+use crate::model::Call;
+use crate::patch::heredoc;
+pub(crate) use session::Sessions;
+
+const EXEC: &str = "exec_command";
+const STDIN: &str = "write_stdin";
+const PATCH: &str = "apply_patch";
+const PLAN: &str = "update_plan";
+
+/// A call that waits for its result.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    /// The call.
+    pub(crate) call: Call,
+    /// Its place in the conversation, which names what it starts: it is the same after a resumption.
+    pub(crate) position: usize,
+    /// Whether it may have begun before the worker died.
+    pub(crate) is_resumed: bool,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// For the model.
+    pub(crate) text: String,
+    /// For people, to be recorded together with it.
+    pub(crate) events: Vec<EventBody>,
+    /// The part of the text that is the same when nothing has changed; `None` for a call that may well be repeated.
+    pub(crate) result: Option<String>,
+}
+
+impl Outcome {
+    /// A result that is all there is to say.
+    fn plain(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { result: Some(text.clone()), text, events: Vec::new() }
+    }
+
+    /// A call that makes no sense.
+    fn refused(tool: &str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        let event = EventBody::ToolRefused { tool: tool.to_owned(), reason: reason.clone() };
+        Self { events: vec![event], ..Self::plain(reason) }
+    }
+
+    fn with(mut self, event: EventBody) -> Self {
+        self.events.push(event);
+        self
+    }
+}
+
+/// The tools of one run.
+pub(crate) struct Tools {
+    sessions: Sessions,
+    /// The folder of the repository.
+    workspace: String,
+    /// The most tokens one result may have.
+    max_tokens: usize,
+    /// Commands of before a resumption that may still run: their arguments by their place in the conversation.
+    left_running: BTreeMap<usize, String>,
+    /// Whether they do.
+    sandbox_kept_running: bool,
+}
+
+impl Tools {
+    /// Tools that work through these sessions.
+    pub(crate) fn new(
+        sessions: Sessions,
+        workspace: String,
+        max_tokens: usize,
+        left_running: BTreeMap<usize, String>,
+        sandbox_kept_running: bool,
+    ) -> Self {
+        Self { sessions, workspace, max_tokens, left_running, sandbox_kept_running }
+    }
+
+    /// Whether a call may run while others do. A patch waits for what stands before it and is waited for.
+    pub(crate) fn runs_beside_others(call: &Call) -> bool {
+        call.name != PATCH && !(call.name == EXEC && arguments::is_patch(&call.input))
+    }
+
+    /// Runs a call to its result.
+    pub(crate) async fn run(&self, pending: &Pending) -> Result<Outcome, AgentError> {
+        if pending.is_resumed
+            && let Some(outcome) = self.interrupted(pending)
+        {
+            return Ok(outcome);
+        }
+        let call = &pending.call;
+        match call.name.as_str() {
+            EXEC => self.exec_command(pending).await,
+            STDIN => self.write_stdin(pending).await,
+            PATCH => match arguments::patch(call) {
+                Ok(patch) => self.apply_patch(&patch, None).await,
+                Err(problem) => Ok(Outcome::refused(PATCH, problem)),
+            },
+            PLAN => Ok(plan::update(&call.input)),
+            other => Ok(Outcome::refused(
+                other,
+                format!("there is no tool `{other}`; there are {EXEC}, {STDIN}, {PATCH} and {PLAN}"),
+            )),
+        }
+    }
+
+    /// Ends whatever still runs.
+    pub(crate) async fn end_all(&self) {
+        self.sessions.end_all().await;
+    }
+
+    /// What the model is told about a call that was cut off and cannot be made again without doing it twice.
+    fn interrupted(&self, pending: &Pending) -> Option<Outcome> {
+        let call = &pending.call;
+        let by_command = call.name == EXEC && arguments::is_patch(&call.input);
+        if call.name == PATCH || by_command {
+            return Some(Outcome::plain(
+                "The service restarted while this patch was being applied. Look at the files: either all of it has been applied, or some of it. Then apply what is missing.",
+            ));
+        }
+        if call.name == STDIN && (arguments::has_input(&call.input) || !self.sandbox_kept_running) {
+            return Some(Outcome::plain(
+                "The service restarted during this call: it is not known whether the characters were written. Poll the session to see where it stands.",
+            ));
+        }
+        if call.name == EXEC && !self.sandbox_kept_running {
+            let ended = self.sessions.was_shown(pending.position).then(|| EventBody::CommandEnded {
+                command_id: session::command_id(pending.position).0,
+                end: CommandEnd::Interrupted,
+                duration_ms: 0,
+                output_bytes: 0,
+                dropped_bytes: 0,
+            });
+            let outcome = Outcome::plain(
+                "The sandbox was restarted while this command ran: it was interrupted, and what it printed is lost. Files are as it left them. Run it again if it is still needed.",
+            );
+            return Some(match ended {
+                Some(event) => outcome.with(event),
+                None => outcome,
+            });
+        }
+        None
+    }
+}
+
+/// Whether a sandbox's refusal is about what the model asked for. The rest is about the sandbox.
+fn is_about_the_request(error: &SandboxError) -> bool {
+    matches!(
+        error,
+        SandboxError::NotFound { .. }
+            | SandboxError::NotAFile { .. }
+            | SandboxError::TooLarge { .. }
+            | SandboxError::CannotStart { .. }
+            | SandboxError::Invalid(_)
+            | SandboxError::Inside { .. }
+    )
+}
+
+/// Whether a command is nothing but a patch.
+fn as_patch(command: &str) -> Option<heredoc::Heredoc> {
+    heredoc::recognise(command)
+}

@@ -1,0 +1,184 @@
+//! What can go wrong with a model server, and what comes of it.
+
+use std::time::Duration;
+
+use carrel_agent::{AgentError, ModelTimeouts};
+use carrel_domain::{EventBody, Secret};
+use carrel_testkit::model::{Fault, Item, Reply, Script, Step};
+
+use crate::world::{World, within};
+
+fn reasons(world: &World) -> Vec<String> {
+    let events = world.events().into_iter();
+    events
+        .filter_map(|body| match body {
+            EventBody::ModelRetrying { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The reason of the one retry that a fault leads to before the answer comes.
+async fn survived(fault: Fault) -> String {
+    let world = World::new(Script::new([Reply::command("echo 1").after(fault), Reply::message("Done.").into()])).await;
+    assert_eq!(within(30, world.answer("Go.")).await, "Done.");
+    let reasons = reasons(&world);
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    reasons.into_iter().next().unwrap_or_default()
+}
+
+/// How a run ends whose every request meets this fault, and how many requests it made.
+async fn final_error(fault: Fault) -> (String, bool, usize) {
+    let world = World::new(Script::new([Step::always(fault)])).await;
+    match within(30, world.run("Go.")).await {
+        Err(AgentError::Model { reason, retryable }) => (reason, retryable, world.requests().len()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn status(code: u16, message: &str) -> Fault {
+    Fault::Status { code, message: message.to_owned(), retry_after: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_the_server_is_retried() {
+    assert!(survived(status(500, "Oops.")).await.contains("HTTP 500): Oops."));
+    assert!(survived(status(529, "Overloaded.")).await.contains("Overloaded."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_stalled_or_broken_stream_is_retried() {
+    for fault in [
+        Fault::Cut { after_bytes: 100 },
+        Fault::Cut { after_bytes: 9000 },
+        Fault::Short { after_items: 0 },
+        Fault::Garbage,
+        Fault::Huge { size_bytes: 17 << 20 },
+    ] {
+        let what = format!("{fault:?}");
+        let reason = survived(fault).await;
+        assert!(reason.starts_with("the model server's answer is not whole"), "{what}: {reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stalls_is_given_up_after_the_idle_time() {
+    let script = Script::new([Reply::message("Done.").after(Fault::Stall { after_bytes: 500 })]);
+    let mut world = World::new(script).await;
+    world.endpoint.timeouts = ModelTimeouts { idle: Duration::from_millis(300), ..ModelTimeouts::default() };
+
+    assert_eq!(within(20, world.answer("Go.")).await, "Done.");
+
+    assert_eq!(reasons(&world), ["the model server stopped in the middle of its answer for 300 ms"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_for_a_pause_gets_it() {
+    let fault = Fault::Status { code: 429, message: "Slow down.".to_owned(), retry_after: Some("0.2".to_owned()) };
+    let world = World::new(Script::new([Reply::message("Done.").after(fault)])).await;
+
+    assert_eq!(world.answer("Go.").await, "Done.");
+
+    let events = world.events();
+    let retry = events.iter().find(|body| matches!(body, EventBody::ModelRetrying { .. }));
+    assert!(matches!(retry, Some(EventBody::ModelRetrying { wait_ms: 200, retry: 1, .. })), "{retry:?}");
+    let requests = world.requests();
+    assert!(requests[1].received_at - requests[0].received_at >= Duration::from_millis(200));
+    assert_eq!(requests[0].body, requests[1].body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pause_in_the_words_of_a_rate_limit_is_kept() {
+    let fault = Fault::Failed {
+        code: "rate_limit_exceeded".to_owned(),
+        message: "Rate limit reached. Please try again in 150ms.".to_owned(),
+    };
+    let world = World::new(Script::new([Reply::message("Done.").after(fault)])).await;
+
+    assert_eq!(world.answer("Go.").await, "Done.");
+
+    assert!(world.events().iter().any(|body| matches!(body, EventBody::ModelRetrying { wait_ms: 150, .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stays_broken_is_given_up_after_the_retries() {
+    let fault = Fault::Status { code: 503, message: "Down.".to_owned(), retry_after: Some("0".to_owned()) };
+
+    let (reason, retryable, requests) = final_error(fault).await;
+
+    assert_eq!(reason, "the model server has an error (HTTP 503): Down.");
+    assert!(retryable);
+    assert_eq!(requests, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_fail_again_is_not_tried_again() {
+    for (fault, expected) in [
+        (status(400, "Bad."), "the model server refused the request (HTTP 400): Bad."),
+        (status(403, "No."), "the model server forbids this; check what the key in CARREL_MODEL_KEY may use: No."),
+        (status(404, "No model."), "knows no model `gpt-5-test`"),
+        (status(302, ""), "the model server redirects (HTTP 302)"),
+        (Fault::Html, "answered with text/html, not with an event stream"),
+        (
+            Fault::Incomplete { reason: "content_filter".to_owned() },
+            "the model's answer is incomplete (content_filter)",
+        ),
+        (
+            Fault::Failed { code: "context_length_exceeded".to_owned(), message: "Too long.".to_owned() },
+            "the conversation no longer fits into the model's context window",
+        ),
+        (
+            Fault::Error { code: "insufficient_quota".to_owned(), message: "Pay.".to_owned() },
+            "the model account has no quota left",
+        ),
+    ] {
+        let (reason, retryable, requests) = final_error(fault).await;
+        assert!(reason.contains(expected), "{reason}");
+        assert!(!retryable && requests == 1, "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_said_to_be_wrong_and_not_repeated() {
+    let mut world = World::new(Script::new([Reply::message("Done.")])).await;
+    world.endpoint.key = Some(Secret::new("sk-wrong"));
+
+    let error = world.run("Go.").await.expect_err("refused").to_string();
+
+    assert!(
+        error.starts_with("the model server refused the key; check CARREL_MODEL_KEY: Incorrect API key"),
+        "{error}"
+    );
+    assert!(!error.contains("sk-wrong"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_named() {
+    let mut world = World::new(Script::new([Reply::message("Done.")])).await;
+    world.endpoint.retries = 1;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    world.endpoint.base_url = format!("http://{closed}/v1").parse().expect("a URL");
+
+    let error = world.run("Go.").await.expect_err("nobody is there");
+
+    assert!(matches!(&error, AgentError::Model { retryable: true, .. }));
+    let error = error.to_string();
+    assert!(error.starts_with(&format!("cannot reach the model server at http://{closed}/v1/responses: ")), "{error}");
+    assert!(error.to_lowercase().contains("connection refused"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_cut_after_a_whole_call_goes_on_with_that_call() {
+    let step = Reply::reasoning("Think.")
+        .then(Reply::command("echo one"))
+        .and(Item::Reasoning("More.".to_owned()))
+        .then(Reply::command("echo two"))
+        .after(Fault::Short { after_items: 3 });
+    let world = World::new(Script::new([step, Reply::message("Done.").into()])).await;
+
+    assert_eq!(world.answer("Go.").await, "Done.");
+
+    assert_eq!(world.requests().len(), 2);
+    assert_eq!(world.shown(), "one\n");
+    assert!(world.kinds().contains(&"attempt.warning"));
+}

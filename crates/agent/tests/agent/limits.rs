@@ -1,0 +1,114 @@
+//! When an agent is stopped, and how.
+
+use std::time::{Duration, Instant};
+
+use carrel_agent::{AgentError, AgentLimits, AgentTask, Journal, Limit};
+use carrel_testkit::model::{Fault, Reply, Script, Step};
+use serde_json::json;
+
+use crate::world::{World, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_agent_stops_within_a_second_and_leaves_no_process() {
+    let command = "setsid sleep 1234 & (setsid setsid sleep 1234 &) ; trap '' TERM INT; echo on; sleep 1234";
+    let world = World::new(Script::new([Reply::command(command), Reply::message("Done.")])).await;
+
+    let (ended, took) = within(30, async {
+        tokio::join!(world.run("Go."), async {
+            world.wait_for("command.output").await;
+            let began = Instant::now();
+            world.cancel.cancel();
+            began
+        })
+    })
+    .await;
+
+    let took = took.elapsed();
+    assert!(matches!(ended, Err(AgentError::Cancelled)), "{ended:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(world.shell("pgrep -c sleep").await, "0\n");
+    world.wait_for("command.ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_cancelled_while_the_model_thinks() {
+    let world = World::new(Script::new([Step::always(Fault::Stall { after_bytes: 0 })])).await;
+
+    let (ended, ()) = within(10, async {
+        tokio::join!(world.run("Go."), async {
+            while world.requests().is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            world.cancel.cancel();
+        })
+    })
+    .await;
+
+    assert!(matches!(ended, Err(AgentError::Cancelled)), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_takes_too_many_steps_is_stopped() {
+    let world = World::new(Script::new((0..9).map(|number| Reply::command(format!("echo {number}"))))).await;
+    let limits = AgentLimits { steps: 3, ..AgentLimits::default() };
+
+    let ended = world.run_task(AgentTask { limits, ..world.task("Go.") }).await;
+
+    assert!(matches!(ended, Err(AgentError::Limit(Limit::Steps { steps: 3 }))), "{ended:?}");
+    assert_eq!(world.requests().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_takes_too_long_is_stopped_with_its_commands() {
+    let world = World::new(Script::new([Reply::command("sleep 1234"), Reply::message("Done.")])).await;
+    let limits = AgentLimits { wall_clock: Duration::from_millis(800), ..AgentLimits::default() };
+
+    let ended = within(10, world.run_task(AgentTask { limits, ..world.task("Go.") })).await;
+
+    assert!(matches!(ended, Err(AgentError::Limit(Limit::WallClock { .. }))), "{ended:?}");
+    assert_eq!(world.shell("pgrep -c sleep").await, "0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_in_a_circle_is_told_and_then_stopped() {
+    let world = World::new(Script::new((0..20).map(|_| Reply::command("echo again")))).await;
+
+    let ended = world.run("Go.").await;
+
+    let message = ended.expect_err("stopped").to_string();
+    assert_eq!(
+        message,
+        "the agent called `exec_command` 10 times in a row with the same arguments and the same result"
+    );
+    assert_eq!(world.requests().len(), 10);
+    assert!(!world.result(3).contains("same call") && world.result(4).contains("same call"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_long_command_is_no_circle() {
+    let poll = Reply::call("write_stdin", json!({"session_id": 2, "yield_time_ms": 5000}));
+    let command = Reply::call("exec_command", json!({"cmd": "sleep 0.6; echo over", "yield_time_ms": 250}));
+    let world = World::new(Script::new([command, poll, Reply::message("Done.")])).await;
+
+    within(20, world.answer("Go.")).await;
+
+    assert!(world.result(1).ends_with("over\n"), "{}", world.result(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_done_that_cannot_be_recorded() {
+    let mut world = World::new(Script::new([Reply::command("touch done"), Reply::message("Done.")])).await;
+    let (journal, mut entries) = Journal::channel();
+    world.journal = journal;
+    // The preamble is stored; the model's answer is not.
+    tokio::spawn(async move {
+        let first = entries.recv().await.expect("the preamble");
+        first.stored.send(()).expect("it is waited for");
+        drop(entries.recv().await);
+    });
+
+    let ended = within(10, world.run("Go.")).await;
+
+    assert!(matches!(ended, Err(AgentError::Journal(_))), "{ended:?}");
+    assert_eq!(world.shell("ls").await, "greeting.txt\n");
+}

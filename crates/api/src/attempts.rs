@@ -1,0 +1,4 @@
+//! `/attempts`: the agents' runs and what they leave.
+
+pub(crate) mod cancel;
+pub(crate) mod patch;

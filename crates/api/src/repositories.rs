@@ -1,0 +1,3 @@
+//! `/repositories`: what was worked on.
+
+pub(crate) mod list;

@@ -1,0 +1,122 @@
+//! From the store's rows to what crosses HTTP.
+
+use carrel_domain::{
+    Attempt, AttemptId, AttemptState, Publication, RepositoryId, RepositoryLocation, Revision, Task, TaskId, TurnId,
+    UserId,
+};
+use carrel_store::{EnvironmentVersion, TaskListing, TaskThread, TurnThread};
+use carrel_wire as wire;
+
+/// A task with everything under it.
+pub(crate) fn task(thread: TaskThread) -> wire::Task {
+    let state = thread.state().into();
+    let TaskThread { task, turns, publications, environments } = thread;
+    let (branch, commit) = match &task.revision {
+        Revision::DefaultBranch => (None, None),
+        Revision::Branch(branch) => (Some(branch.to_string()), None),
+        Revision::Commit(commit) => (None, Some(commit.to_string())),
+    };
+    wire::Task {
+        id: TaskId::as_uuid(task.id),
+        repository: repository(task.repository_id, &task.repository),
+        branch,
+        commit,
+        state,
+        created_at: task.created_at,
+        updated_at: task.updated_at,
+        created_by: UserId::as_uuid(task.created_by),
+        last_seq: task.last_seq,
+        turns: turns.into_iter().map(|thread| turn(thread, &publications, &environments)).collect(),
+        title: task.title,
+    }
+}
+
+fn turn(thread: TurnThread, publications: &[Publication], environments: &[EnvironmentVersion]) -> wire::Turn {
+    let TurnThread { turn, attempts } = thread;
+    wire::Turn {
+        id: TurnId::as_uuid(turn.id),
+        number: turn.number,
+        prompt: turn.prompt,
+        mode: turn.mode.into(),
+        from_attempt_id: turn.from_attempt.map(AttemptId::as_uuid),
+        created_at: turn.created_at,
+        created_by: UserId::as_uuid(turn.created_by),
+        attempts: attempts.into_iter().map(|row| attempt(row, publications, environments)).collect(),
+    }
+}
+
+/// An attempt, with those of its task's publications and environments that are its own.
+pub(crate) fn attempt(
+    row: Attempt,
+    publications: &[Publication],
+    environments: &[EnvironmentVersion],
+) -> wire::Attempt {
+    let state = wire::AttemptState::from(&row.state);
+    let (result, failure) = match row.state {
+        AttemptState::Ready(outcome) => {
+            (Some(wire::AttemptResult { answer: outcome.answer, patch: outcome.patch.map(Into::into) }), None)
+        }
+        AttemptState::Failed { stage, reason, retryable } => {
+            let stage = Some(wire::attempts::stage_word(stage).to_owned());
+            (None, Some(wire::Failure { stage, reason, retryable }))
+        }
+        AttemptState::Queued
+        | AttemptState::Preparing
+        | AttemptState::SettingUp
+        | AttemptState::Running
+        | AttemptState::Collecting { .. }
+        | AttemptState::Cancelled { .. } => (None, None),
+    };
+    let pinned =
+        environments.iter().find(|known| (known.id, known.version) == (row.environment, row.environment_version));
+    wire::Attempt {
+        id: row.id.as_uuid(),
+        number: row.number,
+        state,
+        base_commit: row.base.map(|commit| commit.to_string()),
+        environment: wire::Environment {
+            id: row.environment.as_uuid(),
+            name: pinned.map(|known| known.name.clone()).unwrap_or_default(),
+            version: row.environment_version,
+            image: pinned.map(|known| known.image.clone()).unwrap_or_default(),
+        },
+        model: row.model,
+        usage: row.usage.into(),
+        result,
+        failure,
+        cancel_requested: row.cancel_requested_by.is_some(),
+        created_at: row.created_at,
+        started_at: row.started_at,
+        ended_at: row.ended_at,
+        publications: publications.iter().filter(|one| one.attempt == row.id).cloned().map(Into::into).collect(),
+    }
+}
+
+/// A task as a list shows it.
+pub(crate) fn summary(listing: TaskListing) -> wire::TaskSummary {
+    let TaskListing { task, mode, attempts } = listing;
+    let state = carrel_domain::TaskState::of(&attempts).into();
+    let patch = attempts.iter().find_map(|state| match state {
+        AttemptState::Ready(outcome) => Some(outcome.patch.as_ref()),
+        _ => None,
+    });
+    let patch = patch.flatten();
+    let Task { id, repository_id, repository: location, title, created_at, updated_at, .. } = task;
+    wire::TaskSummary {
+        id: id.as_uuid(),
+        title,
+        repository: repository(repository_id, &location),
+        state,
+        mode: mode.into(),
+        attempts: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
+        additions: patch.map(|patch| patch.additions),
+        deletions: patch.map(|patch| patch.deletions),
+        created_at,
+        updated_at,
+    }
+}
+
+/// A repository.
+pub(crate) fn repository(id: RepositoryId, location: &RepositoryLocation) -> wire::Repository {
+    wire::Repository { id: id.as_uuid(), location: location.to_string(), name: location.name() }
+}

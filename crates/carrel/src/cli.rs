@@ -1,0 +1,236 @@
+//! The command line as it is written. What it means is checked by the commands and, above all, by the service.
+
+use std::io;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use uuid::Uuid;
+
+use crate::exit::Failure;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    it worked
+  1    the work itself failed: an attempt or a publication failed or was cancelled, a patch did not apply cleanly
+  2    the command line or the settings make no sense
+  3    the service refused the request, and said why
+  4    the service cannot be reached
+  5    the service, or this program, has a problem
+
+Finding the service:
+  On the same machine by CARREL_DATA (default ~/.local/share/carrel) and CARREL_LISTEN (default 127.0.0.1:7070).
+  Any other by CARREL_URL and CARREL_TOKEN.";
+
+/// A coding agent that works in a cloud its user owns.
+#[derive(Debug, Parser)]
+#[command(name = "carrel", version, after_help = AFTER_HELP, arg_required_else_help = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the service: API, web app and workers in one process
+    #[command(after_help = SERVE_HELP)]
+    Serve,
+    /// Run a sample task with a recorded model; everything but the model is real
+    Demo,
+    /// Delegate tasks, follow them, and take their results
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Print a fresh one-time link that signs a browser in
+    OwnerLink,
+    /// Print the OpenAPI document of the HTTP API
+    #[command(hide = true)]
+    Openapi,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+const SERVE_HELP: &str = "\
+Settings (environment variables):
+  CARREL_DATA             folder of all data [default: ~/.local/share/carrel]
+  CARREL_LISTEN           address and port to listen on [default: 127.0.0.1:7070]
+  CARREL_PUBLIC_URL       address people use, if it is another
+  CARREL_MODEL_URL        model server that speaks the Responses API [OPENAI_BASE_URL, then https://api.openai.com/v1]
+  CARREL_MODEL_KEY        its key [OPENAI_API_KEY]
+  CARREL_MODEL            name of the model [default: gpt-5-codex]
+  CARREL_GIT_CREDENTIALS  file in the format of git-credential-store [default: git-credentials in the data folder]
+  CARREL_GIT_AUTHOR       author of commits [default: Carrel <carrel@localhost>]
+  CARREL_PRIVATE_PATHS    further paths to hide from sandboxes, separated by colons
+  CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]
+  CARREL_MAX_PATCH_BYTES  longest patch that is kept [default: 100000000]
+  CARREL_LOG              what is logged, such as `info` or `carrel_control=debug` [default: info]";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Delegate a task
+    Create(CreateArguments),
+    /// List tasks, newest first
+    List {
+        /// How many: 1 to 100
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show a task with its turns, attempts and results
+    Show {
+        /// The task
+        id: Uuid,
+    },
+    /// Follow a task's log live, until it has ended
+    Watch {
+        /// The task
+        id: Uuid,
+        /// Only events behind this sequence number
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+    },
+    /// Print the patch of an attempt
+    Diff {
+        /// The task
+        id: Uuid,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Apply the patch of an attempt to the current checkout, merging three ways
+    Apply {
+        /// The task
+        id: Uuid,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Go on with a task from its latest files
+    FollowUp(FollowUpArguments),
+    /// Stop the attempts of a task
+    Cancel {
+        /// The task
+        id: Uuid,
+        /// Only this attempt of the last turn
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+        attempt: Option<u32>,
+    },
+    /// Push the patch of an attempt as a branch of the repository it came from
+    Push {
+        /// The task
+        id: Uuid,
+        /// The branch
+        #[arg(long, allow_hyphen_values = true)]
+        branch: String,
+        /// The commit's message [default: the task's title]
+        #[arg(long)]
+        message: Option<String>,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArguments {
+    /// A path or a URL that git can fetch from
+    #[arg(long, default_value = ".")]
+    pub(crate) repository: String,
+    /// The branch to start from [default: the repository's default branch]
+    #[arg(long, conflicts_with = "commit", allow_hyphen_values = true)]
+    pub(crate) branch: Option<String>,
+    /// The commit to start from
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) commit: Option<String>,
+    /// Ask a question, or change the code
+    #[arg(long, value_enum, default_value_t = ModeArgument::Code)]
+    pub(crate) mode: ModeArgument,
+    /// How many attempts are made side by side: 1 to 4
+    #[arg(long, default_value_t = 1)]
+    pub(crate) attempts: u32,
+    /// The model's name [default: the service's]
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Follow the log until the task has ended
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// What is to be done; `-` reads it from standard input
+    pub(crate) prompt: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FollowUpArguments {
+    /// The task
+    pub(crate) id: Uuid,
+    /// What is to be done; `-` reads it from standard input
+    pub(crate) prompt: String,
+    /// Ask a question, or change the code [default: as before]
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<ModeArgument>,
+    /// How many attempts are made side by side: 1 to 4
+    #[arg(long, default_value_t = 1)]
+    pub(crate) attempts: u32,
+    /// The attempt of the last turn to go on from [default: the first with a result]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+    pub(crate) from_attempt: Option<u32>,
+    /// Follow the log until the task has ended
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// Which attempt of a task is meant.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Which {
+    /// The attempt's number within its turn [default: the first that is ready]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+    pub(crate) attempt: Option<u32>,
+    /// The turn's number [default: the last one]
+    #[arg(long)]
+    pub(crate) turn: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ModeArgument {
+    Ask,
+    Code,
+}
+
+impl From<ModeArgument> for carrel_wire::Mode {
+    fn from(mode: ModeArgument) -> Self {
+        match mode {
+            ModeArgument::Ask => Self::Ask,
+            ModeArgument::Code => Self::Code,
+        }
+    }
+}
+
+pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
+    clap_complete::generate(shell, &mut Cli::command(), "carrel", &mut io::stdout());
+    Ok(())
+}
+
+pub(crate) fn man_page() -> Result<(), Failure> {
+    // One page for the program and every command, in the order of the help.
+    fn render(command: &clap::Command, out: &mut Vec<u8>) -> io::Result<()> {
+        clap_mangen::Man::new(command.clone()).render(out)?;
+        command.get_subcommands().filter(|sub| !sub.is_hide_set()).try_for_each(|sub| render(sub, out))
+    }
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let mut page = Vec::new();
+    render(&command, &mut page)
+        .and_then(|()| io::Write::write_all(&mut io::stdout(), &page))
+        .map_err(|error| Failure::service(format!("cannot print the man page: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,198 @@
+//! `carrel task watch`: the log, live, until every attempt of the last turn has ended. A connection that breaks is made
+//! again from the last event seen.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use carrel_wire::{Event, Task, TaskState};
+use futures::StreamExt as _;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::output::{self, safe};
+
+/// How often a broken connection is made again before giving up.
+const RECONNECTS: u32 = 10;
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const COMMAND: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Blue)));
+const WARNING: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+
+pub(crate) async fn watch(client: &Client, id: Uuid, after: i64, json: bool) -> Result<(), Failure> {
+    let mut after = after;
+    let mut broken = 0;
+    let mut printer = Printer::default();
+    loop {
+        let mut events = Box::pin(client.events(id, after).await?);
+        // Whoever comes late sees the end in the task, not in the stream.
+        let task: Task = client.get(&format!("tasks/{id}")).await?;
+        if is_over(&task) && task.last_seq <= after {
+            return verdict(&task, json);
+        }
+        while let Some(event) = events.next().await {
+            let Some(event) = event else { break };
+            broken = 0;
+            after = event.seq;
+            if json {
+                output::json_line(&event)?
+            } else {
+                printer.print(&event)?
+            }
+            if event.kind == "attempt.state" && ends(&event.data) {
+                let task: Task = client.get(&format!("tasks/{id}")).await?;
+                if is_over(&task) && task.last_seq <= after {
+                    return verdict(&task, json);
+                }
+            }
+        }
+        broken += 1;
+        if broken > RECONNECTS {
+            return Err(Failure::unreachable(
+                "the connection to the service broke again and again; run the command again",
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(200 * u64::from(broken))).await;
+    }
+}
+
+fn ends(state: &Value) -> bool {
+    matches!(state["state"].as_str(), Some("ready" | "failed" | "cancelled"))
+}
+
+const fn is_over(task: &Task) -> bool {
+    matches!(task.state, TaskState::Ready | TaskState::Failed | TaskState::Cancelled)
+}
+
+fn verdict(task: &Task, json: bool) -> Result<(), Failure> {
+    if !json {
+        let last = task.turns.last().map(|turn| turn.attempts.as_slice()).unwrap_or_default();
+        let changed = last.iter().any(|attempt| attempt.result.as_ref().is_some_and(|result| result.patch.is_some()));
+        if changed {
+            output::line(&format!(
+                "\nsee the patch with `carrel task diff {0}`, apply it with `carrel task apply {0}`",
+                task.id
+            ))?;
+        }
+    }
+    match task.state {
+        TaskState::Ready => Ok(()),
+        TaskState::Queued | TaskState::Running | TaskState::Failed | TaskState::Cancelled => {
+            Err(Failure::work(format!("the task is {}", output::task_word(task.state))))
+        }
+    }
+}
+
+/// Prints events for people.
+#[derive(Default)]
+struct Printer {
+    /// Attempts in the order they first appear, for the marks in front of their lines.
+    numbers: HashMap<Uuid, usize>,
+    /// Whether the last thing printed did not end its line.
+    open_line: bool,
+}
+
+impl Printer {
+    fn print(&mut self, event: &Event) -> Result<(), Failure> {
+        let text = |field: &str| event.data[field].as_str().map(safe).unwrap_or_default();
+        let shown = match event.kind.as_str() {
+            "turn.created" => {
+                format!("{BOLD}turn {}{BOLD:#} {}", event.data["number"], output::first_line(&text("prompt")))
+            }
+            "attempt.state" => self.state(&event.data),
+            "attempt.progress" => format!("{DIM}{}{DIM:#}", text("message")),
+            "attempt.warning" => format!("{WARNING}{}{WARNING:#}", text("message")),
+            "model.retrying" => {
+                let wait = event.data["wait_ms"].as_u64().unwrap_or_default();
+                format!(
+                    "{WARNING}the model did not answer ({}); trying again in {:.1} s{WARNING:#}",
+                    text("reason"),
+                    millis(wait)
+                )
+            }
+            "agent.message" => text("text"),
+            "agent.reasoning" => format!("{DIM}{}{DIM:#}", text("text")),
+            "plan.updated" => plan(&event.data),
+            "command.started" => format!("{COMMAND}$ {}{COMMAND:#}", text("command")),
+            "command.output" => return self.output(&text("text")),
+            "command.ended" => ended(&event.data),
+            "patch.applied" => changed(&event.data),
+            "patch.refused" | "tool.refused" => format!("{WARNING}{}{WARNING:#}", text("reason")),
+            "publication.state" => format!("branch {} {}", text("branch"), output::painted(&text("state"))),
+            _ => return Ok(()),
+        };
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let mark = self.mark(event.attempt_id);
+        self.close_line()?;
+        output::line(&format!("{mark}{shown}"))
+    }
+
+    fn state(&self, data: &Value) -> String {
+        let state = data["state"].as_str().unwrap_or_default();
+        match data["reason"].as_str() {
+            Some(reason) => format!("{}: {}", output::painted(state), safe(reason)),
+            None => output::painted(state),
+        }
+    }
+
+    fn output(&mut self, text: &str) -> Result<(), Failure> {
+        self.open_line = !text.ends_with('\n');
+        output::bytes(text.as_bytes())
+    }
+
+    fn close_line(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.open_line) { output::line("") } else { Ok(()) }
+    }
+
+    /// Says which attempt a line is about, once there are several.
+    fn mark(&mut self, attempt: Option<Uuid>) -> String {
+        let Some(attempt) = attempt else { return String::new() };
+        let next = self.numbers.len() + 1;
+        let number = *self.numbers.entry(attempt).or_insert(next);
+        if self.numbers.len() > 1 { format!("{DIM}[{number}]{DIM:#} ") } else { String::new() }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds for a person")]
+fn millis(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+fn ended(data: &Value) -> String {
+    let took = millis(data["duration_ms"].as_u64().unwrap_or_default());
+    let end = &data["end"];
+    let how = match end["how"].as_str() {
+        Some("exited") => format!("exit code {}", end["code"]),
+        Some("signalled") => format!("ended by signal {}", end["signal"]),
+        Some("timed_out") => "stopped by its time limit".to_owned(),
+        _ => "interrupted".to_owned(),
+    };
+    format!("{DIM}{how} after {took:.1} s{DIM:#}")
+}
+
+fn changed(data: &Value) -> String {
+    let files = data["files"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let names = files.iter().map(|file| {
+        let name = file["path"].as_str().map(safe).unwrap_or_default();
+        format!("{} {name}", file["kind"].as_str().unwrap_or_default())
+    });
+    names.collect::<Vec<_>>().join("\n")
+}
+
+fn plan(data: &Value) -> String {
+    let steps = data["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let lines = steps.iter().map(|step| {
+        let mark = match step["status"].as_str() {
+            Some("completed") => "✓",
+            Some("in_progress") => "→",
+            _ => "·",
+        };
+        format!("{mark} {}", step["step"].as_str().map(safe).unwrap_or_default())
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

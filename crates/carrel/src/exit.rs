@@ -1,0 +1,51 @@
+//! How the program ends when it did not work: a message on standard error and an exit code that scripts can tell apart.
+//! The codes are part of `carrel --help`.
+
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use carrel_wire::Problem;
+
+/// Why the program could not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// The work itself failed.
+    pub(crate) fn work(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
+    }
+
+    /// The command line or the settings make no sense.
+    pub(crate) fn usage(message: impl ToString) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    /// The service refused.
+    pub(crate) fn refused(problem: &Problem) -> Self {
+        let code = if problem.status >= 500 { 5 } else { 3 };
+        Self { code, message: problem.detail.clone() }
+    }
+
+    /// The service cannot be reached.
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self { code: 4, message: message.into() }
+    }
+
+    /// The service, or this program, has a problem.
+    pub(crate) fn service(message: impl Into<String>) -> Self {
+        Self { code: 5, message: message.into() }
+    }
+
+    /// Prints the message and gives the code.
+    pub(crate) fn report(&self) -> ExitCode {
+        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        if !self.message.is_empty() {
+            anstream::eprintln!("{red}error:{red:#} {}", self.message);
+        }
+        ExitCode::from(self.code)
+    }
+}

@@ -1,0 +1,231 @@
+//! What the program prints: JSON for programs, text for people. Everything that came from a task is untrusted, so it is
+//! stripped of what a terminal would obey before a person sees it.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use anstyle::{AnsiColor, Style};
+use carrel_domain::git::is_invisible;
+use carrel_wire::{Attempt, AttemptState, Publication, PublicationState, Task, TaskPage, TaskState};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Prints a value as JSON.
+pub(crate) fn document(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::service(error.to_string()))?;
+    line(&text)
+}
+
+/// Prints a value as JSON on one line.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    line(&serde_json::to_string(value).map_err(|error| Failure::service(error.to_string()))?)
+}
+
+/// Prints a line. A reader that has gone away ends the program quietly, as it does with every tool of a pipe.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => other.map_err(|error| Failure::service(format!("cannot write to standard output: {error}"))),
+    }
+}
+
+/// Text from a task, made safe for a terminal: no escapes but plain colours, no control or invisible characters.
+pub(crate) fn safe(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if let Some(length) = colour(rest) {
+            safe.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        match character {
+            '\n' | '\t' => safe.push(character),
+            character if character.is_control() || is_invisible(character) => {
+                write!(safe, "\\u{{{:x}}}", u32::from(character)).expect("a string takes everything");
+            }
+            character => safe.push(character),
+        }
+        rest = &rest[character.len_utf8()..];
+    }
+    safe
+}
+
+/// The length of a colour escape at the beginning of the text.
+fn colour(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    let end = parameters.find(|character: char| !character.is_ascii_digit() && character != ';')?;
+    (parameters[end..].starts_with('m') && end < 32).then_some(2 + end + 1)
+}
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+fn colour_of(state: &str) -> Style {
+    let colour = match state {
+        "ready" | "pushed" => AnsiColor::Green,
+        "failed" => AnsiColor::Red,
+        "cancelled" => AnsiColor::Yellow,
+        _ => AnsiColor::Cyan,
+    };
+    Style::new().fg_color(Some(colour.into()))
+}
+
+/// A word of a state, in its colour.
+pub(crate) fn painted(state: &str) -> String {
+    let style = colour_of(state);
+    format!("{style}{state}{style:#}")
+}
+
+/// A task for people.
+pub(crate) fn task(task: &Task) -> String {
+    let mut text = String::new();
+    let start = match (&task.branch, &task.commit) {
+        (Some(branch), _) => format!(", branch {}", safe(branch)),
+        (_, Some(commit)) => format!(", commit {}", safe(commit)),
+        (None, None) => String::new(),
+    };
+    push(&mut text, format_args!("{BOLD}{}{BOLD:#}  {}", safe(&task.title), painted(task_word(task.state))));
+    push(&mut text, format_args!("{DIM}{}  {}{start}{DIM:#}", task.id, safe(&task.repository.location)));
+    for turn in &task.turns {
+        let mode = serde_json::to_value(turn.mode).unwrap_or_default();
+        push(
+            &mut text,
+            format_args!("\nturn {} ({}): {}", turn.number, mode.as_str().unwrap_or("?"), first_line(&turn.prompt)),
+        );
+        for one in &turn.attempts {
+            attempt(&mut text, one);
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+fn attempt(text: &mut String, attempt: &Attempt) {
+    let base = attempt.base_commit.as_deref().map(|commit| format!(" from {}", &commit[..10.min(commit.len())]));
+    push(
+        text,
+        format_args!(
+            "  attempt {}: {}{DIM}{}, {}, {} tokens in, {} out{DIM:#}",
+            attempt.number,
+            painted(attempt_word(attempt.state)),
+            base.unwrap_or_default(),
+            safe(&attempt.model),
+            attempt.usage.input_tokens,
+            attempt.usage.output_tokens,
+        ),
+    );
+    if let Some(failure) = &attempt.failure {
+        push(text, format_args!("    {}", safe(&failure.reason)));
+    }
+    if let Some(result) = &attempt.result {
+        if let Some(patch) = &result.patch {
+            push(
+                text,
+                format_args!("    {} files changed, +{} -{}", patch.files.len(), patch.additions, patch.deletions),
+            );
+        }
+        for line in safe(result.answer.trim()).lines() {
+            push(text, format_args!("    {line}"));
+        }
+    }
+    for publication in &attempt.publications {
+        push(text, format_args!("    {}", publication_line(publication)));
+    }
+}
+
+/// A publication for people.
+pub(crate) fn publication_line(publication: &Publication) -> String {
+    let word = publication_word(publication.state);
+    let commit = publication.commit.as_deref().map(|commit| format!(" at {}", &commit[..10.min(commit.len())]));
+    let why = publication.failure.as_ref().map(|failure| format!(": {}", safe(&failure.reason)));
+    let (commit, why) = (commit.unwrap_or_default(), why.unwrap_or_default());
+    format!("branch {} {}{commit}{why}", safe(&publication.branch), painted(word))
+}
+
+/// A page of tasks for people.
+pub(crate) fn tasks(page: &TaskPage) -> String {
+    if page.items.is_empty() {
+        return "no tasks yet; create one with `carrel task create --repository PATH PROMPT`".to_owned();
+    }
+    let mut text = String::new();
+    for item in &page.items {
+        let change = match (item.additions, item.deletions) {
+            (Some(additions), Some(deletions)) => format!("  +{additions} -{deletions}"),
+            _ => String::new(),
+        };
+        let word = task_word(item.state);
+        let style = colour_of(word);
+        push(
+            &mut text,
+            format_args!(
+                "{}  {style}{word:<9}{style:#}  {}  {DIM}{}{change}{DIM:#}",
+                item.id,
+                safe(&item.title),
+                safe(&item.repository.name),
+            ),
+        );
+    }
+    text.trim_end().to_owned()
+}
+
+fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a string takes everything");
+}
+
+pub(crate) fn first_line(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    let cut: String = line.chars().take(100).collect();
+    if cut.len() < text.trim().len() { format!("{}…", safe(&cut)) } else { safe(&cut) }
+}
+
+pub(crate) const fn task_word(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Queued => "queued",
+        TaskState::Running => "running",
+        TaskState::Ready => "ready",
+        TaskState::Failed => "failed",
+        TaskState::Cancelled => "cancelled",
+    }
+}
+
+pub(crate) const fn attempt_word(state: AttemptState) -> &'static str {
+    match state {
+        AttemptState::Queued => "queued",
+        AttemptState::Preparing => "preparing",
+        AttemptState::SettingUp => "setting_up",
+        AttemptState::Running => "running",
+        AttemptState::Collecting => "collecting",
+        AttemptState::Ready => "ready",
+        AttemptState::Failed => "failed",
+        AttemptState::Cancelled => "cancelled",
+    }
+}
+
+const fn publication_word(state: PublicationState) -> &'static str {
+    match state {
+        PublicationState::Requested => "requested",
+        PublicationState::Committed => "committed",
+        PublicationState::Pushed => "pushed",
+        PublicationState::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::safe;
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_came_from_a_task_but_colours() {
+        assert_eq!(
+            safe("a\u{1b}[31mred\u{1b}[0m\u{1b}]0;title\u{7}\u{1b}[2J\r\u{202e}b\n"),
+            "a\u{1b}[31mred\u{1b}[0m\\u{1b}]0;title\\u{7}\\u{1b}[2J\\u{d}\\u{202e}b\n"
+        );
+    }
+}

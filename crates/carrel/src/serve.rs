@@ -1,0 +1,283 @@
+//! `carrel serve`: everything in one process, put together here and nowhere else.
+
+mod logs;
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anstyle::Style;
+use carrel_agent::{ModelClient, ModelEndpoint};
+use carrel_api::{ApiOptions, Hosts};
+use carrel_control::{Author, Control, ControlLimits, ControlOptions, Models};
+use carrel_domain::{Clock, Redactor, Secret, SharedClock};
+use carrel_forge::{Forge, GitOptions};
+use carrel_identity::Identity;
+use carrel_sandbox::{Launcher, Limits, LocalOptions, Sandboxes};
+use carrel_store::{Owner, Store, StoreOptions};
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::client::{ADDRESS_FILE, TOKEN_FILE};
+use crate::demo::{DEMO_MODEL, RecordedModel};
+use crate::exit::Failure;
+use crate::output;
+use crate::settings::Settings;
+
+/// How long requests under way may take when the service is told to stop.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// A running service.
+pub(crate) struct Service {
+    pub(crate) url: Url,
+    pub(crate) token: Secret,
+    pub(crate) sign_in: String,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+    worker: JoinHandle<()>,
+    _recorded: RecordedModel,
+    _lock: File,
+}
+
+/// Runs the service until it is told to stop.
+pub(crate) async fn serve(settings: Settings) -> Result<(), Failure> {
+    let has_model = settings.model.as_ref().map(|model| format!("{} at {}", model.name, model.url));
+    let data = settings.data.display().to_string();
+    let service = Service::start(settings).await?;
+    banner(&service, &data, has_model.as_deref())?;
+    asked_to_stop().await?;
+    tracing::info!("stopping; attempts under way go on when the service is started again");
+    service.stop().await
+}
+
+impl Service {
+    /// Puts the service together and starts it.
+    pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        make_data_folder(&settings.data)?;
+        let lock = lock(&settings.data)?;
+        let redactor = Redactor::new(&secrets(&settings)?);
+        logs::start(&settings.log, redactor.clone())?;
+        let clock: SharedClock = Arc::new(SystemClock);
+        let store = open_store(&settings, &clock, &redactor).await?;
+        let identity = Identity::new(store.clone(), Arc::clone(&clock));
+        let owner = store.ensure_owner().await.map_err(|error| Failure::service(error.to_string()))?;
+        let token = local_token(&settings, &identity, &owner).await?;
+        let recorded = RecordedModel::start().await?;
+        let control = Control::new(ControlOptions {
+            sandboxes: open_sandboxes(&settings).await?,
+            forge: open_forge(&settings, &redactor)?,
+            models: models(&settings, &recorded),
+            client: ModelClient::new().map_err(|error| Failure::service(error.to_string()))?,
+            author: Author { name: settings.git.author_name.clone(), email: settings.git.author_email.clone() },
+            limits: ControlLimits {
+                jobs: settings.max_jobs,
+                patch_bytes: settings.max_patch_bytes,
+                ..ControlLimits::default()
+            },
+            store,
+            redactor,
+            clock,
+        });
+        control.recover().await.map_err(|error| Failure::service(error.to_string()))?;
+        let (listener, url) = listen(&settings).await?;
+        let link = identity.owner_link(owner.principal).await.map_err(|error| Failure::service(error.to_string()))?;
+        let stop = CancellationToken::new();
+        let worker = tokio::spawn({
+            let (control, stop) = (control.clone(), stop.clone());
+            async move { control.work(stop).await }
+        });
+        let hosts = Hosts::new(settings.listen().ip(), &url);
+        let sign_in = carrel_api::sign_in_url(&url, link.secret.expose());
+        let options = ApiOptions { control, identity, hosts, public_url: url.clone(), stop: stop.clone() };
+        let app = carrel_api::router(options);
+        let ended = stop.clone();
+        let server = tokio::spawn(async move {
+            axum::serve(listener, app).with_graceful_shutdown(async move { ended.cancelled().await }).await
+        });
+        Ok(Self { url, token, sign_in, stop, server, worker, _recorded: recorded, _lock: lock })
+    }
+
+    /// Lets go of the work and ends.
+    pub(crate) async fn stop(self) -> Result<(), Failure> {
+        self.stop.cancel();
+        let ended = async {
+            let (server, worker) = tokio::join!(self.server, self.worker);
+            worker.map_err(|error| Failure::service(format!("the worker ended badly: {error}")))?;
+            match server {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(Failure::service(format!("the server ended badly: {error}"))),
+                Err(error) => Err(Failure::service(format!("the server ended badly: {error}"))),
+            }
+        };
+        tokio::time::timeout(GRACE, ended).await.unwrap_or(Ok(()))
+    }
+}
+
+fn banner(service: &Service, data: &str, model: Option<&str>) -> Result<(), Failure> {
+    let bold = Style::new().bold();
+    let model = match model {
+        Some(model) => format!("model      {model}"),
+        None => "model      none is configured; only `carrel demo`, with a recorded model, can run\n           \
+                 set CARREL_MODEL_URL (such as https://api.openai.com/v1), CARREL_MODEL_KEY and CARREL_MODEL"
+            .to_owned(),
+    };
+    output::line(&format!(
+        "{bold}Carrel {}{bold:#} is ready\n\nsign in    {}\n           (works once, for an hour; `carrel owner-link` prints a fresh one)\n\
+         API        {}api/v1/openapi.json\ndata       {data}\n{model}\n",
+        env!("CARGO_PKG_VERSION"),
+        service.sign_in,
+        service.url,
+    ))
+}
+
+async fn asked_to_stop() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Failure::service(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn make_data_folder(data: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .and_then(|()| fs::set_permissions(data, fs::Permissions::from_mode(0o700)))
+        .map_err(|error| {
+            Failure::usage(format!("cannot use the data folder {}: {error}; set CARREL_DATA", data.display()))
+        })
+}
+
+/// One process uses a data folder at a time.
+fn lock(data: &Path) -> Result<File, Failure> {
+    let file = data.join("lock");
+    let lock =
+        File::create(&file).map_err(|error| Failure::usage(format!("cannot use {}: {error}", file.display())))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(Failure::usage(format!(
+            "another `carrel serve` uses the data folder {}; stop it, or set CARREL_DATA to another folder",
+            data.display()
+        ))),
+        Err(fs::TryLockError::Error(error)) => Err(Failure::usage(format!("cannot lock {}: {error}", file.display()))),
+    }
+}
+
+/// What must never be seen in an event or a log line.
+fn secrets(settings: &Settings) -> Result<Vec<Secret>, Failure> {
+    let mut secrets: Vec<Secret> = settings.model.iter().filter_map(|model| model.key.clone()).collect();
+    if let Some(file) = settings.git.credentials.as_ref().filter(|file| file.exists()) {
+        let text = fs::read_to_string(file).map_err(|error| {
+            Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display()))
+        })?;
+        for line in text.lines() {
+            let Ok(url) = Url::parse(line.trim()) else { continue };
+            secrets.extend(url.password().map(Secret::new));
+            // The file has it percent-encoded; what leaks may be either form.
+            let plain = url.password().map(|password| {
+                url::form_urlencoded::parse(format!("x={}", password.replace('+', "%2B")).as_bytes())
+                    .next()
+                    .map(|(_, value)| value.into_owned())
+                    .unwrap_or_default()
+            });
+            secrets.extend(plain.map(Secret::new));
+        }
+    }
+    Ok(secrets)
+}
+
+async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redactor) -> Result<Store, Failure> {
+    let options = StoreOptions { folder: settings.data.clone(), clock: Arc::clone(clock), redactor: redactor.clone() };
+    Store::open(options).await.map_err(|error| Failure::service(error.to_string()))
+}
+
+async fn local_token(settings: &Settings, identity: &Identity, owner: &Owner) -> Result<Secret, Failure> {
+    let file = settings.data.join(TOKEN_FILE);
+    identity.local_token(owner.principal, &file).await.map_err(|error| Failure::service(error.to_string()))
+}
+
+async fn open_sandboxes(settings: &Settings) -> Result<Sandboxes, Failure> {
+    let mut private_paths = vec![settings.data.clone(), settings.git.home.clone(), "/etc/gitconfig".into()];
+    private_paths.extend(settings.git.credentials.clone());
+    private_paths.extend(settings.private_paths.iter().cloned());
+    let options = LocalOptions {
+        folder: settings.data.join("sandboxes"),
+        private_paths,
+        // This very program, also when a newer one has been put in its place meanwhile.
+        launcher: Launcher::new("/proc/self/exe", [crate::RUNNER.to_owned()]),
+        limits: Limits::default(),
+    };
+    let opened = Sandboxes::open(options).await;
+    opened.map_err(|error| Failure::service(format!("sandboxes do not work here: {}", with_causes(&error))))
+}
+
+fn open_forge(settings: &Settings, redactor: &Redactor) -> Result<Forge, Failure> {
+    let mut options = GitOptions::new(settings.data.join("mirrors"), &settings.git.home);
+    options.credentials.clone_from(&settings.git.credentials);
+    options.ssh_auth_sock.clone_from(&settings.git.ssh_auth_sock);
+    options.committer_name.clone_from(&settings.git.author_name);
+    options.committer_email.clone_from(&settings.git.author_email);
+    options.redactor = redactor.clone();
+    if let Some(path) = &settings.git.search_path {
+        options.search_path.clone_from(path);
+    }
+    Forge::new(options).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn models(settings: &Settings, recorded: &RecordedModel) -> Models {
+    let models = Models::none().with(DEMO_MODEL, recorded.endpoint());
+    match &settings.model {
+        None => models,
+        Some(model) => {
+            models.with_default(&model.name, ModelEndpoint::new(&model.name, model.url.clone(), model.key.clone()))
+        }
+    }
+}
+
+/// An error with what lies beneath it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+async fn listen(settings: &Settings) -> Result<(TcpListener, Url), Failure> {
+    let asked = settings.listen();
+    let listener = TcpListener::bind(asked).await.map_err(|error| {
+        Failure::usage(format!("cannot listen on {asked}: {error}; set CARREL_LISTEN to another address"))
+    })?;
+    let address: SocketAddr = listener.local_addr().map_err(|error| Failure::service(error.to_string()))?;
+    let file = settings.data.join(ADDRESS_FILE);
+    File::create(&file)
+        .and_then(|mut file| writeln!(file, "{address}"))
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", file.display())))?;
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => format!("localhost:{}", address.port()),
+        _ => address.to_string(),
+    };
+    let own = Url::parse(&format!("http://{host}")).map_err(|error| Failure::service(error.to_string()))?;
+    Ok((listener, settings.public_url.clone().unwrap_or(own)))
+}

@@ -1,0 +1,291 @@
+//! The settings: one typed tree, made from environment variables by a pure function. `carrel serve --help` lists them.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use carrel_domain::Secret;
+use url::Url;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+const DEFAULT_MODEL_URL: &str = "https://api.openai.com/v1";
+const DEFAULT_MODEL: &str = "gpt-5-codex";
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The folder of all data.
+    pub(crate) data: PathBuf,
+    /// Where the service listens; `None` when nothing was said.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The address people use.
+    pub(crate) public_url: Option<Url>,
+    /// The model, if one is configured.
+    pub(crate) model: Option<ModelSettings>,
+    /// Git and its credentials.
+    pub(crate) git: GitSettings,
+    /// Further paths to hide from sandboxes.
+    pub(crate) private_paths: Vec<PathBuf>,
+    /// Attempts and publications worked on at once.
+    pub(crate) max_jobs: usize,
+    /// The longest patch that is kept, in bytes.
+    pub(crate) max_patch_bytes: usize,
+    /// What is logged.
+    pub(crate) log: String,
+    /// Where the client finds a service on another machine.
+    pub(crate) remote: Option<Remote>,
+}
+
+/// A model server and a model.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelSettings {
+    pub(crate) url: Url,
+    pub(crate) key: Option<Secret>,
+    pub(crate) name: String,
+}
+
+/// What git needs from its surroundings.
+#[derive(Debug, Clone)]
+pub(crate) struct GitSettings {
+    /// A file in the format of git-credential-store.
+    pub(crate) credentials: Option<PathBuf>,
+    pub(crate) author_name: String,
+    pub(crate) author_email: String,
+    pub(crate) home: PathBuf,
+    pub(crate) ssh_auth_sock: Option<OsString>,
+    pub(crate) search_path: Option<OsString>,
+}
+
+/// A service on another machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) url: Url,
+    pub(crate) token: Secret,
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InvalidSetting {
+    variable: &'static str,
+    problem: String,
+}
+
+impl std::fmt::Display for InvalidSetting {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}", self.variable, self.problem)
+    }
+}
+
+impl Settings {
+    /// The settings that these variables make.
+    ///
+    /// # Errors
+    /// Names the variable that makes no sense, never its value when that is a secret.
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, InvalidSetting> {
+        let variables = Variables(lookup);
+        let home = PathBuf::from(variables.os("HOME").unwrap_or_else(|| "/".into()));
+        let data = match variables.os("CARREL_DATA") {
+            Some(folder) => PathBuf::from(folder),
+            None => match variables.os("XDG_DATA_HOME") {
+                Some(folder) => PathBuf::from(folder).join("carrel"),
+                None => home.join(".local/share/carrel"),
+            },
+        };
+        if !data.is_absolute() {
+            return Err(invalid("CARREL_DATA", "is not an absolute path"));
+        }
+        Ok(Self {
+            git: variables.git(&data, home)?,
+            listen: variables.parsed("CARREL_LISTEN", "is not an address and a port, such as 127.0.0.1:7070")?,
+            public_url: variables.url("CARREL_PUBLIC_URL")?,
+            model: variables.model()?,
+            private_paths: variables.paths("CARREL_PRIVATE_PATHS")?,
+            max_jobs: variables.positive("CARREL_MAX_JOBS")?.unwrap_or(32),
+            max_patch_bytes: variables.positive("CARREL_MAX_PATCH_BYTES")?.unwrap_or(100_000_000),
+            log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info".to_owned()),
+            remote: variables.remote()?,
+            data,
+        })
+    }
+
+    /// Where the service listens.
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or(DEFAULT_LISTEN)
+    }
+}
+
+struct Variables<L>(L);
+
+impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
+    /// An empty variable is one that is not set.
+    fn os(&self, name: &str) -> Option<OsString> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<String>, InvalidSetting> {
+        let value = self.os(name).map(OsString::into_string).transpose();
+        Ok(value.map_err(|_| invalid(name, "is not UTF-8"))?.map(|text| text.trim().to_owned()))
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &'static str, problem: &str) -> Result<Option<T>, InvalidSetting> {
+        self.text(name)?.map(|text| text.parse().map_err(|_| invalid(name, problem))).transpose()
+    }
+
+    fn positive(&self, name: &'static str) -> Result<Option<usize>, InvalidSetting> {
+        match self.parsed(name, "is not a whole number above 0")? {
+            Some(0) => Err(invalid(name, "is not a whole number above 0")),
+            number => Ok(number),
+        }
+    }
+
+    fn url(&self, name: &'static str) -> Result<Option<Url>, InvalidSetting> {
+        let url: Option<Url> = self.parsed(name, "is not a URL")?;
+        match url {
+            Some(url) if !matches!(url.scheme(), "http" | "https") || url.host().is_none() => {
+                Err(invalid(name, "is not an http or https URL"))
+            }
+            Some(url) if !url.username().is_empty() || url.password().is_some() => {
+                Err(invalid(name, "has a credential in it; give it in a variable of its own"))
+            }
+            url => Ok(url),
+        }
+    }
+
+    fn paths(&self, name: &'static str) -> Result<Vec<PathBuf>, InvalidSetting> {
+        let paths: Vec<PathBuf> = std::env::split_paths(&self.os(name).unwrap_or_default())
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect();
+        match paths.iter().find(|path| !path.is_absolute()) {
+            Some(path) => Err(invalid(name, &format!("has `{}`, which is not an absolute path", path.display()))),
+            None => Ok(paths),
+        }
+    }
+
+    fn model(&self) -> Result<Option<ModelSettings>, InvalidSetting> {
+        let url = match self.url("CARREL_MODEL_URL")? {
+            Some(url) => Some(url),
+            None => self.url("OPENAI_BASE_URL")?,
+        };
+        let key = match self.text("CARREL_MODEL_KEY")? {
+            Some(key) => Some(key),
+            None => self.text("OPENAI_API_KEY")?,
+        };
+        if url.is_none() && key.is_none() {
+            return Ok(None);
+        }
+        if key.as_ref().is_some_and(|key| key.chars().any(|character| !character.is_ascii_graphic())) {
+            return Err(invalid("CARREL_MODEL_KEY", "has a character that no HTTP header takes"));
+        }
+        let default = || Url::parse(DEFAULT_MODEL_URL).expect("the default is a URL");
+        Ok(Some(ModelSettings {
+            url: url.unwrap_or_else(default),
+            key: key.map(Secret::new),
+            name: self.text("CARREL_MODEL")?.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+        }))
+    }
+
+    fn git(&self, data: &std::path::Path, home: PathBuf) -> Result<GitSettings, InvalidSetting> {
+        let author = self.text("CARREL_GIT_AUTHOR")?.unwrap_or_else(|| "Carrel <carrel@localhost>".to_owned());
+        let (author_name, author_email) = author
+            .strip_suffix('>')
+            .and_then(|author| author.split_once(" <"))
+            .filter(|(name, email)| !name.trim().is_empty() && email.contains('@') && !author.contains('\n'))
+            .ok_or_else(|| invalid("CARREL_GIT_AUTHOR", "is not of the form `Name <address>`"))?;
+        let credentials = match self.os("CARREL_GIT_CREDENTIALS").map(PathBuf::from) {
+            Some(file) if !file.is_absolute() => {
+                return Err(invalid("CARREL_GIT_CREDENTIALS", "is not an absolute path"));
+            }
+            Some(file) => file,
+            None => data.join("git-credentials"),
+        };
+        Ok(GitSettings {
+            credentials: Some(credentials),
+            author_name: author_name.trim().to_owned(),
+            author_email: author_email.to_owned(),
+            home,
+            ssh_auth_sock: self.os("SSH_AUTH_SOCK"),
+            search_path: self.os("PATH"),
+        })
+    }
+
+    fn remote(&self) -> Result<Option<Remote>, InvalidSetting> {
+        let Some(url) = self.url("CARREL_URL")? else { return Ok(None) };
+        let token = self.text("CARREL_TOKEN")?;
+        let token = token.ok_or_else(|| {
+            invalid("CARREL_TOKEN", "is not set, and CARREL_URL is; a service on another machine needs both")
+        })?;
+        Ok(Some(Remote { url, token: Secret::new(token) }))
+    }
+}
+
+fn invalid(variable: &'static str, problem: &str) -> InvalidSetting {
+    InvalidSetting { variable, problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, InvalidSetting> {
+        Settings::from_lookup(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn nothing_set_is_the_laptop() {
+        let settings = settings(&[("HOME", "/home/ada")]).expect("settings");
+
+        assert_eq!(settings.data, PathBuf::from("/home/ada/.local/share/carrel"));
+        assert_eq!(settings.listen().to_string(), "127.0.0.1:7070");
+        assert!(settings.model.is_none() && settings.remote.is_none());
+    }
+
+    #[test]
+    fn the_variables_of_openai_are_fallen_back_to_one_by_one() {
+        let own = settings(&[
+            ("OPENAI_BASE_URL", "http://other/v1"),
+            ("OPENAI_API_KEY", "sk-other"),
+            ("CARREL_MODEL_URL", "http://own/v1"),
+            ("CARREL_MODEL", "own-model"),
+        ]);
+
+        let model = own.expect("settings").model.expect("a model");
+
+        assert_eq!((model.url.as_str(), model.name.as_str()), ("http://own/v1", "own-model"));
+        assert_eq!(model.key, Some(Secret::new("sk-other")));
+    }
+
+    #[test]
+    fn a_key_alone_means_openai() {
+        let model = settings(&[("OPENAI_API_KEY", "sk-x")]).expect("settings").model.expect("a model");
+
+        assert_eq!((model.url.as_str(), model.name.as_str()), ("https://api.openai.com/v1", "gpt-5-codex"));
+    }
+
+    #[test]
+    fn a_setting_that_makes_no_sense_is_named() {
+        for (name, value) in [
+            ("CARREL_LISTEN", "7070"),
+            ("CARREL_PUBLIC_URL", "carrel.example.com"),
+            ("CARREL_MODEL_URL", "file:///etc/passwd"),
+            ("CARREL_MODEL_URL", "http://user:pass@host/v1"),
+            ("CARREL_GIT_AUTHOR", "nobody"),
+            ("CARREL_MAX_JOBS", "0"),
+            ("CARREL_PRIVATE_PATHS", "relative"),
+            ("CARREL_DATA", "relative"),
+        ] {
+            let error = settings(&[(name, value)]).expect_err(name);
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+        let error = settings(&[("CARREL_URL", "http://host")]).expect_err("no token");
+        assert!(error.to_string().contains("CARREL_TOKEN"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_makes_no_sense_is_not_repeated() {
+        let error = settings(&[("CARREL_MODEL_KEY", "sk hunter2")]).expect_err("a space");
+
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}

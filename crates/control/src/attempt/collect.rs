@@ -1,0 +1,135 @@
+//! Collecting: the difference between the files in the sandbox and the base commit becomes a patch. Git runs inside the
+//! sandbox; what comes out is untrusted bytes, which are bounded, parsed and kept.
+
+use std::time::{Duration, Instant};
+
+use carrel_domain::{AttemptState, EventBody, Mode, Outcome, PatchSummary};
+use carrel_forge::patch;
+use carrel_sandbox::{Command, Output, ProcessEvent, Sandbox, SandboxError};
+
+use super::prepare::succeeded;
+use super::{Halt, OBJECTS, PATCH, Scene, Step};
+
+/// How long git may take to find the changes.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Puts every change below `$1` into an index of its own, `$3`. Where the agent has broken the repository's `.git`, a fresh
+/// one in `$4`, over the objects `$5`, takes its place.
+const ADD: &str = r#"
+set -eu
+cd -- "$1"
+rm -rf -- "$3" "$4"
+quiet='-c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false'
+if cp -- .git/index "$3" 2>/dev/null && git rev-parse --quiet --verify "$2^{tree}" >/dev/null 2>&1 \
+    && GIT_INDEX_FILE="$3" git $quiet add --all -- . 2>/dev/null; then
+  exit 0
+fi
+rm -f -- "$3"
+git init --quiet --bare --object-format="$6" "$4"
+printf '%s\n' "$5" > "$4/objects/info/alternates"
+export GIT_DIR="$4" GIT_WORK_TREE="$1" GIT_INDEX_FILE="$3"
+git config core.bare false
+git read-tree "$2"
+git $quiet add --all -- .
+"#;
+
+/// Prints the difference between `$2` and the index `$3`.
+const DIFF: &str = r#"
+set -eu
+cd -- "$1"
+[ -d "$4" ] && export GIT_DIR="$4" GIT_WORK_TREE="$1"
+export GIT_INDEX_FILE="$3"
+exec git -c core.quotePath=true -c diff.renameLimit=2000 diff -O/dev/null --cached --binary --full-index \
+  --no-ext-diff --no-textconv --no-color --no-relative --src-prefix=a/ --dst-prefix=b/ --unified=3 \
+  --diff-algorithm=myers --find-renames --ignore-submodules=all "$2" --
+"#;
+
+/// Names the largest changed files, for the person who has to find out what made the patch so big.
+const LARGEST: &str = r#"
+cd -- "$1"
+[ -d "$4" ] && export GIT_DIR="$4" GIT_WORK_TREE="$1"
+export GIT_INDEX_FILE="$3"
+git diff --cached --name-only -z --ignore-submodules=all "$2" -- | xargs -0 -r stat --printf '%s %n\n' 2>/dev/null | sort -rn | head -n 5
+"#;
+
+const INDEX: &str = "/tmp/.carrel-index";
+const FRESH: &str = "/tmp/.carrel-git";
+
+pub(super) async fn collect(scene: &Scene<'_>, answer: &str) -> Result<Step, Halt> {
+    let patch = match scene.turn.mode {
+        Mode::Ask => None,
+        Mode::Code => collect_patch(scene).await?,
+    };
+    let events = match scene.turn.mode {
+        Mode::Ask => Vec::new(),
+        Mode::Code => vec![EventBody::PatchCollected { patch: patch.clone() }],
+    };
+    Ok(Step { next: AttemptState::Ready(Outcome { answer: answer.to_owned(), patch }), events })
+}
+
+async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> {
+    let since = Instant::now();
+    let sandbox = match scene.control.inner.sandboxes.attach(scene.attempt.id.sandbox()).await {
+        Ok(sandbox) => sandbox,
+        Err(SandboxError::Gone(_)) => {
+            return Err(Halt::Failed {
+                reason: "the sandbox is gone, and its changes with it".to_owned(),
+                retryable: true,
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Whatever still runs could change files while they are read.
+    sandbox.kill_all().await?;
+    let finished = sandbox.run(step(scene, "add", ADD)?).await?;
+    succeeded(&finished, "find the changes")?;
+    let bytes = diff(scene, &sandbox).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let summary =
+        patch::parse(&bytes).map_err(|error| Halt::failed(format!("the changes make no usable patch: {error}")))?;
+    scene.store().keep_artifact(scene.attempt, PATCH, bytes).await?;
+    scene.progress(format!("collected a patch of {} files", summary.files.len()), since).await?;
+    Ok(Some(summary))
+}
+
+/// One of the scripts above, under an id of its own each time: it reads files that may have changed.
+fn step(scene: &Scene<'_>, name: &str, script: &str) -> Result<Command, Halt> {
+    let base = scene.attempt.base.as_ref().ok_or_else(|| Halt::failed("the attempt has no base commit"))?;
+    let format = if base.as_str().len() == 64 { "sha256" } else { "sha1" };
+    let id = format!("collect.{name}.{}", scene.control.inner.clock.now().as_nanosecond());
+    let workspace = scene.workspace();
+    let argv = ["bash", "-c", script, name, &workspace, base.as_str(), INDEX, FRESH, OBJECTS, format];
+    Ok(Command::new(id, argv).directory("/").time_limit(LIMIT))
+}
+
+async fn diff(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<Vec<u8>, Halt> {
+    let limit = scene.control.inner.limits.patch_bytes;
+    let mut process = sandbox.exec(step(scene, "diff", DIFF)?.output(Output::Streamed)).await?;
+    let mut bytes = Vec::new();
+    while let Some(event) = process.next().await {
+        match event {
+            ProcessEvent::Output(piece) if bytes.len() + piece.len() > limit => {
+                process.kill().await?;
+                return Err(too_large(scene, sandbox, limit).await?);
+            }
+            ProcessEvent::Output(piece) => bytes.extend_from_slice(&piece),
+            ProcessEvent::Dropped(_) => return Err(Halt::failed("the sandbox lost a part of the patch")),
+            ProcessEvent::Ended(finished) => {
+                succeeded(&finished, "make a patch of the changes")?;
+                return Ok(bytes);
+            }
+        }
+    }
+    Err(SandboxError::Disconnected.into())
+}
+
+async fn too_large(scene: &Scene<'_>, sandbox: &Sandbox, limit: usize) -> Result<Halt, Halt> {
+    let largest = sandbox.run(step(scene, "largest", LARGEST)?).await?;
+    let listed = String::from_utf8_lossy(&largest.output).trim().replace('\n', ", ");
+    Ok(Halt::failed(format!(
+        "the changes make a patch of more than {limit} bytes, which is the limit; the largest changed files (bytes, name): \
+         {listed}. Add what is generated to .gitignore, or raise CARREL_MAX_PATCH_BYTES"
+    )))
+}

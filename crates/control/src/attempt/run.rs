@@ -1,0 +1,120 @@
+//! Running: the agent works. Everything it tells is stored before it goes on, and what was stored is what it goes on
+//! from when its worker died.
+
+use carrel_agent::{AgentContext, AgentError, AgentTask, Entry, Journal};
+use carrel_domain::{AttemptId, AttemptState, NewEvent, Revision};
+use carrel_sandbox::{Sandbox, SandboxError};
+use carrel_store::StoreError;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{Halt, Scene, Step};
+
+/// How many entries of the journal are stored in one transaction at most.
+const BATCH: usize = 64;
+
+pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
+    let inner = &scene.control.inner;
+    let endpoint = inner
+        .models
+        .get(&scene.attempt.model)
+        .ok_or_else(|| Halt::failed(format!("the model `{}` is no longer configured", scene.attempt.model)))?;
+    let sandbox = attach(scene).await?;
+    let task = describe(scene).await?;
+    let (journal, entries) = Journal::channel();
+    // The journal goes with the agent's end, and the storing ends with it. Where storing fails, the agent finds its
+    // journal closed and ends too.
+    let agent = async move {
+        let context = AgentContext {
+            endpoint,
+            client: &inner.client,
+            sandbox: &sandbox,
+            journal: &journal,
+            redactor: &inner.redactor,
+            cancel: scene.cancel.clone(),
+        };
+        carrel_agent::run(task, &context).await
+    };
+    let (outcome, stored) = tokio::join!(Box::pin(agent), store_entries(scene, entries));
+    stored?;
+    scene.store().sum_usage(scene.attempt).await?;
+    match outcome {
+        Ok(finished) => Ok(Step::to(AttemptState::Collecting { answer: finished.answer })),
+        Err(AgentError::Cancelled) => Err(Halt::Cancelled),
+        Err(AgentError::Model { reason, retryable }) => Err(Halt::Failed { reason, retryable }),
+        Err(error @ AgentError::Limit(_)) => Err(Halt::failed(error)),
+        Err(AgentError::Sandbox { action, source }) => {
+            Err(Halt::Failed { reason: format!("the sandbox could not {action}: {source}"), retryable: true })
+        }
+        Err(error @ AgentError::Journal(_)) => Err(Halt::Around(error.to_string())),
+    }
+}
+
+async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
+    match scene.control.inner.sandboxes.attach(scene.attempt.id.sandbox()).await {
+        Ok(sandbox) => Ok(sandbox),
+        Err(SandboxError::Gone(_)) => Err(Halt::Failed {
+            reason: "the sandbox is gone: the machine was restarted, or the sandbox was ended from outside".to_owned(),
+            retryable: true,
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn describe(scene: &Scene<'_>) -> Result<AgentTask, Halt> {
+    let attempt = scene.attempt;
+    let base = attempt.base.clone().ok_or_else(|| Halt::failed("the attempt has no base commit"))?;
+    let branch = match &scene.thread.task.revision {
+        Revision::Branch(branch) => Some(branch.clone()),
+        Revision::DefaultBranch | Revision::Commit(_) => None,
+    };
+    let resumed = scene.store().conversation(attempt.organization, attempt.id).await?;
+    let shown = scene.store().shown_output(attempt.organization, attempt.id).await?;
+    Ok(AgentTask {
+        prompt: scene.turn.prompt.clone(),
+        mode: scene.turn.mode,
+        workspace: scene.workspace(),
+        base,
+        branch,
+        history: history(scene).await?,
+        resumed,
+        sandbox_kept_running: true,
+        shown,
+        cache_key: scene.task().to_string(),
+        limits: scene.control.inner.limits.agent,
+    })
+}
+
+/// The conversations of the attempts this one goes on from, the oldest first.
+async fn history(scene: &Scene<'_>) -> Result<Vec<Value>, Halt> {
+    let mut chain: Vec<AttemptId> = Vec::new();
+    let mut from = scene.turn.from_attempt;
+    while let Some(id) = from.filter(|id| !chain.contains(id)) {
+        chain.push(id);
+        from = scene.thread.attempt(id).and_then(|(turn, _)| turn.from_attempt);
+    }
+    let mut items = Vec::new();
+    for id in chain.into_iter().rev() {
+        items.extend(scene.store().conversation(scene.attempt.organization, id).await?);
+    }
+    Ok(items)
+}
+
+/// Stores what the agent tells, several entries in one transaction when they come fast.
+async fn store_entries(scene: &Scene<'_>, mut entries: mpsc::Receiver<Entry>) -> Result<(), StoreError> {
+    let mut batch = Vec::with_capacity(BATCH);
+    while entries.recv_many(&mut batch, BATCH).await > 0 {
+        let mut waiting = Vec::with_capacity(batch.len());
+        let mut events = Vec::with_capacity(batch.len());
+        for Entry { bodies, stored } in batch.drain(..) {
+            events.extend(bodies.into_iter().map(|body| NewEvent { attempt: Some(scene.attempt.id), body }));
+            waiting.push(stored);
+        }
+        scene.store().append(scene.attempt.organization, scene.task(), events).await?;
+        for stored in waiting {
+            // Live output is not waited for: then nobody listens.
+            let _nobody = stored.send(());
+        }
+    }
+    Ok(())
+}

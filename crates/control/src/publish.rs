@@ -1,0 +1,179 @@
+//! Publishing: a ready patch becomes a commit in the mirror and a branch at the remote. Every step may be walked twice.
+
+use carrel_domain::{
+    AttemptId, AttemptState, BranchName, CommitOid, OrganizationId, Publication, PublicationId, PublicationState,
+    UserId,
+};
+use carrel_forge::{CommitRequest, ForgeError};
+use carrel_store::{Job, NewPublication, StoreError, TaskThread};
+
+use crate::attempt::PATCH;
+use crate::worker::{Left, MAX_TRIES};
+use crate::{Control, ControlError};
+
+/// The longest commit message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Who asks for which patch to go where.
+#[derive(Debug, Clone)]
+pub struct PublicationRequest {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// The attempt whose patch it is.
+    pub attempt: AttemptId,
+    /// The branch it goes to.
+    pub branch: BranchName,
+    /// The commit's message; the task's title if it is none.
+    pub message: Option<String>,
+    /// Who asks.
+    pub by: UserId,
+}
+
+impl Control {
+    /// Takes a wish to publish. The same wish again gives the same publication; a failed one is tried again.
+    ///
+    /// # Errors
+    /// When the attempt has no patch.
+    pub async fn publish(&self, request: PublicationRequest) -> Result<Publication, ControlError> {
+        let store = &self.inner.store;
+        let attempt = store.attempt(request.organization, request.attempt).await?;
+        match &attempt.state {
+            AttemptState::Ready(outcome) if outcome.patch.is_some() => {}
+            AttemptState::Ready(_) => {
+                return Err(ControlError::NotNow(
+                    "the attempt has changed nothing, so there is nothing to publish".to_owned(),
+                ));
+            }
+            other => {
+                let word = other.word();
+                return Err(ControlError::NotNow(format!("the attempt is {word}; only a ready one can be published")));
+            }
+        }
+        let message = match request.message {
+            Some(message) => checked(&message)?,
+            None => {
+                let task = store.task(request.organization, attempt.task).await?.task;
+                format!("{}\n\nCarrel-Task: {}", task.title, task.id)
+            }
+        };
+        let new = NewPublication {
+            organization: request.organization,
+            task: attempt.task,
+            attempt: attempt.id,
+            branch: request.branch,
+            message,
+            created_by: request.by,
+        };
+        Ok(store.request_publication(&new).await?)
+    }
+}
+
+fn checked(message: &str) -> Result<String, ControlError> {
+    if message.trim().is_empty() {
+        return Err(ControlError::invalid("message", "the message is empty; leave it out to take the task's title"));
+    }
+    if message.len() > MAX_MESSAGE_BYTES || message.contains('\0') {
+        return Err(ControlError::invalid(
+            "message",
+            format!("the message is longer than {MAX_MESSAGE_BYTES} bytes or has a NUL"),
+        ));
+    }
+    Ok(message.to_owned())
+}
+
+/// Why a publication does not go on.
+enum Halt {
+    /// It cannot be done.
+    Failed { reason: String, retryable: bool },
+    /// The store does not work.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ForgeError> for Halt {
+    fn from(error: ForgeError) -> Self {
+        Self::Failed { reason: error.to_string(), retryable: error.is_retryable() }
+    }
+}
+
+/// Drives a publication to its end.
+pub(crate) async fn drive(control: &Control, job: &Job, id: PublicationId) -> Left {
+    let store = &control.inner.store;
+    loop {
+        let publication = match store.publication(job.organization, id).await {
+            Ok(publication) => publication,
+            Err(StoreError::NotFound { .. }) => return Left::Done,
+            Err(error) => return Left::Again { reason: error.to_string() },
+        };
+        if publication.state.has_ended() {
+            return Left::Done;
+        }
+        let next = match step(control, &publication).await {
+            Ok(next) => next,
+            Err(Halt::Failed { reason, retryable: true }) if job.tries < MAX_TRIES => return Left::Again { reason },
+            Err(Halt::Failed { reason, retryable }) => PublicationState::Failed { reason, retryable },
+            Err(Halt::Store(error)) => return Left::Again { reason: error.to_string() },
+        };
+        match store.advance_publication(&publication, next).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Left::Again { reason: error.to_string() },
+        }
+    }
+}
+
+async fn step(control: &Control, publication: &Publication) -> Result<PublicationState, Halt> {
+    let thread = control.inner.store.task(publication.organization, publication.task).await?;
+    match &publication.state {
+        PublicationState::Requested => {
+            Ok(PublicationState::Committed { commit: commit(control, publication, &thread).await? })
+        }
+        PublicationState::Committed { commit } => {
+            let mirror = control.inner.forge.mirror(thread.task.repository_id);
+            let ours = pushed_before(&thread, publication);
+            mirror.push(&thread.task.repository, commit, &publication.branch, ours.as_ref()).await?;
+            Ok(PublicationState::Pushed { commit: commit.clone() })
+        }
+        ended @ (PublicationState::Pushed { .. } | PublicationState::Failed { .. }) => Ok(ended.clone()),
+    }
+}
+
+async fn commit(control: &Control, publication: &Publication, thread: &TaskThread) -> Result<CommitOid, Halt> {
+    let unusable = |reason: &str| Halt::Failed { reason: reason.to_owned(), retryable: false };
+    let store = &control.inner.store;
+    let (_, attempt) =
+        thread.attempt(publication.attempt).ok_or_else(|| unusable("the attempt is no longer part of its task"))?;
+    let base = attempt.base.clone().ok_or_else(|| unusable("the attempt has no base commit"))?;
+    let patch = store.artifact(publication.organization, attempt.id, PATCH).await?;
+    let bytes = tokio::fs::read(&patch.path).await.map_err(StoreError::from)?;
+    if control.inner.redactor.finds_in(&String::from_utf8_lossy(&bytes)) {
+        return Err(unusable(
+            "the patch holds one of this installation's own secrets, so it is not published; look at the diff",
+        ));
+    }
+    let mirror = control.inner.forge.mirror(thread.task.repository_id);
+    let author = &control.inner.author;
+    let request = CommitRequest {
+        base: &base,
+        patch: &patch.path,
+        message: &publication.message,
+        author_name: &author.name,
+        author_email: &author.email,
+        at: publication.created_at,
+    };
+    Ok(mirror.commit_patch(&request).await?)
+}
+
+/// The commit that this task put on this branch last, so that a follow-up may move its own branch on.
+fn pushed_before(thread: &TaskThread, publication: &Publication) -> Option<CommitOid> {
+    thread.publications.iter().rev().find_map(|other| match &other.state {
+        PublicationState::Pushed { commit } if other.branch == publication.branch && other.id != publication.id => {
+            Some(commit.clone())
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,171 @@
+//! The worker: claims jobs under a lease, keeps the lease while a job is worked on, and lets go of everything when the
+//! process is to stop, so that the next one goes on from there at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carrel_domain::SandboxId;
+use carrel_store::{Change, Job, JobKind, Lease};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{Control, ControlError, attempt, publish};
+
+/// How often the queue is looked at when nothing is heard: jobs become due by time, and other processes add some.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a job rests after something went wrong around it, times the number of tries.
+const REST: Duration = Duration::from_secs(2);
+
+/// After so many tries the trouble is not going to go away.
+pub(crate) const MAX_TRIES: i64 = 5;
+
+/// How a job was left.
+pub(crate) enum Left {
+    /// It is done.
+    Done,
+    /// Something around it went wrong, such as the store: it is to be tried again.
+    Again {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Control {
+    /// Gives back what a process that is gone had claimed, and removes the sandboxes nobody needs any more. To be
+    /// called once, before [`Control::work`], by the only process that uses this data folder.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn recover(&self) -> Result<(), ControlError> {
+        let released = self.inner.store.release_all_jobs().await?;
+        if released > 0 {
+            tracing::info!(jobs = released, "going on with what an earlier process left");
+        }
+        let needed: Vec<SandboxId> =
+            self.inner.store.attempts_under_way().await?.into_iter().map(carrel_domain::AttemptId::sandbox).collect();
+        let there = match self.inner.sandboxes.list().await {
+            Ok(there) => there,
+            Err(error) => {
+                tracing::warn!(%error, "cannot list sandboxes; leftovers stay");
+                return Ok(());
+            }
+        };
+        for id in there.into_iter().filter(|id| !needed.contains(id)) {
+            if let Err(error) = self.inner.sandboxes.destroy(id).await {
+                tracing::warn!(sandbox = %id, %error, "a sandbox that nobody needs could not be removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Works on jobs until told to stop. Then it lets go of them: sandboxes keep running, claims are given back.
+    pub async fn work(&self, stop: CancellationToken) {
+        let lease = Lease { owner: Uuid::now_v7().to_string(), duration: self.inner.limits.lease };
+        let slots = Arc::new(Semaphore::new(self.inner.limits.jobs));
+        let mut changes = self.inner.store.changes();
+        let mut running = JoinSet::new();
+        while !stop.is_cancelled() {
+            self.claim_all(&lease, &slots, &stop, &mut running).await;
+            while running.try_join_next().is_some() {}
+            let heard = async {
+                loop {
+                    match changes.next().await {
+                        Change::Job | Change::Anything => return,
+                        Change::Log { .. } | Change::CancelRequested(_) => {}
+                    }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = heard => {}
+                Some(_) = running.join_next() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    async fn claim_all(
+        &self,
+        lease: &Lease,
+        slots: &Arc<Semaphore>,
+        stop: &CancellationToken,
+        running: &mut JoinSet<()>,
+    ) {
+        while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            let job = match self.inner.store.claim_job(lease).await {
+                Ok(Some(job)) => job,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "cannot look into the queue");
+                    return;
+                }
+            };
+            let (control, lease, stop) = (self.clone(), lease.clone(), stop.clone());
+            running.spawn(async move {
+                control.work_on(job, &lease, &stop).await;
+                drop(slot);
+            });
+        }
+    }
+
+    /// Works on one job while its lease lasts.
+    async fn work_on(&self, job: Job, lease: &Lease, stop: &CancellationToken) {
+        let store = &self.inner.store;
+        let left = tokio::select! {
+            left = self.drive(&job) => left,
+            () = self.keep(&job, lease) => {
+                tracing::warn!(job = %job.id, "lost the lease on a job; somebody else goes on with it");
+                return;
+            }
+            () = stop.cancelled() => {
+                if let Err(error) = store.postpone_job(job.id, lease, self.inner.clock.now()).await {
+                    tracing::warn!(job = %job.id, %error, "could not give a job back; its lease has to run out");
+                }
+                return;
+            }
+        };
+        let outcome = match left {
+            Left::Done => store.finish_job(job.id, lease).await,
+            Left::Again { reason } => {
+                tracing::warn!(job = %job.id, tries = job.tries, reason, "a job is to be tried again");
+                let rest = REST.saturating_mul(u32::try_from(job.tries.clamp(1, 30)).unwrap_or(1));
+                let at = self.inner.clock.now().checked_add(rest).unwrap_or(jiff::Timestamp::MAX);
+                store.postpone_job(job.id, lease, at).await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::error!(job = %job.id, %error, "could not put a job away; it will be worked on once more");
+        }
+    }
+
+    async fn drive(&self, job: &Job) -> Left {
+        match job.kind {
+            // The futures of the two are large; boxed, a waiting attempt holds one of the right size.
+            JobKind::Attempt(id) => Box::pin(attempt::drive(self, job, id)).await,
+            JobKind::Publication(id) => Box::pin(publish::drive(self, job, id)).await,
+        }
+    }
+
+    /// Renews a lease until it is lost.
+    async fn keep(&self, job: &Job, lease: &Lease) {
+        let mut missed = 0;
+        loop {
+            tokio::time::sleep(lease.duration / 3).await;
+            match self.inner.store.renew_job(job.id, lease).await {
+                Ok(true) => missed = 0,
+                Ok(false) => return,
+                Err(error) => {
+                    missed += 1;
+                    tracing::warn!(job = %job.id, %error, "could not renew a lease");
+                    if missed == 3 {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

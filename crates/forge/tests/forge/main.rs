@@ -1,0 +1,12 @@
+//! What `carrel-forge` promises, held against the real git program, a real HTTP backend and a real sshd.
+
+mod bomb;
+mod commit;
+mod fetch;
+mod hostile;
+mod http;
+mod measure;
+mod push;
+mod resolve;
+mod ssh;
+mod support;

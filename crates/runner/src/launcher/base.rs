@@ -1,0 +1,126 @@
+//! What all sandboxes of a launcher share, prepared once: the way their root is made, the filters, the limits.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::CloneFlags;
+use nix::unistd::{getegid, geteuid};
+
+use super::binds::Binds;
+use super::overlay::Overlay;
+use crate::protocol::Setup;
+use crate::seccomp::Filters;
+
+/// The shared base.
+pub(super) struct Base {
+    /// The folder with one sub-folder for each sandbox.
+    pub(super) folder: PathBuf,
+    /// How a sandbox's root is made.
+    pub(super) mode: Mode,
+    /// The host's id of the user inside, when the launcher is root.
+    pub(super) host_id: u32,
+    /// The launcher's own user and group id.
+    pub(super) own_ids: (u32, u32),
+    /// The compiled system call filters.
+    pub(super) filters: Filters,
+    /// Processes of a sandbox, open files of a process.
+    pub(super) limits: (u64, u64),
+    /// Bytes of `/dev/shm`.
+    pub(super) shared_memory_bytes: u64,
+    /// Seconds a runner lives without a controller.
+    pub(super) orphan_after_s: u64,
+}
+
+/// How a sandbox's root is made.
+pub(super) enum Mode {
+    /// By root: one overlay over the host's root, in a mount namespace the sandbox's user has no power over.
+    Overlay(Overlay),
+    /// By an ordinary user: the host's folders, read-only, in a namespace of its own.
+    Binds(Binds),
+}
+
+impl Base {
+    /// Prepares it. An error says what to change.
+    pub(super) fn prepare(setup: &Setup) -> Result<Self, String> {
+        let folder =
+            fs::canonicalize(&setup.folder).map_err(|error| format!("cannot find `{}`: {error}", setup.folder))?;
+        let shared = folder.join(".base");
+        make_folder(&shared, 0o755)?;
+        let mut private: Vec<PathBuf> = setup.private_paths.iter().map(PathBuf::from).collect();
+        private.push(folder.clone());
+        let mode = if geteuid().is_root() {
+            Mode::Overlay(Overlay::prepare(&shared, &private, setup.host_id)?)
+        } else {
+            Mode::Binds(Binds::prepare(&shared, &private)?)
+        };
+        Ok(Self {
+            folder,
+            mode,
+            host_id: setup.host_id,
+            own_ids: (geteuid().as_raw(), getegid().as_raw()),
+            filters: Filters::compile()?,
+            limits: super::limits(setup),
+            shared_memory_bytes: setup.shared_memory_bytes,
+            orphan_after_s: setup.orphan_after_s,
+        })
+    }
+
+    /// The namespaces a sandbox is cloned into. Root's sandboxes enter their user namespace later, when all that
+    /// needs power over the others is done; those then belong to the host, and nobody inside has a say in them.
+    pub(super) fn namespaces(&self) -> CloneFlags {
+        let all = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP;
+        match self.mode {
+            Mode::Overlay(_) => all,
+            Mode::Binds(_) => all | CloneFlags::CLONE_NEWUSER,
+        }
+    }
+}
+
+/// Makes a folder with these permission bits, whatever the umask; one that exists is fine.
+pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), String> {
+    let made = match fs::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+    };
+    made.map_err(|error| format!("cannot make `{}`: {error}", path.display()))
+}
+
+/// Writes the files of `/etc` that have a content of ours into `folder`.
+pub(super) fn write_replaced_files(folder: &Path) -> Result<(), String> {
+    let passwd = system_accounts("/etc/passwd", "carrel:x:1000:1000::/home/carrel:/bin/bash");
+    let group = system_accounts("/etc/group", "carrel:x:1000:");
+    let files = [
+        ("passwd", passwd.as_str()),
+        ("group", &group),
+        ("hostname", "carrel\n"),
+        ("hosts", "127.0.0.1 localhost carrel\n::1 localhost\n"),
+        ("resolv.conf", ""),
+        ("machine-id", ""),
+    ];
+    for (name, content) in files {
+        let path = folder.join(name);
+        let written =
+            fs::write(&path, content).and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)));
+        written.map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The host's system accounts, which packages refer to by name, and ours; nobody's real name.
+fn system_accounts(path: &str, ours: &str) -> String {
+    let host = fs::read_to_string(path).unwrap_or_default();
+    let is_system = |line: &&str| {
+        let number = line.split(':').nth(2).and_then(|number| number.parse::<u32>().ok());
+        !line.starts_with("carrel:") && number.is_some_and(|number| number < 1000 || number == 65_534)
+    };
+    let mut text: String = host.lines().filter(is_system).flat_map(|line| [line, "\n"]).collect();
+    text.push_str(ours);
+    text.push('\n');
+    text
+}

@@ -1,0 +1,147 @@
+//! The root of a sandbox made by an ordinary user: a tmpfs with the host's top folders in it, read-only.
+//!
+//! An overlay over the host's root needs root. `/var` is not shown at all (it holds data and sockets, hardly
+//! programs) but made new and writable, as are `/workspace`, `/tmp` and the home folder.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::unistd::chdir;
+
+use super::base::{make_folder, write_replaced_files};
+use super::paths::{HIDDEN_FILES, HIDDEN_FOLDERS, REPLACED_FILES};
+use crate::sys::mount::{Attributes, attach, clone_tree};
+
+/// The host's devices that are shown.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Writable folders: the name of its layer, where it is shown, permission bits.
+const WRITABLE: &[(&str, &str, u32)] =
+    &[("workspace", "workspace", 0o755), ("home", "home/carrel", 0o755), ("tmp", "tmp", 0o1777), ("var", "var", 0o755)];
+
+/// What is made in the new `/var`.
+const VAR_FOLDERS: &[(&str, u32)] = &[("tmp", 0o1777), ("log", 0o755), ("lib", 0o755), ("cache", 0o755)];
+
+/// What the roots of all sandboxes share.
+pub(super) struct Binds {
+    files: PathBuf,
+    empty: PathBuf,
+    devices: PathBuf,
+    root: PathBuf,
+    folders: Vec<PathBuf>,
+    links: Vec<(PathBuf, PathBuf)>,
+    private: Vec<PathBuf>,
+}
+
+impl Binds {
+    /// Prepares replaced files, an empty folder and a `/dev` in `shared`.
+    pub(super) fn prepare(shared: &Path, private: &[PathBuf]) -> Result<Self, String> {
+        let [files, empty, devices, root] = ["etc", "empty", "dev", "root"].map(|name| shared.join(name));
+        for folder in [&files, &empty, &devices, &root] {
+            make_folder(folder, 0o755)?;
+        }
+        write_replaced_files(&files)?;
+        for name in DEVICES {
+            fs::write(devices.join(name), "").map_err(|error| format!("cannot make a place for `{name}`: {error}"))?;
+        }
+        super::child::make_device_links(&devices)?;
+        let (mut folders, mut links) = (Vec::new(), Vec::new());
+        let entries = fs::read_dir("/").map_err(|error| format!("cannot list the host's root: {error}"))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let hidden = path == Path::new("/var") || HIDDEN_FOLDERS.iter().any(|folder| path == Path::new(folder));
+            if let Ok(target) = fs::read_link(&path) {
+                links.push((target, path));
+            } else if path.is_dir() && !hidden && fs::read_dir(&path).is_ok() {
+                folders.push(path);
+            }
+        }
+        let hidden = HIDDEN_FILES.iter().map(PathBuf::from).chain(private.iter().cloned());
+        let private = hidden.filter_map(|path| fs::canonicalize(path).ok()).collect();
+        Ok(Self { files, empty, devices, root, folders, links, private })
+    }
+
+    /// Builds the root of the sandbox in `folder` and goes there.
+    pub(super) fn enter(&self, folder: &Path) -> Result<(), String> {
+        let at = |path: &Path, error: Errno| format!("cannot show `{}`: {error}", path.display());
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("carrel"), &self.root, Some("tmpfs"), flags, Some("mode=755,size=1m"))
+            .map_err(|error| at(&self.root, error))?;
+        for path in &self.folders {
+            self.show(path, path, Attributes::ReadOnly).map_err(|error| at(path, error))?;
+        }
+        for (target, path) in &self.links {
+            symlink(target, self.inside(path)).map_err(|error| format!("cannot make `{}`: {error}", path.display()))?;
+        }
+        for name in ["root", "home", "run", "proc", "sys", "dev"] {
+            make_folder(&self.root.join(name), if name == "root" { 0o700 } else { 0o755 })?;
+        }
+        let upper = folder.join("upper");
+        make_folder(&upper, 0o755)?;
+        for (layer, target, mode) in WRITABLE {
+            let layer = upper.join(layer);
+            make_folder(&layer, *mode)?;
+            self.show(&layer, Path::new(target), Attributes::Writable).map_err(|error| at(&layer, error))?;
+        }
+        self.fill_var(&upper.join("var"))?;
+        self.mask().map_err(|error| format!("cannot mask private files: {error}"))?;
+        chdir(&self.root).map_err(|error| at(&self.root, error))?;
+        Ok(())
+    }
+
+    /// `/dev` with the host's devices in it, as a tree to attach, and the trees to attach in it.
+    pub(super) fn device_trees(&self) -> Result<(OwnedFd, Vec<(PathBuf, OwnedFd)>), Errno> {
+        let folder = clone_tree(&self.devices, Attributes::ReadOnly)?;
+        let device = |name: &&str| {
+            let path = Path::new("/dev").join(name);
+            clone_tree(&path, Attributes::ReadOnlyDevices).map(|tree| (path, tree))
+        };
+        Ok((folder, DEVICES.iter().map(device).collect::<Result<_, _>>()?))
+    }
+
+    fn fill_var(&self, var: &Path) -> Result<(), String> {
+        for (name, mode) in VAR_FOLDERS {
+            make_folder(&var.join(name), *mode)?;
+        }
+        match symlink("/run", var.join("run")) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(format!("cannot make `/var/run`: {error}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Covers private paths and replaced files wherever they show.
+    fn mask(&self) -> Result<(), Errno> {
+        for path in &self.private {
+            let shown = self.inside(path);
+            if shown.is_dir() {
+                attach(clone_tree(&self.empty, Attributes::ReadOnly)?.as_fd(), &shown)?;
+            } else if shown.exists() {
+                attach(clone_tree(Path::new("/dev/null"), Attributes::ReadOnlyDevices)?.as_fd(), &shown)?;
+            }
+        }
+        for name in REPLACED_FILES {
+            let shown = self.root.join("etc").join(name);
+            // A link of the host's leads into `/run`, which is empty inside: there is nothing to cover.
+            if fs::symlink_metadata(&shown).is_ok_and(|data| data.is_file()) {
+                attach(clone_tree(&self.files.join(name), Attributes::ReadOnly)?.as_fd(), &shown)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self, source: &Path, target: &Path, attributes: Attributes) -> Result<(), Errno> {
+        let tree = clone_tree(source, attributes)?;
+        let target = self.inside(target);
+        fs::create_dir_all(&target).map_err(|_| Errno::EIO)?;
+        attach(tree.as_fd(), &target)
+    }
+
+    fn inside(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}

@@ -1,0 +1,243 @@
+//! The parked launcher: one thread, one stream from its controller, no state but what all sandboxes share.
+//!
+//! It is started with an empty environment, prepares the shared base once, and then makes a sandbox for each request:
+//! it clones itself into new namespaces, and the child *becomes* process 1 without an exec, so nothing of ours has to
+//! exist inside. It ends when its controller closes the stream; sandboxes go on without it.
+
+mod base;
+mod binds;
+mod child;
+mod overlay;
+mod paths;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::unistd::{Pid, setsid};
+
+use crate::pidfd::start_time;
+use crate::privileges::INSIDE_ID;
+use crate::protocol::{
+    Decoder, Frame, FromLauncher, Launch, RECORD_FILE, Record, SOCKET_FILE, Setup, ToLauncher, encode_control, message,
+};
+use crate::sys::privilege::wipe_environment;
+use crate::sys::process::{Cloned, clone_into, exit_now, ignore_ended_children};
+use base::Base;
+use child::{ASKS_FOR_IDS, GO_ON, IS_READY, Purpose};
+
+/// Serves the controller on standard input until it goes away.
+pub fn main() -> ExitCode {
+    wipe_environment();
+    // Its own session: a Ctrl-C at the controller's terminal is the controller's business.
+    let _already_leader = setsid();
+    ignore_ended_children();
+    let stream = match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(fd) => UnixStream::from(fd),
+        Err(_) => return ExitCode::FAILURE,
+    };
+    match serve(stream) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_controller_gone) => ExitCode::FAILURE,
+    }
+}
+
+fn serve(mut stream: UnixStream) -> io::Result<()> {
+    let mut decoder = Decoder::default();
+    let Some(ToLauncher::Setup(setup)) = next_request(&mut stream, &mut decoder)? else {
+        return Ok(());
+    };
+    let base = match Base::prepare(&setup).and_then(|base| probe(&base).map(|()| base)) {
+        Ok(base) => base,
+        Err(reason) => return answer(&mut stream, &FromLauncher::Unable { reason }),
+    };
+    answer(&mut stream, &FromLauncher::Ready)?;
+
+    let mut children: Vec<Child> = Vec::new();
+    loop {
+        let ready = wait(&stream, &children)?;
+        for index in (0..children.len()).rev() {
+            if ready[index + 1]
+                && let Some(reply) = children[index].advance(&base)
+            {
+                children.swap_remove(index);
+                answer(&mut stream, &reply)?;
+            }
+        }
+        if !ready[0] {
+            continue;
+        }
+        if !fill(&mut stream, &mut decoder)? {
+            return Ok(());
+        }
+        while let Some(request) = take_request(&mut decoder)? {
+            let ToLauncher::Launch(launch) = request else { return Ok(()) };
+            match Child::start(&base, &launch, Purpose::Serve) {
+                Ok(child) => children.push(child),
+                Err(reason) => answer(&mut stream, &FromLauncher::Failed { number: launch.number, reason })?,
+            }
+        }
+    }
+}
+
+/// Waits until the controller or a child has something to say; tells for each, the controller first.
+fn wait(stream: &UnixStream, children: &[Child]) -> io::Result<Vec<bool>> {
+    let fds = std::iter::once(stream).chain(children.iter().map(|child| &child.handshake));
+    let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(fds.iter().map(|fd| fd.any().unwrap_or(false)).collect()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn next_request(stream: &mut UnixStream, decoder: &mut Decoder) -> io::Result<Option<ToLauncher>> {
+    loop {
+        if let Some(request) = take_request(decoder)? {
+            return Ok(Some(request));
+        }
+        if !fill(stream, decoder)? {
+            return Ok(None);
+        }
+    }
+}
+
+fn fill(stream: &mut UnixStream, decoder: &mut Decoder) -> io::Result<bool> {
+    let mut buffer = [0; 16 << 10];
+    let bytes = stream.read(&mut buffer)?;
+    decoder.push(&buffer[..bytes]);
+    Ok(bytes > 0)
+}
+
+fn take_request(decoder: &mut Decoder) -> io::Result<Option<ToLauncher>> {
+    match decoder.next_frame().map_err(io::Error::other)? {
+        Some(Frame::Control(payload)) => message(&payload).map(Some).map_err(io::Error::other),
+        Some(Frame::Data(..)) => Err(io::Error::other("a launcher takes no data")),
+        None => Ok(None),
+    }
+}
+
+fn answer(stream: &mut UnixStream, reply: &FromLauncher) -> io::Result<()> {
+    let mut frame = Vec::new();
+    encode_control(&mut frame, reply).map_err(io::Error::other)?;
+    stream.write_all(&frame)
+}
+
+/// Makes a sandbox that ends as soon as it stands, so that what this kernel forbids is known at the start.
+fn probe(base: &Base) -> Result<(), String> {
+    let name = format!(".probe-{}", std::process::id());
+    let folder = base.folder.join(&name);
+    fs::create_dir(&folder).map_err(|error| format!("cannot make `{}`: {error}", folder.display()))?;
+    let launch = Launch { number: 0, name, mounts: Vec::new(), environment: Vec::new(), hostname: "carrel".to_owned() };
+    let result = Child::start(base, &launch, Purpose::Probe).and_then(|mut child| {
+        loop {
+            match child.advance(base) {
+                None => {}
+                Some(FromLauncher::Failed { reason, .. }) => return Err(reason),
+                Some(_) => return Ok(()),
+            }
+        }
+    });
+    // What is left of it is swept when the controller opens the folder next.
+    let _swept_later = fs::remove_dir_all(&folder);
+    result
+}
+
+/// A sandbox on its way: from the clone until its runner listens.
+struct Child {
+    number: u32,
+    pid: Pid,
+    handshake: UnixStream,
+    record: std::path::PathBuf,
+}
+
+impl Child {
+    fn start(base: &Base, launch: &Launch, purpose: Purpose) -> Result<Self, String> {
+        paths::check(launch)?;
+        let folder = base.folder.join(&launch.name);
+        let listener = listen(&folder).map_err(|error| format!("cannot listen at `{}`: {error}", folder.display()))?;
+        let (ours, theirs) = UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+        match clone_into(base.namespaces()).map_err(|error| explain_clone(base, error))? {
+            Cloned::Parent(pid) => {
+                Ok(Self { number: launch.number, pid, handshake: ours, record: folder.join(RECORD_FILE) })
+            }
+            Cloned::Child => {
+                let code = child::become_runner(base, launch, purpose, listener, theirs);
+                exit_now(code)
+            }
+        }
+    }
+
+    /// Takes the child's next word; the answer for the controller when that was its last.
+    fn advance(&mut self, base: &Base) -> Option<FromLauncher> {
+        let mut words = [0; 4096];
+        let count = match self.handshake.read(&mut words) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
+            result => result.unwrap_or(0),
+        };
+        let failed = |reason: String| Some(FromLauncher::Failed { number: self.number, reason });
+        match words[..count].split_first() {
+            Some((&ASKS_FOR_IDS, _)) => match self.grant(base) {
+                Ok(()) => None,
+                Err(reason) => failed(reason),
+            },
+            Some((&IS_READY, _)) => Some(FromLauncher::Launched { number: self.number }),
+            Some((_, reason)) => failed(String::from_utf8_lossy(reason).into_owned()),
+            None => failed("it ended while it was made".to_owned()),
+        }
+    }
+
+    /// Writes down which process it is, then lets it become the user inside. In this order, so that no runner
+    /// lives that could not be found again; if this process dies in between, the child ends by itself.
+    fn grant(&self, base: &Base) -> Result<(), String> {
+        let started = start_time(self.pid.as_raw()).ok_or("it ended while it was made")?;
+        let record = Record { pid: self.pid.as_raw(), started };
+        let text = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
+        fs::write(&self.record, text).map_err(|error| format!("cannot write `{}`: {error}", self.record.display()))?;
+        if let Base { mode: base::Mode::Overlay(_), host_id, .. } = base {
+            for map in ["gid_map", "uid_map"] {
+                let path = format!("/proc/{}/{map}", self.pid);
+                fs::write(&path, format!("{INSIDE_ID} {host_id} 1"))
+                    .map_err(|error| format!("cannot write `{path}`: {error}"))?;
+            }
+        }
+        (&self.handshake).write_all(&[GO_ON]).map_err(|error| format!("it ended while it was made: {error}"))
+    }
+}
+
+/// Listens in the sandbox's folder, by way of its descriptor: the path may be longer than a socket address.
+fn listen(folder: &Path) -> io::Result<UnixListener> {
+    let folder = fs::File::open(folder)?;
+    let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", folder.as_raw_fd());
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn explain_clone(base: &Base, error: Errno) -> String {
+    match (error, base.namespaces().contains(CloneFlags::CLONE_NEWUSER)) {
+        (Errno::EPERM | Errno::EACCES, true) => "this kernel forbids user namespaces to ordinary users: allow them (sysctl \
+             kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0) or run the service as root"
+            .to_owned(),
+        (Errno::EPERM | Errno::EACCES, false) => {
+            "this machine forbids new namespaces even to root: give the service CAP_SYS_ADMIN (a container needs to be \
+             started with it), or run it as an ordinary user"
+                .to_owned()
+        }
+        (Errno::ENOSPC | Errno::EUSERS, _) => {
+            "there are too many namespaces: raise the sysctls user.max_*_namespaces".to_owned()
+        }
+        (error, _) => format!("cannot make namespaces: {error}"),
+    }
+}
+
+/// A sandbox's limits, as the launcher was told them.
+fn limits(setup: &Setup) -> (u64, u64) {
+    (setup.processes, setup.open_files)
+}

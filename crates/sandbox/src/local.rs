@@ -1,0 +1,221 @@
+//! Sandboxes of this machine: which exist, how they come and go.
+//!
+//! `<folder>/<id>/` is a sandbox: its writable layer, its runner's socket, and the record of its runner's process.
+//! The folder alone says which exist, so a new controller finds what an old one left.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use carrel_domain::SandboxId;
+use carrel_runner::pidfd::Pidfd;
+use carrel_runner::protocol::{Launch, RECORD_FILE, Record, SOCKET_FILE, Setup};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::net::UnixStream;
+use tokio::task::spawn_blocking;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::Connection;
+use crate::launcher::{Client, LaunchError};
+use crate::trash::Trash;
+use crate::{LocalOptions, Sandbox, SandboxError, SandboxSpec};
+
+/// How long the end of a killed sandbox is waited for.
+const DEATH_WITHIN_S: u16 = 20;
+
+/// The handle of the sandbox backend.
+#[derive(Clone)]
+pub struct Sandboxes {
+    local: Arc<Local>,
+}
+
+struct Local {
+    folder: PathBuf,
+    launcher: Client,
+    connections: Mutex<HashMap<SandboxId, Weak<Connection>>>,
+    trash: Arc<Trash>,
+    tasks: TaskTracker,
+}
+
+impl Sandboxes {
+    /// Prepares the folder, starts the launcher, and has it check what this kernel allows.
+    pub async fn open(options: LocalOptions) -> Result<Self, SandboxError> {
+        let folder = prepare(&options.folder)?;
+        let trash = Trash::open(folder.join(".trash"))
+            .map_err(SandboxError::host("cannot open the folder of removed sandboxes"))?;
+        let setup = setup(&options, &folder)?;
+        let tasks = TaskTracker::new();
+        let launcher = Client::start(options.launcher, setup, &tasks).await?;
+        let local = Local { folder, launcher, connections: Mutex::default(), trash: Arc::new(trash), tasks };
+        local.sweep();
+        Ok(Self { local: Arc::new(local) })
+    }
+
+    /// Makes a new sandbox and connects to it.
+    pub async fn launch(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+        let (id, folder) = (spec.id, self.local.folder_of(spec.id));
+        let launch = request(spec)?;
+        for is_last in [false, true] {
+            make_private_folder(&folder, id)?;
+            match self.local.launcher.launch(launch.clone()).await {
+                Ok(()) => return self.local.connect(id).await,
+                Err(LaunchError::Died) if !is_last => self.destroy(id).await?,
+                Err(LaunchError::Died) => {
+                    self.destroy(id).await?;
+                    break;
+                }
+                Err(LaunchError::Refused(reason)) => {
+                    self.destroy(id).await?;
+                    return Err(SandboxError::Launch(reason));
+                }
+            }
+        }
+        Err(SandboxError::Launch("the launcher died twice; see the service's standard error".to_owned()))
+    }
+
+    /// Connects to a sandbox that was launched before, by this process or an earlier one.
+    pub async fn attach(&self, id: SandboxId) -> Result<Sandbox, SandboxError> {
+        if let Some(connection) = self.local.connected(id) {
+            return Ok(Sandbox::new(id, connection));
+        }
+        self.local.connect(id).await
+    }
+
+    /// Ends a sandbox: on return all its processes are dead and its id is free. Its files are removed in the
+    /// background. One that is not there is fine.
+    pub async fn destroy(&self, id: SandboxId) -> Result<(), SandboxError> {
+        self.local.connections().remove(&id);
+        let (folder, trash) = (self.local.folder_of(id), Arc::clone(&self.local.trash));
+        let ended = spawn_blocking(move || end(&folder).and_then(|()| trash.take(&folder))).await;
+        let ended = ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        ended.map_err(SandboxError::host(format!("cannot end sandbox {id}")))?;
+        self.local.sweep();
+        Ok(())
+    }
+
+    /// The sandboxes there are; of some the runner may have ended by itself.
+    pub async fn list(&self) -> Result<Vec<SandboxId>, SandboxError> {
+        let entries = fs::read_dir(&self.local.folder).map_err(SandboxError::host("cannot list sandboxes"))?;
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+    }
+}
+
+impl fmt::Debug for Sandboxes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandboxes").field("folder", &self.local.folder).finish_non_exhaustive()
+    }
+}
+
+impl Local {
+    fn folder_of(&self, id: SandboxId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<SandboxId, Weak<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connected(&self, id: SandboxId) -> Option<Arc<Connection>> {
+        let connection = self.connections().get(&id)?.upgrade()?;
+        connection.is_open().then_some(connection)
+    }
+
+    async fn connect(&self, id: SandboxId) -> Result<Sandbox, SandboxError> {
+        let stream = reach(&self.folder_of(id)).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => SandboxError::Gone(id),
+            _ => SandboxError::Host { what: format!("cannot reach sandbox {id}"), source: error },
+        })?;
+        let connection = Connection::open(stream, &self.tasks).await?;
+        let mut connections = self.connections();
+        connections.retain(|_, connection| connection.strong_count() > 0);
+        connections.insert(id, Arc::downgrade(&connection));
+        Ok(Sandbox::new(id, connection))
+    }
+
+    /// Removes in the background what is in the trash.
+    fn sweep(&self) {
+        let trash = Arc::clone(&self.trash);
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = trash.sweep() {
+                tracing::warn!(%error, "cannot remove the files of a destroyed sandbox; the next sweep tries again");
+            }
+        });
+    }
+}
+
+/// Connects by way of the folder's descriptor: the path may be longer than a socket address.
+async fn reach(folder: &Path) -> io::Result<UnixStream> {
+    let folder = File::open(folder)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET_FILE}", folder.as_raw_fd())).await
+}
+
+/// Makes the folder of sandboxes, private to this user, and finds its real path.
+fn prepare(folder: &Path) -> Result<PathBuf, SandboxError> {
+    let failed = || SandboxError::host(format!("cannot prepare `{}`", folder.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed())?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed())?;
+    folder.canonicalize().map_err(failed())
+}
+
+fn setup(options: &LocalOptions, folder: &Path) -> Result<Setup, SandboxError> {
+    let limits = &options.limits;
+    Ok(Setup {
+        folder: text(folder)?,
+        private_paths: options.private_paths.iter().map(|path| text(path)).collect::<Result<_, _>>()?,
+        host_id: limits.host_id,
+        processes: limits.processes,
+        open_files: limits.open_files,
+        shared_memory_bytes: limits.shared_memory_bytes,
+        orphan_after_s: limits.orphan_after.as_secs(),
+    })
+}
+
+fn request(spec: SandboxSpec) -> Result<Launch, SandboxError> {
+    let mounts = spec.mounts.into_iter().map(|mount| Ok((text(&mount.source)?, mount.target)));
+    Ok(Launch {
+        // Given by the launcher's client.
+        number: 0,
+        name: spec.id.to_string(),
+        mounts: mounts.collect::<Result<_, SandboxError>>()?,
+        environment: spec.environment,
+        hostname: spec.hostname,
+    })
+}
+
+fn text(path: &Path) -> Result<String, SandboxError> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| {
+        SandboxError::Invalid(format!("`{}` is not UTF-8; sandboxes need paths that are", path.display()))
+    })
+}
+
+fn make_private_folder(folder: &Path, id: SandboxId) -> Result<(), SandboxError> {
+    DirBuilder::new().mode(0o700).create(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => SandboxError::Exists(id),
+        _ => SandboxError::Host { what: format!("cannot make `{}`", folder.display()), source: error },
+    })
+}
+
+/// Kills the runner of the sandbox in `folder`, and with it everything inside, and waits until all of it is dead.
+fn end(folder: &Path) -> io::Result<()> {
+    let record: Record = match fs::read(folder.join(RECORD_FILE)) {
+        Ok(text) => serde_json::from_slice(&text)?,
+        // Never written: no process of it was let go on.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let Some(runner) = Pidfd::open(record)? else { return Ok(()) };
+    runner.kill()?;
+    // Process 1 counts as ended only after all others of its namespace are.
+    let mut ended = [PollFd::new(std::os::fd::AsFd::as_fd(&runner), PollFlags::POLLIN)];
+    match poll(&mut ended, PollTimeout::from(DEATH_WITHIN_S * 1000)) {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "its processes did not die")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,91 @@
+//! A backend in a folder of its own, with real sandboxes; whatever a test leaves running ends with it.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use carrel_domain::SandboxId;
+use carrel_runner::pidfd::Pidfd;
+use carrel_runner::protocol::{RECORD_FILE, Record};
+use carrel_sandbox::{Command, Finished, Launcher, Limits, LocalOptions, Sandbox, SandboxSpec, Sandboxes};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A backend and its folder.
+pub struct World {
+    pub folder: TempDir,
+    pub sandboxes: Sandboxes,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let folder = folder();
+        let sandboxes = open(folder.path()).await;
+        Self { folder, sandboxes }
+    }
+
+    pub async fn sandbox(&self) -> Sandbox {
+        self.sandboxes.launch(SandboxSpec::new(new_id())).await.expect("a sandbox is launched")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.folder.path().join("sandboxes")).into_iter().flatten().flatten() {
+            if let Some(record) = record(&entry.path())
+                && let Ok(Some(runner)) = Pidfd::open(record)
+            {
+                let _ended_meanwhile = runner.kill();
+            }
+        }
+    }
+}
+
+/// A folder that strangers may enter, in a place that sandboxes show: what is hidden in it is hidden by us.
+pub fn folder() -> TempDir {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    folder
+}
+
+/// The options of a backend below `folder`.
+pub fn options(folder: &Path) -> LocalOptions {
+    LocalOptions {
+        folder: folder.join("sandboxes"),
+        private_paths: vec![folder.join("private")],
+        launcher: Launcher::beside_tests().expect("the launcher is built"),
+        limits: Limits::default(),
+    }
+}
+
+/// A controller of the sandboxes below `folder`.
+pub async fn open(folder: &Path) -> Sandboxes {
+    Sandboxes::open(options(folder)).await.expect("this machine lets sandboxes be made")
+}
+
+/// The record of the sandbox in `folder`.
+pub fn record(folder: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(folder.join(RECORD_FILE)).ok()?).ok()
+}
+
+pub fn new_id() -> SandboxId {
+    SandboxId::from_uuid(Uuid::now_v7())
+}
+
+/// A shell script as a command with an id of its own.
+pub fn script(text: &str) -> Command {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    Command::new(format!("script-{}", NUMBER.fetch_add(1, Ordering::Relaxed)), ["/bin/bash", "-c", text])
+}
+
+/// Runs a script to its end.
+pub async fn run(sandbox: &Sandbox, text: &str) -> Finished {
+    sandbox.run(script(text)).await.expect("the script runs")
+}
+
+/// What a script says, without the last newline.
+pub async fn said(sandbox: &Sandbox, text: &str) -> String {
+    String::from_utf8_lossy(&run(sandbox, text).await.output).trim_end().to_owned()
+}

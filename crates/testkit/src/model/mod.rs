@@ -1,0 +1,103 @@
+//! A model server that answers from a script: real HTTP on the loopback, the Responses API in its whole published
+//! form, and as strict about requests as the real one. It plays the model in tests and in `carrel demo`.
+
+mod check;
+mod events;
+mod place;
+mod script;
+mod serve;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
+
+pub use script::{Conversation, Fault, Item, Reply, Script, ScriptError, Step, Usage};
+
+/// A running server. It ends when this is dropped.
+#[derive(Debug)]
+pub struct ScriptedModel {
+    url: Url,
+    exchanges: Exchanges,
+    _running: DropGuard,
+}
+
+/// One request the server got, and when.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// The headers, names in lower case, in the order of their arrival.
+    pub headers: Vec<(String, String)>,
+    /// The body, byte for byte.
+    pub body: Bytes,
+    /// When the body had arrived.
+    pub received_at: Instant,
+    /// When the last byte of the answer was handed to the connection; `None` while it is under way, and when it was
+    /// cut off.
+    pub answered_at: Option<Instant>,
+}
+
+/// Every request so far, in the order of arrival; the server and its owner share it.
+type Exchanges = Arc<Mutex<Vec<Exchange>>>;
+
+impl ScriptedModel {
+    /// Serves the script on a free port of the loopback.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub async fn start(script: Script) -> io::Result<Self> {
+        let exchanges = Exchanges::default();
+        let stop = CancellationToken::new();
+        let address = serve::start(script, Arc::clone(&exchanges), stop.clone()).await?;
+        let url = Url::parse(&format!("http://{address}/v1")).map_err(io::Error::other)?;
+        Ok(Self { url, exchanges, _running: stop.drop_guard() })
+    }
+
+    /// The base URL, ending in `/v1`.
+    #[must_use]
+    pub fn url(&self) -> Url {
+        self.url.clone()
+    }
+
+    /// Every request so far, refused ones included.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Exchange> {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Exchange {
+    /// The value of a header, if it was sent.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON; null when it is not.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The items of the conversation as they were sent.
+    #[must_use]
+    pub fn input(&self) -> Vec<Value> {
+        match self.json()["input"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The output sent for a tool call, if it was among the input: the first call's is 0.
+    #[must_use]
+    pub fn output(&self, index: usize) -> Option<String> {
+        let outputs = self
+            .input()
+            .into_iter()
+            .filter(|item| matches!(item["type"].as_str(), Some("function_call_output" | "custom_tool_call_output")));
+        outputs.skip(index).map(|item| item["output"].as_str().unwrap_or_default().to_owned()).next()
+    }
+}
