@@ -64,6 +64,7 @@ Settings (environment variables):
   CARREL_MODEL_URL        model server that speaks the Responses API [OPENAI_BASE_URL, then https://api.openai.com/v1]
   CARREL_MODEL_KEY        its key [OPENAI_API_KEY]
   CARREL_MODEL            name of the model [default: gpt-5-codex]
+  CARREL_MODEL_RETRIES    how often a request that did not work is made again [default: 5]
   CARREL_GIT_CREDENTIALS  file in the format of git-credential-store [default: git-credentials in the data folder]
   CARREL_GIT_AUTHOR       author of commits [default: Carrel <carrel@localhost>]
   CARREL_PRIVATE_PATHS    further paths to hide from sandboxes, separated by colons

@@ -248,7 +248,8 @@ fn models(settings: &Settings, recorded: &RecordedModel) -> Models {
     match &settings.model {
         None => models,
         Some(model) => {
-            models.with_default(&model.name, ModelEndpoint::new(&model.name, model.url.clone(), model.key.clone()))
+            let endpoint = ModelEndpoint::new(&model.name, model.url.clone(), model.key.clone());
+            models.with_default(&model.name, ModelEndpoint { retries: model.retries, ..endpoint })
         }
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct ModelSettings {
     pub(crate) url: Url,
     pub(crate) key: Option<Secret>,
     pub(crate) name: String,
+    /// How often a request that did not work is made again.
+    pub(crate) retries: u32,
 }
 
 /// What git needs from its surroundings.
@@ -181,6 +183,7 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
             url: url.unwrap_or_else(default),
             key: key.map(Secret::new),
             name: self.text("CARREL_MODEL")?.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+            retries: self.parsed("CARREL_MODEL_RETRIES", "is not a whole number")?.unwrap_or(5),
         }))
     }
 

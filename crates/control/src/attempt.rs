@@ -7,6 +7,8 @@ mod collect;
 mod prepare;
 mod run;
 
+use std::time::Duration;
+
 use carrel_domain::{Attempt, AttemptId, AttemptState, EventBody, NewEvent, TaskId, Turn};
 use carrel_forge::ForgeError;
 use carrel_sandbox::SandboxError;
@@ -21,6 +23,10 @@ pub(crate) const PATCH: &str = "patch";
 
 /// Where the objects of the mirror are in a sandbox.
 const OBJECTS: &str = "/opt/carrel/objects";
+
+/// How often, and after how long each time, a full disk is tried again.
+const ROOM_TRIES: u32 = 20;
+const ROOM_WAIT: Duration = Duration::from_millis(250);
 
 /// Why a stage does not lead to the next state.
 enum Halt {
@@ -40,7 +46,11 @@ impl Halt {
 
 impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
-        Self::Around(error.to_string())
+        match error {
+            // What fills the disk is most often the sandbox itself: ending the attempt gives the space back.
+            StoreError::DiskFull => Self::Failed { reason: error.to_string(), retryable: true },
+            other => Self::Around(other.to_string()),
+        }
     }
 }
 
@@ -63,6 +73,7 @@ impl From<SandboxError> for Halt {
 }
 
 /// What a stage leads to: the next state, and the events that belong to the step.
+#[derive(Clone)]
 struct Step {
     next: AttemptState,
     events: Vec<EventBody>,
@@ -131,11 +142,22 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
         if step.next.has_ended() {
             put_away(control, id).await;
         }
-        match advance(control, attempt, step).await {
+        match advance_when_there_is_room(control, &attempt, step).await {
             Ok(()) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Left::Again { reason: error.to_string() },
         }
     }
+}
+
+/// Moves the attempt on. On a full disk it waits a little: a sandbox that was just put away is giving its space back.
+async fn advance_when_there_is_room(control: &Control, attempt: &Attempt, step: Step) -> Result<(), StoreError> {
+    for _ in 0..ROOM_TRIES {
+        match advance(control, attempt.clone(), step.clone()).await {
+            Err(StoreError::DiskFull) => tokio::time::sleep(ROOM_WAIT).await,
+            other => return other,
+        }
+    }
+    advance(control, attempt.clone(), step).await
 }
 
 async fn advance(control: &Control, attempt: Attempt, step: Step) -> Result<(), StoreError> {

@@ -153,9 +153,11 @@ async fn read(file: &Path) -> Result<Vec<u8>, ForgeError> {
 
 fn does_not_apply(applied: &Ended) -> ForgeError {
     let words = applied.words();
-    match meaning(&words) {
-        Meaning::DiskFull => ForgeError::DiskFull { words },
-        _ => ForgeError::PatchDoesNotApply { words },
+    match (meaning(&words), applied.code()) {
+        (Meaning::DiskFull, _) => ForgeError::DiskFull { words },
+        // It does not fit, or it is broken, or it asks for too much; other ends say nothing about the patch.
+        (_, Some(1 | 128)) => ForgeError::PatchDoesNotApply { words },
+        (_, _) => applied.other(words),
     }
 }
 

@@ -59,6 +59,9 @@ const STDERR_BYTES: usize = 32 << 10;
 /// What standard output may be unless the call says otherwise.
 const STDOUT_BYTES: usize = 1 << 20;
 
+/// How long a killed process may take to be gone.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Takes known secrets out; one for the installation's, one for those of the credentials file.
 pub(crate) type Redactors = Vec<Redactor>;
 
@@ -218,7 +221,8 @@ impl Call {
         };
         let Ok(done) = tokio::time::timeout(self.deadline, work).await else {
             drop(group);
-            let _ = child.wait().await;
+            // It goes at once, unless the kernel holds it; then it is waited for behind our back.
+            let _ = tokio::time::timeout(KILLED_WITHIN, child.wait()).await;
             return Err(ForgeError::TimedOut { what, after: self.deadline });
         };
         let (stdout, stderr, status) = done.map_err(failed())?;
@@ -293,7 +297,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            let _ = group;
+            let _ = killpg(group, Signal::SIGKILL);
         }
     }
 }

@@ -311,7 +311,7 @@ impl Route {
                 self.budget = self.budget.checked_sub(bytes.len() as u64).ok_or_else(|| too_much("bytes"))?;
                 match self.queue.back_mut() {
                     Some(Queued::Data(before)) if before.len() + bytes.len() <= CHUNK_BYTES => {
-                        before.extend_from_slice(&bytes)
+                        before.extend_from_slice(&bytes);
                     }
                     _ => self.queue.push_back(Queued::Data(bytes)),
                 }

@@ -107,7 +107,7 @@ mod tests {
             fs::rename(&tree, deeper.join("folder")).expect("moved");
             fs::rename(&deeper, &tree).expect("moved");
         }
-        fs::set_permissions(tree.join("folder"), fs::Permissions::from_mode(0)).expect("closed");
+        fs::set_permissions(tree.join("folder"), fs::Permissions::from_mode(0o000)).expect("closed");
 
         let trash = Trash::open(place.path().join("trash")).expect("opened");
         trash.take(&tree).expect("taken");

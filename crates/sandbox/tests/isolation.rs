@@ -29,10 +29,7 @@ async fn private_paths_and_the_data_folder_are_not_there() {
         "carrel"
     );
     assert_eq!(said(&sandbox, "cat /etc/shadow /etc/gshadow /etc/machine-id /etc/resolv.conf 2>/dev/null").await, "");
-    assert_eq!(
-        said(&sandbox, "ls /root 2>&1; ls /etc/ssh/*key 2>/dev/null").await,
-        "ls: cannot open directory '/root': Permission denied"
-    );
+    assert_eq!(said(&sandbox, "ls -A /root /etc/ssh /etc/sudoers.d 2>/dev/null | grep -v :").await, "");
     assert_eq!(said(&sandbox, "awk -F: '$3 >= 1000 {print $1}' /etc/passwd | sort | xargs").await, "carrel nobody");
 }
 
@@ -133,7 +130,7 @@ async fn dangerous_system_calls_are_refused() {
         ("kexec_load", "246, 0, 0, 0, 0", 1),
         ("personality", "135, 8", 1),
         ("ptrace of process 1", "101, 16, 1, 0, 0", 1),
-        ("process_vm_readv of process 1", "310, 1, pack(\"PQ\", $buffer, 8), 1, pack(\"QQ\", 65536, 8), 1, 0", 1),
+        ("process_vm_readv of process 1", "310, 1, $local, 1, $remote, 1, 0", 1),
         ("prlimit of process 1", "302, 1, 7, 0, 0", 1),
         ("netlink socket", "41, 16, 3, 0", 1),
         ("packet socket", "41, 17, 3, 0", 1),
@@ -144,9 +141,10 @@ async fn dangerous_system_calls_are_refused() {
         ("x32 getpid", "0x40000027", 38),
     ];
 
+    let buffers = r#"$buffer = "12345678"; $local = pack("PQ", $buffer, 8); $remote = pack("QQ", 65536, 8);"#;
     let script: String =
         calls.iter().map(|(_, call, _)| format!("$! = 0; syscall({call}); print $!+0, \"\\n\";")).collect();
-    let errors = said(&sandbox, &format!("perl -e '$buffer = \"12345678\"; {script}'")).await;
+    let errors = said(&sandbox, &format!("perl -e '{buffers} {script}'")).await;
 
     let found: Vec<(&str, i32)> =
         calls.iter().map(|call| call.0).zip(errors.lines().map(|line| line.parse().unwrap_or(-1))).collect();

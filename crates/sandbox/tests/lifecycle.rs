@@ -3,10 +3,12 @@
 mod world;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use carrel_runner::pidfd::Pidfd;
 use carrel_sandbox::{ExitStatus, Limits, Output, ProcessEvent, SandboxError, SandboxSpec, Sandboxes};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use world::{World, new_id, open, options, record, run, said, script};
@@ -122,7 +124,7 @@ async fn a_destroyed_sandbox_is_dead_and_gone_and_its_id_is_free() {
     assert_eq!(said(&again, "ls -A").await, "");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_nobody_speaks_to_ends_itself() {
     let world = World::new().await;
     let limits = Limits { orphan_after: std::time::Duration::from_secs(1), ..Limits::default() };
@@ -134,10 +136,10 @@ async fn a_runner_nobody_speaks_to_ends_itself() {
     let id = sandbox.id();
 
     drop(sandbox);
-    let ended = tokio::io::unix::AsyncFd::try_with_interest(runner, tokio::io::Interest::READABLE).expect("watched");
-    let watched = tokio::time::timeout(std::time::Duration::from_secs(30), ended.readable()).await;
+    let mut ended = [PollFd::new(runner.as_fd(), PollFlags::POLLIN)];
+    let watched = poll(&mut ended, PollTimeout::from(30_000_u16));
 
-    assert!(watched.is_ok(), "it ends");
+    assert_eq!(watched, Ok(1), "it ends");
     let gone = sandboxes.attach(id).await;
     assert!(matches!(gone, Err(SandboxError::Gone(_))), "{gone:?}");
 }

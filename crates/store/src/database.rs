@@ -50,12 +50,31 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no room left. Nothing was changed.
+    #[error("the disk of the data folder is full; free some space there")]
+    DiskFull,
     /// A file of ours cannot be read or written.
     #[error("cannot keep a file: {0}")]
-    File(#[from] std::io::Error),
+    File(std::io::Error),
     /// The database refused.
     #[error("the database refused: {0}")]
-    Database(#[from] DbErr),
+    Database(DbErr),
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::File(error),
+        }
+    }
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        // SQLITE_FULL has this text of its own; the driver keeps the code to itself.
+        if error.to_string().contains("database or disk is full") { Self::DiskFull } else { Self::Database(error) }
+    }
 }
 
 #[derive(Clone)]

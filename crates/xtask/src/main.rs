@@ -1,2 +1,89 @@
-//! Sets up, checks, tests and measures the project.
-fn main() {}
+//! The project's own commands: `cargo xtask up`, `test`, `tidy`, `openapi`, `bench`.
+
+mod machine;
+mod run;
+mod test;
+mod tidy;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Sets up, checks, tests and measures Carrel.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, start the service and, without a model, play the demo
+    Up,
+    /// Install what tests need, then run every check and every test
+    Test,
+    /// Check the rules of the house that no compiler knows
+    Tidy,
+    /// Write docs/openapi.json anew from the routes
+    Openapi,
+    /// Measure, side by side with others where there are any
+    Bench {
+        /// `sandbox` or `turn`
+        what: String,
+        /// How often
+        #[arg(long)]
+        iterations: Option<u32>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Up => up::up(),
+        Command::Test => test::test(),
+        Command::Tidy => tidy::tidy(&root()),
+        Command::Openapi => openapi(),
+        Command::Bench { what, iterations } => bench(&what, iterations),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            run::say(&format!("failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the checkout.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).map(PathBuf::from).unwrap_or(here)
+}
+
+fn openapi() -> Result<()> {
+    let document = run::output(run::cargo(&["run", "--quiet", "--package", "carrel", "--", "openapi"]))?;
+    std::fs::write(root().join("docs/openapi.json"), document)?;
+    Ok(())
+}
+
+fn bench(what: &str, iterations: Option<u32>) -> Result<()> {
+    run::step("building for measurement");
+    run::run(&mut run::cargo(&["build", "--release", "--package", "carrel-runner"]))?;
+    let mut bench = run::cargo(&[
+        "run",
+        "--release",
+        "--package",
+        "carrel-xtask",
+        "--features",
+        "bench",
+        "--bin",
+        "bench",
+        "--",
+        what,
+    ]);
+    bench.args(iterations.map(|count| count.to_string()));
+    run::run(&mut bench)
+}

@@ -1,8 +1,8 @@
 //! Pushes to a local bare repository: once, twice, onto another's branch, into a refusal.
 
-use carrel_forge::{ForgeError, Pushed};
+use carrel_forge::{Forge, ForgeError, GitOptions, Pushed};
 
-use crate::support::{World, branch_name};
+use crate::support::{World, branch_name, executable, options};
 
 #[tokio::test]
 async fn a_push_makes_the_branch_and_a_second_one_finds_it_done() {
@@ -73,6 +73,30 @@ async fn a_branch_that_is_taken_while_we_push_is_not_overwritten() {
     let error = mirror.push(&bare.location(), &made, &branch_name("carrel/work"), None).await.expect_err("taken");
 
     assert!(matches!(&error, ForgeError::BranchTaken { at, .. } if *at == theirs), "{error:?}");
+    assert_eq!(bare.oid("carrel/work"), theirs);
+}
+
+#[tokio::test]
+async fn a_branch_that_is_taken_between_our_look_and_our_push_is_not_overwritten() {
+    let world = World::new();
+    let bare = world.bare();
+    let (_, made) = world.made("new.txt").await;
+    let theirs = bare.oid("main");
+    let bin = world.path("bin");
+    std::fs::create_dir(&bin).expect("a folder");
+    // The real git, before whose push somebody else is quicker.
+    let script = format!(
+        "if [ \"$2\" = push ]; then env -i /usr/bin/git -C '{}' update-ref refs/heads/carrel/work {theirs}; fi\n\
+         exec /usr/bin/git \"$@\"",
+        bare.path.display()
+    );
+    executable(&bin.join("git"), &script);
+    let search_path = format!("{}:/usr/bin:/bin", bin.display()).into();
+    let forge = Forge::new(GitOptions { search_path, ..options(world.folder.path()) }).expect("a usable git");
+
+    let pushed = forge.mirror(world.id).push(&bare.location(), &made, &branch_name("carrel/work"), None).await;
+
+    assert!(matches!(&pushed, Err(ForgeError::BranchTaken { at, .. }) if *at == theirs), "{pushed:?}");
     assert_eq!(bare.oid("carrel/work"), theirs);
 }
 

@@ -24,24 +24,22 @@ async fn an_unknown_branch_is_an_error_that_names_the_nearest() {
 #[tokio::test]
 async fn branch_names_with_shell_characters_are_names() {
     let world = World::new();
-    let names =
-        ["it's", "$(touch x)".replace(' ', "${IFS}").as_str(), "a;touch&x|y", "x\"y", "`id`", "-"].map(str::to_owned);
-    for name in &names[..5] {
+    let names = ["it's", "$(touch${IFS}x)", "a;touch&x|y", "x\"y", "`id`"];
+    for name in names {
         world.source.git(&["branch", name]);
     }
+    let location = world.source.location();
 
     let mirror = world.fetch().await.expect("a mirror");
 
-    for name in &names[..5] {
+    for name in names {
         let base = mirror.resolve(&branch(name)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(base.branch, Some(branch_name(name)));
-        world
-            .forge
-            .probe(&world.source.location(), &branch(name))
-            .await
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        world.forge.probe(&location, &branch(name)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
-    assert!("$(touch x)".parse::<carrel_domain::BranchName>().is_err(), "git has no branch with a space");
+    for folder in [world.folder.path(), &world.source.path, mirror.path(), "/".as_ref()] {
+        assert!(!folder.join("x").exists(), "{}", folder.display());
+    }
 }
 
 #[tokio::test]

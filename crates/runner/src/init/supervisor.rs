@@ -153,7 +153,7 @@ fn wait_for_all(child: Pid, reports: &mut File) -> Result<(), Errno> {
         match wait() {
             Ok(WaitStatus::Exited(pid, code)) if pid == child => report(reports, Report::Exited(code))?,
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
-                report(reports, Report::Signalled(signal as i32))?
+                report(reports, Report::Signalled(signal as i32))?;
             }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(Errno::ECHILD) => return Ok(()),

@@ -117,8 +117,8 @@ fn prepare(base: &Base, launch: &Launch, listener: &UnixListener, launcher: &mut
         Mode::Overlay(overlay) => overlay.enter(&folder)?,
         Mode::Binds(binds) => binds.enter(&folder)?,
     }
+    fill_root(base, devices, device_files)?;
     leave_old_root().map_err(|error| format!("cannot leave the host's root: {error}"))?;
-    fill_root(base, devices, device_files).map_err(|error| format!("cannot fill the root: {error}"))?;
     for (target, is_folder, tree) in read_only {
         show(&target, is_folder, &tree).map_err(|error| format!("cannot mount at `{}`: {error}", target.display()))?;
     }
@@ -181,28 +181,42 @@ fn leave_old_root() -> Result<(), Errno> {
     chdir("/")
 }
 
-/// Mounts what every root needs: processes, devices, terminals, shared memory.
-fn fill_root(base: &Base, devices: OwnedFd, device_files: Vec<(PathBuf, OwnedFd)>) -> Result<(), Errno> {
+/// Mounts what every root needs: processes, devices, terminals, shared memory. The new root is the working folder
+/// still: an ordinary user may mount `/proc` only while the host's is in sight.
+fn fill_root(base: &Base, devices: OwnedFd, device_files: Vec<(PathBuf, OwnedFd)>) -> Result<(), String> {
+    let size = format!("mode=1777,size={}", base.shared_memory_bytes);
     let inert = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), inert, None::<&str>)?;
-    attach(devices.as_fd(), Path::new("/dev"))?;
+    let at = |place: &'static str| move |error: Errno| format!("cannot mount /{place}: {error}");
+    mount(Some("proc"), "proc", Some("proc"), inert, None::<&str>).map_err(|error| match error {
+        Errno::EPERM => {
+            "cannot mount /proc: this machine's own is partly covered, as in a container; run the service as root"
+                .to_owned()
+        }
+        error => at("proc")(error),
+    })?;
+    attach(devices.as_fd(), Path::new("dev")).map_err(at("dev"))?;
     for (target, tree) in device_files {
-        attach(tree.as_fd(), &target)?;
+        attach(tree.as_fd(), inside(&target))
+            .map_err(|error| format!("cannot mount `{}`: {error}", target.display()))?;
     }
     let terminals = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mount(Some("devpts"), "/dev/pts", Some("devpts"), terminals, Some("newinstance,ptmxmode=0666,mode=620"))?;
-    let size = format!("mode=1777,size={}", base.shared_memory_bytes);
-    mount(Some("shm"), "/dev/shm", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(size.as_str()))?;
-    for path in PROC_READ_ONLY {
-        cover(Path::new(path), Path::new(path), Attributes::ReadOnly)?;
-    }
-    for path in PROC_EMPTY_FOLDERS {
-        cover(Path::new("/sys"), Path::new(path), Attributes::ReadOnly)?;
-    }
-    for path in PROC_EMPTY_FILES {
-        cover(Path::new("/dev/null"), Path::new(path), Attributes::ReadOnlyDevices)?;
+    mount(Some("devpts"), "dev/pts", Some("devpts"), terminals, Some("newinstance,ptmxmode=0666,mode=620"))
+        .map_err(at("dev/pts"))?;
+    mount(Some("shm"), "dev/shm", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(size.as_str()))
+        .map_err(at("dev/shm"))?;
+    let read_only = PROC_READ_ONLY.iter().map(|path| (*path, *path, Attributes::ReadOnly));
+    let folders = PROC_EMPTY_FOLDERS.iter().map(|path| ("/sys", *path, Attributes::ReadOnly));
+    let files = PROC_EMPTY_FILES.iter().map(|path| ("/dev/null", *path, Attributes::ReadOnlyDevices));
+    for (source, target, attributes) in read_only.chain(folders).chain(files) {
+        let covered = cover(inside(Path::new(source)), inside(Path::new(target)), attributes);
+        covered.map_err(|error| format!("cannot cover `{target}`: {error}"))?;
     }
     Ok(())
+}
+
+/// A path of the new root, seen from its top.
+fn inside(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
 }
 
 /// Shows `source` over `target`, if this kernel has a target to cover.

@@ -44,13 +44,31 @@ fn person_says(item: &Value) -> Option<String> {
     (!text.starts_with('<') && !text.starts_with("# AGENTS.md")).then_some(text)
 }
 
-/// How many answers of the model there are: groups of its items with something of ours between them.
+/// How many answers of the model there are. Ids tell them apart wherever a client puts the results; where it sends no
+/// ids, something of ours stands between two answers.
 fn answers(input: &[Value]) -> usize {
-    let by_model = |item: &Value| {
-        item["role"] == "assistant"
-            || matches!(item["type"].as_str(), Some("reasoning" | "function_call" | "custom_tool_call"))
-    };
-    input.chunk_by(|one, next| by_model(one) == by_model(next)).filter(|group| by_model(&group[0])).count()
+    let mut answers = 0;
+    let mut last_id = None;
+    let mut follows_ours = true;
+    for item in input {
+        let by_model = item["role"] == "assistant"
+            || matches!(item["type"].as_str(), Some("reasoning" | "function_call" | "custom_tool_call"));
+        if by_model {
+            let id = answer_id(item);
+            if if id.is_some() { id != last_id } else { follows_ours } {
+                answers += 1;
+            }
+            last_id = id.or(last_id);
+        }
+        follows_ours = !by_model;
+    }
+    answers
+}
+
+/// What the ids of all items of one answer have in common: `2` in `call_2_0`.
+fn answer_id(item: &Value) -> Option<&str> {
+    let id = item["call_id"].as_str().or_else(|| item["id"].as_str())?;
+    id.split('_').nth(1)
 }
 
 #[cfg(test)]
@@ -64,11 +82,14 @@ mod tests {
         json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]})
     }
 
-    fn call_and_output() -> [Value; 3] {
+    /// One answer with two calls, their results in between.
+    fn answer(id: usize) -> [Value; 5] {
         [
-            json!({"type": "reasoning"}),
-            json!({"type": "function_call", "call_id": "1"}),
-            json!({"type": "function_call_output", "call_id": "1"}),
+            json!({"type": "reasoning", "id": format!("rs_{id}_0")}),
+            json!({"type": "function_call", "call_id": format!("call_{id}_1")}),
+            json!({"type": "function_call_output", "call_id": format!("call_{id}_1")}),
+            json!({"type": "function_call", "call_id": format!("call_{id}_2")}),
+            json!({"type": "function_call_output", "call_id": format!("call_{id}_2")}),
         ]
     }
 
@@ -78,8 +99,8 @@ mod tests {
         let mut input = vec![user("<environment_context>fix"), user("please fix it")];
         assert_eq!(script.place(&input), Some(Place { conversation: 0, step: 0 }));
 
-        input.extend(call_and_output());
-        input.extend(call_and_output());
+        input.extend(answer(2));
+        input.extend(answer(7));
         assert_eq!(script.place(&input), Some(Place { conversation: 0, step: 2 }));
 
         input.push(user("and now something else"));

@@ -19,12 +19,14 @@ pub(crate) enum Policy {
     Status(&'static str),
     /// Sends everybody to another server.
     Redirect(String),
+    /// Serves the listing to everybody, and sends those who then ask for objects to another server.
+    RedirectLater(String),
 }
 
 /// A server that ends when it is dropped.
 pub(crate) struct Backend {
     pub(crate) port: u16,
-    /// The `Authorization` headers that were sent.
+    /// The `Authorization` headers of all requests; empty where there was none.
     pub(crate) authorizations: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -78,21 +80,22 @@ fn answer(mut stream: TcpStream, root: &PathBuf, policy: &Policy, seen: &Mutex<V
         return Ok(());
     };
     let authorization = request.header("authorization").unwrap_or_default().to_owned();
-    if !authorization.is_empty() {
-        seen.lock().expect("no panic under the lock").push(authorization.clone());
-    }
+    seen.lock().expect("no panic under the lock").push(authorization.clone());
     let is_push = request.query.contains("git-receive-pack") || request.path.ends_with("git-receive-pack");
     let plain = |status: &str, header: &str| {
         format!("HTTP/1.1 {status}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
     };
     let response = match policy {
         Policy::Redirect(to) => plain("302 Found", &format!("Location: {to}{}?{}\r\n", request.path, request.query)),
+        Policy::RedirectLater(to) if request.method == "POST" => {
+            plain("307 Temporary Redirect", &format!("Location: {to}{}\r\n", request.path))
+        }
         Policy::Status(status) => plain(status, ""),
         Policy::Basic(wanted) | Policy::ReadOnly(wanted) if authorization != *wanted => {
             plain("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"\r\n")
         }
         Policy::ReadOnly(_) if is_push => plain("403 Forbidden", ""),
-        Policy::Basic(_) | Policy::ReadOnly(_) => run(&request, root)?,
+        Policy::Basic(_) | Policy::ReadOnly(_) | Policy::RedirectLater(_) => run(&request, root)?,
     };
     stream.write_all(&response)
 }

@@ -1,0 +1,95 @@
+//! What runs wild is bounded: output, time, processes, patches, disk.
+
+use std::time::{Duration, Instant};
+
+use carrel_testkit::model::Reply;
+use serde_json::json;
+
+use crate::{CARREL, FILES, World, attempt, of_type, reason, says};
+
+#[tokio::test]
+async fn a_command_that_prints_a_gigabyte_is_cut_in_the_middle_and_harmless() {
+    let script = says([
+        Reply::command("head -c 1000000000 /dev/zero | tr '\\0' x; echo; echo the end"),
+        Reply::message("Long."),
+    ]);
+    let world = World::new(CARREL, script).await;
+    let repository = world.repository("api", FILES);
+
+    let task = world.run(&repository, "Print").await;
+
+    assert_eq!(attempt(&task)["state"], "ready", "{task:#}");
+    let events = world.events(task["id"].as_str().expect("an id")).await;
+    let end = of_type(&events, "command.ended")[0];
+    assert!(end["data"]["output_bytes"].as_u64().is_some_and(|bytes| bytes >= 1_000_000_000), "{end}");
+    let size: usize = events.iter().map(|event| event.to_string().len()).sum();
+    assert!(size < 8_000_000, "{size} bytes of events");
+    let told = world.model().requests().last().expect("requests").body.len();
+    assert!(told < 500_000, "{told} bytes to the model");
+}
+
+#[tokio::test]
+async fn a_command_that_never_ends_does_not_hold_the_attempt_and_is_gone_with_it() {
+    let call = json!({"cmd": "sleep 1000000", "yield_time_ms": 250});
+    let world = World::new(CARREL, says([Reply::call("exec_command", call), Reply::message("It runs.")])).await;
+    let repository = world.repository("api", FILES);
+
+    let task = world.run(&repository, "Start it").await;
+
+    assert_eq!(attempt(&task)["state"], "ready", "{task:#}");
+    assert!(!running("sleep 1000000"), "nothing of the sandbox is left");
+}
+
+#[tokio::test]
+async fn a_fork_bomb_stays_in_its_sandbox_and_stopping_ends_it_within_a_second() {
+    let script = says([Reply::message("Fine.")])
+        .when("Explode", [Reply::command("bomb() { bomb | bomb & }; bomb; sleep 1000001")])
+        .when("Bystander", [Reply::command("echo alive"), Reply::message("Fine.")]);
+    let world = World::new(CARREL, script).await;
+    let repository = world.repository("api", FILES);
+    let bomb = world.create(&repository, "Explode").await;
+    world.events_until(&bomb, |events| !of_type(events, "command.started").is_empty()).await;
+
+    let bystander = world.run(&repository, "Bystander").await;
+    let since = Instant::now();
+    let cancelled = world.json(&["task", "cancel", &bomb]).await;
+
+    assert_eq!(attempt(&bystander)["state"], "ready", "{bystander:#}");
+    assert_eq!(attempt(&cancelled)["state"], "cancelled", "{cancelled:#}");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    assert!(!running("sleep 1000001"), "nothing of the sandbox is left");
+}
+
+#[tokio::test]
+async fn a_patch_over_the_limit_fails_and_names_what_is_so_big() {
+    let script = says([Reply::command("head -c 300000 /dev/urandom > big.bin"), Reply::message("Done.")]);
+    let world = World::with(CARREL, script, &[("CARREL_MAX_PATCH_BYTES", "100000")]).await;
+    let repository = world.repository("api", FILES);
+
+    let task = world.run(&repository, "Grow").await;
+
+    assert!(reason(&task).contains("100000 bytes") && reason(&task).contains("300000 big.bin"), "{}", reason(&task));
+    assert_eq!(attempt(&task)["failure"]["stage"], "collecting");
+}
+
+#[tokio::test]
+async fn without_user_namespaces_the_service_says_what_to_change() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" serve";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script, CARREL]);
+    command.env("CARREL_DATA", folder.path()).env("CARREL_LISTEN", "127.0.0.1:0");
+
+    let output = command.output().expect("unshare is there");
+
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{words}");
+    assert!(words.contains("user namespaces") && words.contains("max_user_namespaces"), "{words}");
+}
+
+/// Whether a process with this command line runs anywhere on the machine.
+fn running(command: &str) -> bool {
+    let wanted = command.replace(' ', "\0") + "\0";
+    let processes = std::fs::read_dir("/proc").expect("proc").flatten();
+    processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok()).any(|line| line == wanted.as_bytes())
+}
