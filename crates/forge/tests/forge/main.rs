@@ -5,7 +5,6 @@ mod commit;
 mod fetch;
 mod hostile;
 mod http;
-mod measure;
 mod push;
 mod resolve;
 mod ssh;
