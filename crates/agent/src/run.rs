@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use carrel_domain::{EventBody, Redactor, Usage};
+use carrel_domain::{EventBody, Usage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::Value;
@@ -21,12 +21,17 @@ use crate::conversation::Conversation;
 use crate::guard::{Guard, Verdict};
 use crate::model::failure::Again;
 use crate::model::{Answer, Call, Failure, calls_in, is_by_model, message_text, reasoning_text, retry};
+use crate::output::clean::visible;
+use crate::output::for_people;
 use crate::preamble;
 use crate::tools::{Outcome, Pending, Sessions, Tools, definitions};
 use crate::{AgentContext, AgentError, AgentTask, Finished, Limit};
 
 /// What every model is told first.
 const INSTRUCTIONS: &str = include_str!("prompt/instructions.md");
+
+/// How much is kept of a server's name for its answer.
+const MAX_ID_CHARS: usize = 200;
 
 /// Runs one attempt to its end. See [`AgentTask`] for what it starts from and [`AgentError`] for how it can fail.
 ///
@@ -146,11 +151,10 @@ impl<'a> Agent<'a> {
                 open.remove(at);
             }
         }
-        let answers =
-            items.chunk_by(|one, next| is_by_model(one) == is_by_model(next)).filter(|group| is_by_model(&group[0]));
-        self.steps = u32::try_from(answers.clone().count()).unwrap_or(u32::MAX);
-        if let Some(last) = answers.last()
-            && items.last().is_some_and(is_by_model)
+        let groups: Vec<&[Value]> = items.chunk_by(|one, next| is_by_model(one) == is_by_model(next)).collect();
+        let answers = groups.iter().filter(|group| is_by_model(&group[0])).count();
+        self.steps = u32::try_from(answers).unwrap_or(u32::MAX);
+        if let Some(last) = groups.last().filter(|group| is_by_model(&group[0]))
             && calls_in(last).is_empty()
         {
             return Ok(Some(said(last)));
@@ -188,7 +192,7 @@ impl<'a> Agent<'a> {
         self.usage += answer.usage.unwrap_or(Usage { requests: 1, ..Usage::default() });
         let mut bodies = vec![EventBody::ModelResponded {
             model: self.context.endpoint.name.clone(),
-            response_id: redactor.redact(&answer.id).into_owned(),
+            response_id: redactor.redact(&answer.id).chars().take(MAX_ID_CHARS).collect(),
             usage: answer.usage,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         }];
@@ -204,6 +208,7 @@ impl<'a> Agent<'a> {
             bodies.extend(message_text(item).map(|text| EventBody::AgentMessage { text }));
             bodies.push(EventBody::ConversationItem { item: item.clone() });
         }
+        let bodies = bodies.into_iter().map(|body| for_people(body, redactor)).collect();
         self.context.journal.record(bodies).await?;
         Ok(calls)
     }
@@ -240,7 +245,7 @@ impl<'a> Agent<'a> {
         }
         let item = call.output(&redactor.redact(&text));
         self.conversation.push(&item);
-        let mut bodies: Vec<EventBody> = events.into_iter().map(|body| redacted(body, redactor)).collect();
+        let mut bodies: Vec<EventBody> = events.into_iter().map(|body| for_people(body, redactor)).collect();
         bodies.push(EventBody::ConversationItem { item });
         self.context.journal.record(bodies).await?;
         match verdict {
@@ -261,14 +266,8 @@ fn wait_before_retry(failure: &Failure, retries: u32, max_retries: u32) -> Resul
     }
 }
 
-/// The messages among these items, one after the other.
+/// The messages among these items, one after the other, with nothing hidden in them.
 fn said(items: &[Value]) -> String {
-    items.iter().filter_map(message_text).filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n")
-}
-
-fn redacted(body: EventBody, redactor: &Redactor) -> EventBody {
-    let redacted =
-        serde_json::to_value(&body).map(|value| redactor.redact_json(value)).and_then(serde_json::from_value);
-    // An event whose very form was taken for a secret is worth less than the secret.
-    redacted.unwrap_or_else(|_| EventBody::Warning { message: format!("an event of kind {} is left out", body.kind()) })
+    let messages = items.iter().filter_map(message_text).filter(|text| !text.trim().is_empty()).collect::<Vec<_>>();
+    visible(&messages.join("\n\n"))
 }

@@ -185,8 +185,8 @@ fn lock(data: &Path) -> Result<File, Failure> {
 /// What must never be seen in an event or a log line.
 fn secrets(settings: &Settings) -> Result<Vec<Secret>, Failure> {
     let mut secrets: Vec<Secret> = settings.model.iter().filter_map(|model| model.key.clone()).collect();
-    if let Some(file) = settings.git.credentials.as_ref().filter(|file| file.exists()) {
-        let text = fs::read_to_string(file).map_err(|error| {
+    if let Some(file) = settings.git.credentials() {
+        let text = fs::read_to_string(&file).map_err(|error| {
             Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display()))
         })?;
         for line in text.lines() {
@@ -217,7 +217,7 @@ async fn local_token(settings: &Settings, identity: &Identity, owner: &Owner) ->
 
 async fn open_sandboxes(settings: &Settings) -> Result<Sandboxes, Failure> {
     let mut private_paths = vec![settings.data.clone(), settings.git.home.clone(), "/etc/gitconfig".into()];
-    private_paths.extend(settings.git.credentials.clone());
+    private_paths.push(settings.git.credentials_file.clone());
     private_paths.extend(settings.private_paths.iter().cloned());
     let options = LocalOptions {
         folder: settings.data.join("sandboxes"),
@@ -232,7 +232,7 @@ async fn open_sandboxes(settings: &Settings) -> Result<Sandboxes, Failure> {
 
 fn open_forge(settings: &Settings, redactor: &Redactor) -> Result<Forge, Failure> {
     let mut options = GitOptions::new(settings.data.join("mirrors"), &settings.git.home);
-    options.credentials.clone_from(&settings.git.credentials);
+    options.credentials = settings.git.credentials();
     options.ssh_auth_sock.clone_from(&settings.git.ssh_auth_sock);
     options.committer_name.clone_from(&settings.git.author_name);
     options.committer_email.clone_from(&settings.git.author_email);

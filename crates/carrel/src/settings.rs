@@ -50,7 +50,9 @@ pub(crate) struct ModelSettings {
 #[derive(Debug, Clone)]
 pub(crate) struct GitSettings {
     /// A file in the format of git-credential-store.
-    pub(crate) credentials: Option<PathBuf>,
+    pub(crate) credentials_file: PathBuf,
+    /// Whether that file was named: then it must be there.
+    credentials_are_named: bool,
     pub(crate) author_name: String,
     pub(crate) author_email: String,
     pub(crate) home: PathBuf,
@@ -113,6 +115,13 @@ impl Settings {
     /// Where the service listens.
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen.unwrap_or(DEFAULT_LISTEN)
+    }
+}
+
+impl GitSettings {
+    /// The file of credentials, if there is one.
+    pub(crate) fn credentials(&self) -> Option<PathBuf> {
+        (self.credentials_are_named || self.credentials_file.exists()).then(|| self.credentials_file.clone())
     }
 }
 
@@ -194,15 +203,13 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
             .and_then(|author| author.split_once(" <"))
             .filter(|(name, email)| !name.trim().is_empty() && email.contains('@') && !author.contains('\n'))
             .ok_or_else(|| invalid("CARREL_GIT_AUTHOR", "is not of the form `Name <address>`"))?;
-        let credentials = match self.os("CARREL_GIT_CREDENTIALS").map(PathBuf::from) {
-            Some(file) if !file.is_absolute() => {
-                return Err(invalid("CARREL_GIT_CREDENTIALS", "is not an absolute path"));
-            }
-            Some(file) => file,
-            None => data.join("git-credentials"),
-        };
+        let named = self.os("CARREL_GIT_CREDENTIALS").map(PathBuf::from);
+        if named.as_ref().is_some_and(|file| !file.is_absolute()) {
+            return Err(invalid("CARREL_GIT_CREDENTIALS", "is not an absolute path"));
+        }
         Ok(GitSettings {
-            credentials: Some(credentials),
+            credentials_are_named: named.is_some(),
+            credentials_file: named.unwrap_or_else(|| data.join("git-credentials")),
             author_name: author_name.trim().to_owned(),
             author_email: author_email.to_owned(),
             home,

@@ -1,4 +1,6 @@
 #![allow(missing_docs)]
 #[path = "../../xtask/src/bench/sandbox.rs"]
 mod bench;
-fn main() { bench::run(std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(40)).unwrap(); }
+fn main() {
+    bench::run(std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(40)).unwrap();
+}

@@ -9,7 +9,7 @@ use super::Failure;
 pub(super) const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// The longest answer that is read.
-const MAX_STREAM_BYTES: usize = 256 << 20;
+const MAX_STREAM_BYTES: usize = 64 << 20;
 
 /// Turns chunks into the data of events.
 #[derive(Debug, Default)]

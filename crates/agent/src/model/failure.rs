@@ -36,6 +36,10 @@ pub(crate) enum Again {
 impl Failure {
     /// No connection, or it broke before the answer began.
     pub(super) fn unreachable(url: &Url, error: reqwest::Error) -> Self {
+        if error.is_builder() {
+            let reason = "the model key has characters that no HTTP header can have; check CARREL_MODEL_KEY".to_owned();
+            return Self { reason, again: Again::Never };
+        }
         let cannot = if error.is_connect() { "cannot reach the model server" } else { "lost the model server" };
         let reason = format!("{cannot} at {}: {}", shown(url), causes(&error.without_url()));
         Self { reason, again: Again::Later }
@@ -94,6 +98,9 @@ impl Failure {
         }
         let says = if message.is_empty() { String::new() } else { format!(": {}", bounded(&message)) };
         let reason = match status {
+            401 if endpoint.key.is_none() => {
+                format!("the model server wants a key; give one in CARREL_MODEL_KEY{says}")
+            }
             401 => format!("the model server refused the key; check CARREL_MODEL_KEY{says}"),
             403 => format!("the model server forbids this; check what the key in CARREL_MODEL_KEY may use{says}"),
             404 => format!(
@@ -194,12 +201,13 @@ fn bounded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use carrel_domain::Secret;
     use serde_json::json;
 
     use super::*;
 
     fn refused(status: u16, body: &str) -> Failure {
-        let endpoint = ModelEndpoint::new("m", "http://localhost:1/v1".parse().expect("a URL"), None);
+        let endpoint = ModelEndpoint::new("m", "http://localhost:1/v1".parse().expect("a URL"), Some(Secret::new("sk-key")));
         Failure::refused(&endpoint, status, &HeaderMap::new(), body.as_bytes())
     }
 

@@ -33,8 +33,9 @@ const KEEP_IDLE: Duration = Duration::from_mins(5);
 /// After the end of an answer the connection is only of use once its body has been read; it is given this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The most that is read of the body of an HTTP error.
+/// The most that is read of the body of an HTTP error, and for how long.
 const MAX_ERROR_BYTES: usize = 64 << 10;
+const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One connection pool for all model servers. Clones share it.
 #[derive(Debug, Clone)]
@@ -83,9 +84,9 @@ impl ModelClient {
             .map_err(|_| Failure::stalled("did not begin to answer", endpoint.timeouts.first_byte))?
             .map_err(|error| Failure::unreachable(&url, error))?;
         let status = response.status().as_u16();
-        if status != 200 {
+        if !response.status().is_success() {
             let headers = response.headers().clone();
-            let body = error_body(response, endpoint.timeouts.idle).await;
+            let body = error_body(response).await;
             return Err(Failure::refused(endpoint, status, &headers, &body));
         }
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -135,16 +136,20 @@ async fn read(response: reqwest::Response, idle: Duration) -> Result<Answer, Fai
     answer.salvage(broken)
 }
 
-async fn error_body(response: reqwest::Response, idle: Duration) -> Vec<u8> {
+/// What there is of the body of an HTTP error within its limits: whatever came is better than nothing.
+async fn error_body(response: reqwest::Response) -> Vec<u8> {
     let mut body = response.bytes_stream();
     let mut bytes = Vec::new();
-    while let Ok(Some(Ok(chunk))) = timeout(idle.min(Duration::from_secs(10)), body.next()).await {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_ERROR_BYTES {
-            bytes.truncate(MAX_ERROR_BYTES);
-            break;
+    let read = async {
+        while let Some(Ok(chunk)) = body.next().await {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_ERROR_BYTES {
+                break;
+            }
         }
-    }
+    };
+    let _ = timeout(ERROR_TIMEOUT, read).await;
+    bytes.truncate(MAX_ERROR_BYTES);
     bytes
 }
 

@@ -175,6 +175,25 @@ impl Cleaner {
     }
 }
 
+/// A text of a model, of which nothing is hidden: every control character but line feed and tab, and everything that
+/// does not show, as its code point.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut before = ' ';
+    for (at, character) in text.char_indices() {
+        let makes_emoji = matches!(character, '\u{fe0e}' | '\u{fe0f}') && !before.is_ascii() && !is_invisible(before);
+        let ends_line = character == '\r' && text[at..].starts_with("\r\n");
+        let hidden = is_invisible(character) || (character.is_control() && !matches!(character, '\n' | '\t'));
+        match character {
+            _ if ends_line => {}
+            _ if hidden && !makes_emoji => shown.push_str(&format!("\\u{{{:x}}}", u32::from(character))),
+            _ => shown.push(character),
+        }
+        before = character;
+    }
+    shown
+}
+
 fn is_colour(parameters: &str) -> bool {
     parameters.len() <= MAX_COLOUR_CHARS
         && parameters.bytes().all(|byte| byte.is_ascii_digit() || b";:".contains(&byte))
@@ -211,6 +230,12 @@ mod tests {
     fn what_does_not_show_is_shown() {
         assert_eq!(clean("a\u{202e}b\u{200b}c\u{feff}d".as_bytes()), "a\\u{202e}b\\u{200b}c\\u{feff}d");
         assert_eq!(clean("✔\u{fe0f} a\u{fe0f}".as_bytes()), "✔\u{fe0f} a\\u{fe0f}");
+    }
+
+    #[test]
+    fn a_models_text_hides_nothing() {
+        assert_eq!(visible("a\u{1b}[2Jb\r\nc\rd\u{202e}e\tf"), "a\\u{1b}[2Jb\nc\\u{d}d\\u{202e}e\tf");
+        assert_eq!(visible("⚠\u{fe0f} grün"), "⚠\u{fe0f} grün");
     }
 
     #[test]

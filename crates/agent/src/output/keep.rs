@@ -12,6 +12,8 @@ pub(crate) struct Unread {
     tail: VecDeque<u8>,
     /// How much each of the two may hold.
     half_bytes: usize,
+    /// Whether something was left out before it came here, so that what follows belongs to the tail.
+    has_gap: bool,
     total_bytes: u64,
 }
 
@@ -19,13 +21,14 @@ impl Unread {
     /// Room for so many tokens.
     pub(crate) fn new(tokens: usize) -> Self {
         let half_bytes = (tokens * BYTES_PER_TOKEN).div_ceil(2);
-        Self { head: Vec::new(), tail: VecDeque::new(), half_bytes, total_bytes: 0 }
+        Self { head: Vec::new(), tail: VecDeque::new(), half_bytes, has_gap: false, total_bytes: 0 }
     }
 
     /// Adds output.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.total_bytes += bytes.len() as u64;
-        let to_head = bytes.len().min(self.half_bytes - self.head.len());
+        let room = if self.has_gap { 0 } else { self.half_bytes - self.head.len() };
+        let to_head = bytes.len().min(room);
         self.head.extend_from_slice(&bytes[..to_head]);
         let rest = &bytes[to_head..];
         let rest = &rest[rest.len().saturating_sub(self.half_bytes)..];
@@ -37,12 +40,7 @@ impl Unread {
     /// Counts output that was left out before it came here.
     pub(crate) fn skip(&mut self, bytes: u64) {
         self.total_bytes += bytes;
-        // What follows does not belong to the head any more.
-        self.half_bytes = self.half_bytes.max(1);
-        if self.head.len() < self.half_bytes {
-            self.head.extend_from_slice(b"\n[output left out]\n");
-            self.half_bytes = self.half_bytes.max(self.head.len());
-        }
+        self.has_gap = true;
     }
 
     /// Takes everything, as text of at most so many tokens.
@@ -50,22 +48,17 @@ impl Unread {
         let total_bytes = std::mem::take(&mut self.total_bytes);
         let mut head = std::mem::take(&mut self.head);
         let tail = Vec::from(std::mem::take(&mut self.tail));
+        self.has_gap = false;
         let budget = tokens.saturating_mul(BYTES_PER_TOKEN);
-        let kept = (head.len() + tail.len()) as u64;
-        let tokens = total_bytes.div_ceil(BYTES_PER_TOKEN as u64);
-        if total_bytes == kept && head.len() + tail.len() <= budget {
+        let original_tokens = total_bytes.div_ceil(BYTES_PER_TOKEN as u64);
+        if total_bytes == (head.len() + tail.len()) as u64 {
             head.extend_from_slice(&tail);
-            return Taken { text: text(&head), original_tokens: tokens };
+            return Taken { text: shorten(&text(&head), budget), original_tokens };
         }
-        if total_bytes == kept {
-            head.extend_from_slice(&tail);
-            return Taken { text: shorten(&text(&head), budget), original_tokens: tokens };
-        }
-        let half = budget / 2;
         let (head, tail) = (text(&head), text(&tail));
-        let (first, last) = (first_bytes(&head, half), last_bytes(&tail, half));
+        let (first, last) = (first_bytes(&head, budget / 2), last_bytes(&tail, budget / 2));
         let left_out = total_bytes.saturating_sub((first.len() + last.len()) as u64);
-        Taken { text: format!("{first}{}{last}", left_out_note(left_out)), original_tokens: tokens }
+        Taken { text: format!("{first}{}{last}", left_out_note(left_out)), original_tokens }
     }
 }
 
@@ -79,7 +72,7 @@ pub(crate) struct Taken {
 }
 
 /// At most so many bytes of a text: its head, a note, and its tail.
-pub(crate) fn shorten(text: &str, max_bytes: usize) -> String {
+fn shorten(text: &str, max_bytes: usize) -> String {
     if text.len() <= max_bytes {
         return text.to_owned();
     }
@@ -132,6 +125,19 @@ mod tests {
         assert!(taken.text.ends_with("999998\n999999\n"), "{}", taken.text);
         assert!(taken.text.contains("tokens left out"), "{}", taken.text);
         assert_eq!(taken.original_tokens, 1_722_223);
+    }
+
+    #[test]
+    fn what_was_left_out_before_is_counted_and_marked() {
+        let mut unread = Unread::new(100);
+        unread.push(b"begin");
+        unread.skip(400);
+        unread.push(b"end");
+
+        assert_eq!(
+            unread.take(100),
+            Taken { text: "begin\n…100 tokens left out…\nend".to_owned(), original_tokens: 102 }
+        );
     }
 
     #[test]

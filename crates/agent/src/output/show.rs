@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_flood_becomes_a_mebibyte_with_its_middle_counted() {
-        let chunk = vec![b"x".repeat(99), b"\n".to_vec()].concat();
+        let chunk = [b"x".repeat(99), b"\n".to_vec()].concat();
         let (texts, shown) = shown((0..500_000).map(|_| chunk.clone()), &Redactor::default());
 
         let bytes: usize = texts.iter().map(String::len).sum();

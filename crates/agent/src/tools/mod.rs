@@ -26,6 +26,9 @@ const STDIN: &str = "write_stdin";
 const PATCH: &str = "apply_patch";
 const PLAN: &str = "update_plan";
 
+/// How much is repeated of the name of a tool that does not exist.
+const MAX_NAME_CHARS: usize = 100;
+
 /// A call that waits for its result.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
@@ -58,7 +61,8 @@ impl Outcome {
     /// A call that makes no sense.
     fn refused(tool: &str, reason: impl Into<String>) -> Self {
         let reason = reason.into();
-        let event = EventBody::ToolRefused { tool: tool.to_owned(), reason: reason.clone() };
+        let tool: String = tool.chars().take(MAX_NAME_CHARS).collect();
+        let event = EventBody::ToolRefused { tool, reason: reason.clone() };
         Self { events: vec![event], ..Self::plain(reason) }
     }
 
@@ -116,7 +120,7 @@ impl Tools {
             PLAN => Ok(plan::update(&call.input)),
             other => Ok(Outcome::refused(
                 other,
-                format!("there is no tool `{other}`; there are {EXEC}, {STDIN}, {PATCH} and {PLAN}"),
+                format!("there is no tool of that name; there are {EXEC}, {STDIN}, {PATCH} and {PLAN}"),
             )),
         }
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::journal::JournalClosed;
+use crate::output::for_people;
 use crate::output::keep::{Taken, Unread};
 use crate::output::show::{COLLECT_FOR, Shown};
 use crate::{AgentError, Journal};
@@ -110,13 +111,8 @@ impl Sessions {
             .map_err(|source| AgentError::Sandbox { action: "run a command", source })?;
         let shown_bytes = self.shown.get(id.as_str()).copied();
         if shown_bytes.is_none() {
-            let redact = |text: &str| self.redactor.redact(text).into_owned();
-            let started = EventBody::CommandStarted {
-                command_id: id.0.clone(),
-                command: redact(text),
-                directory: redact(&directory),
-            };
-            self.journal.send(vec![started]).await?;
+            let started = EventBody::CommandStarted { command_id: id.0.clone(), command: text.to_owned(), directory };
+            self.journal.send(vec![for_people(started, &self.redactor)]).await?;
         }
         let (inbox, inputs) = mpsc::channel(1);
         let (ended, end) = watch::channel(None);
@@ -143,7 +139,7 @@ impl Sessions {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(sandbox = %self.sandbox.id(), %error, "commands may still run"),
             Err(_) => {
-                tracing::warn!(sandbox = %self.sandbox.id(), "commands may still run: killing them took too long")
+                tracing::warn!(sandbox = %self.sandbox.id(), "commands may still run: killing them took too long");
             }
         }
         let mut listeners = std::mem::take(&mut *lock(&self.listeners));

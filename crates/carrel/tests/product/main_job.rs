@@ -68,7 +68,8 @@ async fn asking_keeps_no_change() {
 async fn everything_that_git_sees_is_in_the_patch_and_nothing_else() {
     let changes = "set -e; rm docs/note.txt; mv check.sh verify.sh; printf '\\0\\1\\2' > blob; ln -s answer link; \
          printf 'no end' > 'with space é.txt'; chmod +x answer; echo ignored > x.log; git add answer; git commit -qm inner; \
-         mkdir sub && git -C sub init -q && touch sub/x && git -C sub add x && git -C sub commit -qm sub";
+         mkdir sub bare && git -C bare init -q && git -C sub init -q && touch sub/x && git -C sub add x && \
+         git -C sub -c user.name=A -c user.email=a@b commit -qm sub";
     let world = World::new(CARREL, says([Reply::command(changes), Reply::message("Done.")])).await;
     let files: Vec<_> = FILES.iter().copied().chain([(".gitignore", "*.log\n")]).collect();
     let repository = world.repository("api", &files);
@@ -84,6 +85,9 @@ async fn everything_that_git_sees_is_in_the_patch_and_nothing_else() {
     assert_eq!(std::fs::read(repository.path().join("blob")).expect("the file"), [0, 1, 2]);
     assert!(repository.git(&["ls-files", "-s", "answer"]).starts_with("100755"));
     assert!(repository.git(&["ls-files", "-s", "link"]).starts_with("120000"));
+    let events = world.events(task["id"].as_str().expect("an id")).await;
+    let warning = of_type(&events, "attempt.warning")[0]["data"]["message"].as_str().expect("text");
+    assert!(warning.contains("git repositories of their own") && warning.contains("sub"), "{warning}");
 }
 
 #[tokio::test]

@@ -13,24 +13,42 @@ use super::{Halt, OBJECTS, PATCH, Scene, Step};
 /// How long git may take to find the changes.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// Puts every change below `$1` into an index of its own, `$3`. Where the agent has broken the repository's `.git`, a fresh
-/// one in `$4`, over the objects `$5`, takes its place.
+/// Puts every change below `$1` into an index of its own, `$3`, and prints the repositories inside the repository, whose
+/// files no patch can hold. Where the agent has broken the repository's `.git`, a fresh one in `$4`, over the objects `$5`,
+/// takes its place.
 const ADD: &str = r#"
 set -eu
 cd -- "$1"
 rm -rf -- "$3" "$4"
-quiet='-c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false'
-if cp -- .git/index "$3" 2>/dev/null && git rev-parse --quiet --verify "$2^{tree}" >/dev/null 2>&1 \
-    && GIT_INDEX_FILE="$3" git $quiet add --all -- . 2>/dev/null; then
-  exit 0
+add() {
+  git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false add --all -- "$@"
+}
+# A repository without a commit inside this one makes git give up: such ones are left out by name.
+add_all() {
+  add . 2>/dev/null && return
+  set -- .
+  while IFS= read -r -d '' inner; do
+    printf '%s\n' "${inner%/.git}"
+    set -- "$@" ":(exclude,literal)${inner%/.git}"
+  done < <(find . -mindepth 2 -name .git -prune -printf '%P\0')
+  add "$@"
+}
+if cp -- .git/index "$3" 2>/dev/null && git rev-parse --quiet --verify "$2^{tree}" >/dev/null 2>&1; then
+  export GIT_INDEX_FILE="$3"
+  if ! add_all 2>/dev/null; then broken=yes; fi
+else
+  broken=yes
 fi
-rm -f -- "$3"
-git init --quiet --bare --object-format="$6" "$4"
-printf '%s\n' "$5" > "$4/objects/info/alternates"
-export GIT_DIR="$4" GIT_WORK_TREE="$1" GIT_INDEX_FILE="$3"
-git config core.bare false
-git read-tree "$2"
-git $quiet add --all -- .
+if [ "${broken:-no}" = yes ]; then
+  rm -f -- "$3"
+  git init --quiet --bare --object-format="$6" "$4"
+  printf '%s\n' "$5" > "$4/objects/info/alternates"
+  export GIT_DIR="$4" GIT_WORK_TREE="$1" GIT_INDEX_FILE="$3"
+  git config core.bare false
+  git read-tree "$2"
+  add_all
+fi
+git -c core.quotePath=false diff --cached --raw --no-renames --diff-filter=A "$2" -- | sed -n 's/^:000000 160000 [^\t]*\t//p'
 "#;
 
 /// Prints the difference between `$2` and the index `$3`.
@@ -83,6 +101,7 @@ async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> 
     sandbox.kill_all().await?;
     let finished = sandbox.run(step(scene, "add", ADD)?).await?;
     succeeded(&finished, "find the changes")?;
+    warn_of_inner_repositories(scene, &finished.output).await?;
     let bytes = diff(scene, &sandbox).await?;
     if bytes.is_empty() {
         return Ok(None);
@@ -92,6 +111,16 @@ async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> 
     scene.store().keep_artifact(scene.attempt, PATCH, bytes).await?;
     scene.progress(format!("collected a patch of {} files", summary.files.len()), since).await?;
     Ok(Some(summary))
+}
+
+async fn warn_of_inner_repositories(scene: &Scene<'_>, listed: &[u8]) -> Result<(), Halt> {
+    let listed: String = String::from_utf8_lossy(listed).chars().take(1000).collect();
+    if listed.trim().is_empty() {
+        return Ok(());
+    }
+    let names = listed.trim().replace('\n', ", ");
+    let message = format!("not in the patch, because they are git repositories of their own: {names}");
+    scene.tell(EventBody::Warning { message }).await
 }
 
 /// One of the scripts above, under an id of its own each time: it reads files that may have changed.

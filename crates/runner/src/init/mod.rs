@@ -168,8 +168,16 @@ impl Runner {
             for command in &mut self.commands {
                 command.pump(connection, now);
             }
-            self.reads.retain_mut(|read| read.pump(connection));
-            if connection.flush().is_err() {
+            // A stream that took everything would wake nobody: so reading goes on until it takes no more.
+            let sent = loop {
+                self.reads.retain_mut(|read| read.pump(connection));
+                match connection.flush() {
+                    Ok(()) if self.reads.is_empty() || connection.is_congested() => break true,
+                    Ok(()) => {}
+                    Err(_gone) => break false,
+                }
+            };
+            if !sent {
                 self.disconnect();
             }
         }

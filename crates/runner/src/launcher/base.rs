@@ -16,6 +16,8 @@ use crate::seccomp::Filters;
 pub(super) struct Base {
     /// The folder with one sub-folder for each sandbox.
     pub(super) folder: PathBuf,
+    /// What sandboxes share, and the mount points of what they do not.
+    pub(super) shared: PathBuf,
     /// How a sandbox's root is made.
     pub(super) mode: Mode,
     /// The host's id of the user inside, when the launcher is root.
@@ -54,8 +56,10 @@ impl Base {
         } else {
             Mode::Binds(Binds::prepare(&shared, &private)?)
         };
+        super::stage::prepare(&shared)?;
         Ok(Self {
             folder,
+            shared,
             mode,
             host_id: setup.host_id,
             own_ids: (geteuid().as_raw(), getegid().as_raw()),

@@ -92,12 +92,12 @@ impl Binds {
         Ok(())
     }
 
-    /// `/dev` with the host's devices in it, as a tree to attach, and the trees to attach in it.
+    /// `/dev` with the host's devices in it, as a tree to attach, and by name the trees to attach in it.
     pub(super) fn device_trees(&self) -> Result<(OwnedFd, Vec<(PathBuf, OwnedFd)>), Errno> {
         let folder = clone_tree(&self.devices, Attributes::ReadOnly)?;
         let device = |name: &&str| {
-            let path = Path::new("/dev").join(name);
-            clone_tree(&path, Attributes::ReadOnlyDevices).map(|tree| (path, tree))
+            let tree = clone_tree(&Path::new("/dev").join(name), Attributes::ReadOnlyDevices);
+            tree.map(|tree| (PathBuf::from(name), tree))
         };
         Ok((folder, DEVICES.iter().map(device).collect::<Result<_, _>>()?))
     }

@@ -5,9 +5,9 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,9 +21,10 @@ use nix::unistd::{chdir, pivot_root, sethostname, setsid};
 
 use super::base::{Base, Mode, make_folder};
 use super::paths::ENVIRONMENT;
+use super::stage;
 use crate::init;
 use crate::privileges::{INSIDE_ID, become_inside_user, limit, seal};
-use crate::protocol::Launch;
+use crate::protocol::{Decoder, Frame, Launch, SOCKET_FILE, message};
 use crate::sys::mount::{Attributes, attach, clone_tree};
 use crate::sys::privilege::loopback_up;
 use crate::sys::process::{close_all_but, keep_ended_children, put_at};
@@ -37,53 +38,29 @@ pub(super) const FAILED: u8 = b'f';
 /// The launcher's one word.
 pub(super) const GO_ON: u8 = b'g';
 
-/// What a sandbox is made for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To serve a controller.
-    Serve,
-    /// To find out whether one can be made.
-    Probe,
-}
-
-/// Parts of `/proc` that are shown read-only, and parts that are emptied: what tells of, or changes, the machine.
-const PROC_READ_ONLY: &[&str] = &["/proc/sys", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"];
-const PROC_EMPTY_FOLDERS: &[&str] = &["/proc/acpi", "/proc/asound", "/proc/scsi", "/proc/driver"];
-const PROC_EMPTY_FILES: &[&str] = &[
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/key-users",
-    "/proc/timer_list",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/kallsyms",
-    "/proc/kmsg",
-    "/proc/config.gz",
-    "/proc/cmdline",
-];
-
-/// Becomes the sandbox's process 1; returns its exit code when it is done.
-pub(super) fn become_runner(
-    base: &Base,
-    launch: &Launch,
-    purpose: Purpose,
-    listener: UnixListener,
-    mut launcher: UnixStream,
-) -> i32 {
-    let made = prepare(base, launch, &listener, &mut launcher)
-        .and_then(|()| launcher.write_all(&[IS_READY]).map_err(|error| format!("the launcher is gone: {error}")));
-    if let Err(reason) = made {
-        let mut words = vec![FAILED];
-        words.extend(reason.bytes().take(4000));
-        let _nobody_left_to_tell = launcher.write_all(&words);
+/// A child that has its namespaces and waits to be told which sandbox it is; returns its exit code when it is done.
+pub(super) fn become_runner(base: &Base, mut launcher: UnixStream) -> i32 {
+    let made = park(base, &launcher).and_then(|()| match next_launch(&mut launcher)? {
+        Some(launch) => enter(base, &launch, &mut launcher).map(|listener| Some((launch, listener))),
+        None => Ok(None),
+    });
+    let (launch, listener) = match made {
+        Ok(Some(made)) => made,
+        // The launcher ended, or needs no more sandboxes.
+        Ok(None) => return 0,
+        Err(reason) => {
+            let mut words = vec![FAILED];
+            words.extend(reason.bytes().take(4000));
+            let _nobody_left_to_tell = launcher.write_all(&words);
+            return 1;
+        }
+    };
+    if launcher.write_all(&[IS_READY]).is_err() {
         return 1;
     }
     drop(launcher);
-    if purpose == Purpose::Probe {
-        return 0;
-    }
     let fixed = ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let environment = fixed.chain(launch.environment.iter().cloned()).collect();
+    let environment = fixed.chain(launch.environment).collect();
     let ended: Result<Infallible, _> = init::serve(listener, environment, Duration::from_secs(base.orphan_after_s));
     match ended {
         Err(init::End::Orphaned) => 0,
@@ -91,14 +68,42 @@ pub(super) fn become_runner(
     }
 }
 
-fn prepare(base: &Base, launch: &Launch, listener: &UnixListener, launcher: &mut UnixStream) -> Result<(), String> {
+/// Everything that can be done before it is known which sandbox this is.
+fn park(base: &Base, launcher: &UnixStream) -> Result<(), String> {
     keep_ended_children();
     umask(Bits::from_bits_truncate(0o022));
     let _already_leader = setsid();
+    // Above all the controller's stream: held open here, its end would never be seen.
+    close_streams(&[launcher.as_raw_fd()])?;
     prctl::set_name(c"carrel-runner").map_err(|error| format!("cannot set its name: {error}"))?;
     if let Mode::Binds(_) = base.mode {
         map_own_ids(base.own_ids)?;
     }
+    loopback_up().map_err(|error| format!("cannot bring the loopback device up: {error}"))?;
+    stage::mount_parts(base)
+}
+
+/// Waits for the launcher's order; nothing when the launcher is gone.
+fn next_launch(launcher: &mut UnixStream) -> Result<Option<Launch>, String> {
+    let mut decoder = Decoder::default();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        if let Some(Frame::Control(payload)) = decoder.next_frame().map_err(|error| error.to_string())? {
+            return message(&payload).map(Some).map_err(|error| error.to_string());
+        }
+        match launcher.read(&mut buffer) {
+            Ok(0) => return Ok(None),
+            Ok(bytes) => decoder.push(&buffer[..bytes]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Builds the sandbox's root, enters it, and gives everything up; the listener of its runner.
+fn enter(base: &Base, launch: &Launch, launcher: &mut UnixStream) -> Result<UnixListener, String> {
+    let folder = base.folder.join(&launch.name);
+    let listener = listen(&folder).map_err(|error| format!("cannot listen at `{}`: {error}", folder.display()))?;
     let read_only = launch.mounts.iter().map(|(source, target)| {
         let kind = fs::metadata(source).map_err(|error| format!("cannot find `{source}` to mount: {error}"))?;
         let tree = clone_tree(Path::new(source), Attributes::ReadOnly)
@@ -106,18 +111,11 @@ fn prepare(base: &Base, launch: &Launch, listener: &UnixListener, launcher: &mut
         Ok((PathBuf::from(target), kind.is_dir(), tree))
     });
     let read_only: Vec<(PathBuf, bool, OwnedFd)> = read_only.collect::<Result<_, String>>()?;
-    let (devices, device_files) = match &base.mode {
-        Mode::Overlay(overlay) => overlay.device_tree().map(|tree| (tree, Vec::new())),
-        Mode::Binds(binds) => binds.device_trees(),
-    }
-    .map_err(|error| format!("cannot prepare /dev: {error}"))?;
-
-    let folder = base.folder.join(&launch.name);
     match &base.mode {
         Mode::Overlay(overlay) => overlay.enter(&folder)?,
         Mode::Binds(binds) => binds.enter(&folder)?,
     }
-    fill_root(base, devices, device_files)?;
+    stage::install(base)?;
     leave_old_root().map_err(|error| format!("cannot leave the host's root: {error}"))?;
     for (target, is_folder, tree) in read_only {
         show(&target, is_folder, &tree).map_err(|error| format!("cannot mount at `{}`: {error}", target.display()))?;
@@ -129,8 +127,17 @@ fn prepare(base: &Base, launch: &Launch, listener: &UnixListener, launcher: &mut
             .map_err(|error| format!("cannot close the root: {error}"))?;
     }
     name_host(&launch.hostname, &base.mode)?;
-    loopback_up().map_err(|error| format!("cannot bring the loopback device up: {error}"))?;
-    give_up(base, listener, launcher)
+    give_up(base, &listener, launcher)?;
+    Ok(listener)
+}
+
+/// Listens in the sandbox's folder, by way of its descriptor: the path may be longer than a socket address.
+fn listen(folder: &Path) -> io::Result<UnixListener> {
+    let folder = File::open(folder)?;
+    let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", folder.as_raw_fd());
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 /// Gives up the host, then every power over the sandbox.
@@ -147,22 +154,12 @@ fn give_up(base: &Base, listener: &UnixListener, launcher: &mut UnixStream) -> R
     launcher.write_all(&[ASKS_FOR_IDS]).map_err(|error| format!("the launcher is gone: {error}"))?;
     let mut word = [0];
     launcher.read_exact(&mut word).map_err(|error| format!("the launcher is gone: {error}"))?;
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(|error| format!("cannot open /dev/null: {error}"))?;
-    for place in 0..=2 {
-        put_at(null.as_fd(), place).map_err(|error| format!("cannot replace the standard streams: {error}"))?;
-    }
-    drop(null);
+    close_streams(&[listener.as_raw_fd(), launcher.as_raw_fd()])?;
     let keep_groups = matches!(base.mode, Mode::Binds(_));
     become_inside_user(keep_groups).map_err(|error| format!("cannot become the user inside: {error}"))?;
     let (processes, open_files) = base.limits;
     limit(processes, open_files).map_err(|error| format!("cannot set limits: {error}"))?;
-    seal(&base.filters)?;
-    close_all_but(&[listener.as_raw_fd(), launcher.as_raw_fd()])
-        .map_err(|error| format!("cannot close what was inherited: {error}"))
+    seal(&base.filters)
 }
 
 /// Maps the launcher's own ids to the ones inside; more a kernel does not let an ordinary user do.
@@ -181,50 +178,14 @@ fn leave_old_root() -> Result<(), Errno> {
     chdir("/")
 }
 
-/// Mounts what every root needs: processes, devices, terminals, shared memory. The new root is the working folder
-/// still: an ordinary user may mount `/proc` only while the host's is in sight.
-fn fill_root(base: &Base, devices: OwnedFd, device_files: Vec<(PathBuf, OwnedFd)>) -> Result<(), String> {
-    let size = format!("mode=1777,size={}", base.shared_memory_bytes);
-    let inert = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let at = |place: &'static str| move |error: Errno| format!("cannot mount /{place}: {error}");
-    mount(Some("proc"), "proc", Some("proc"), inert, None::<&str>).map_err(|error| match error {
-        Errno::EPERM => {
-            "cannot mount /proc: this machine's own is partly covered, as in a container; run the service as root"
-                .to_owned()
-        }
-        error => at("proc")(error),
-    })?;
-    attach(devices.as_fd(), Path::new("dev")).map_err(at("dev"))?;
-    for (target, tree) in device_files {
-        attach(tree.as_fd(), inside(&target))
-            .map_err(|error| format!("cannot mount `{}`: {error}", target.display()))?;
-    }
-    let terminals = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mount(Some("devpts"), "dev/pts", Some("devpts"), terminals, Some("newinstance,ptmxmode=0666,mode=620"))
-        .map_err(at("dev/pts"))?;
-    mount(Some("shm"), "dev/shm", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(size.as_str()))
-        .map_err(at("dev/shm"))?;
-    let read_only = PROC_READ_ONLY.iter().map(|path| (*path, *path, Attributes::ReadOnly));
-    let folders = PROC_EMPTY_FOLDERS.iter().map(|path| ("/sys", *path, Attributes::ReadOnly));
-    let files = PROC_EMPTY_FILES.iter().map(|path| ("/dev/null", *path, Attributes::ReadOnlyDevices));
-    for (source, target, attributes) in read_only.chain(folders).chain(files) {
-        let covered = cover(inside(Path::new(source)), inside(Path::new(target)), attributes);
-        covered.map_err(|error| format!("cannot cover `{target}`: {error}"))?;
-    }
-    Ok(())
-}
-
-/// A path of the new root, seen from its top.
-fn inside(path: &Path) -> &Path {
-    path.strip_prefix("/").unwrap_or(path)
-}
-
-/// Shows `source` over `target`, if this kernel has a target to cover.
-fn cover(source: &Path, target: &Path, attributes: Attributes) -> Result<(), Errno> {
-    if fs::symlink_metadata(target).is_err() {
-        return Ok(());
-    }
-    attach(clone_tree(source, attributes)?.as_fd(), target)
+/// Closes everything but these, and replaces the standard streams by the null device.
+fn close_streams(keep: &[RawFd]) -> Result<(), String> {
+    close_all_but(keep).map_err(|error| format!("cannot close what was inherited: {error}"))?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| format!("cannot open /dev/null: {error}"))?;
+    (0..=2).try_for_each(|place| {
+        put_at(null.as_fd(), place).map_err(|error| format!("cannot replace the standard streams: {error}"))
+    })
 }
 
 fn show(target: &Path, is_folder: bool, tree: &OwnedFd) -> Result<(), String> {

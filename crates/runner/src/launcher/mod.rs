@@ -9,29 +9,32 @@ mod binds;
 mod child;
 mod overlay;
 mod paths;
+mod stage;
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 
 use crate::pidfd::start_time;
 use crate::privileges::INSIDE_ID;
 use crate::protocol::{
-    Decoder, Frame, FromLauncher, Launch, RECORD_FILE, Record, SOCKET_FILE, Setup, ToLauncher, encode_control, message,
+    Decoder, Frame, FromLauncher, Launch, RECORD_FILE, Record, Setup, ToLauncher, encode_control, message,
 };
 use crate::sys::privilege::wipe_environment;
 use crate::sys::process::{Cloned, clone_into, exit_now, ignore_ended_children};
 use base::Base;
-use child::{ASKS_FOR_IDS, GO_ON, IS_READY, Purpose};
+use child::{ASKS_FOR_IDS, GO_ON, IS_READY};
+
+/// How long nothing is asked before the next child is made ready.
+const PARK_AFTER: PollTimeout = PollTimeout::from_raw_millis(10);
 
 /// Serves the controller on standard input until it goes away.
 pub fn main() -> ExitCode {
@@ -60,9 +63,16 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
     };
     answer(&mut stream, &FromLauncher::Ready)?;
 
+    let mut parked = None;
     let mut children: Vec<Child> = Vec::new();
     loop {
-        let ready = wait(&stream, &children)?;
+        // One child waits ready for the next launch. It is made in a quiet moment, not beside a sandbox's first command.
+        let is_due = parked.is_none() && children.is_empty();
+        let ready = wait(&stream, &children, if is_due { PARK_AFTER } else { PollTimeout::NONE })?;
+        if is_due && !ready[0] {
+            parked = Parked::start(&base).ok();
+            continue;
+        }
         for index in (0..children.len()).rev() {
             if ready[index + 1]
                 && let Some(reply) = children[index].advance(&base)
@@ -79,7 +89,7 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
         }
         while let Some(request) = take_request(&mut decoder)? {
             let ToLauncher::Launch(launch) = request else { return Ok(()) };
-            match Child::start(&base, &launch, Purpose::Serve) {
+            match Child::start(&base, &launch, parked.take()) {
                 Ok(child) => children.push(child),
                 Err(reason) => answer(&mut stream, &FromLauncher::Failed { number: launch.number, reason })?,
             }
@@ -88,10 +98,10 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
 }
 
 /// Waits until the controller or a child has something to say; tells for each, the controller first.
-fn wait(stream: &UnixStream, children: &[Child]) -> io::Result<Vec<bool>> {
+fn wait(stream: &UnixStream, children: &[Child], timeout: PollTimeout) -> io::Result<Vec<bool>> {
     let fds = std::iter::once(stream).chain(children.iter().map(|child| &child.handshake));
     let mut fds: Vec<PollFd> = fds.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-    match poll(&mut fds, PollTimeout::NONE) {
+    match poll(&mut fds, timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(fds.iter().map(|fd| fd.any().unwrap_or(false)).collect()),
         Err(error) => Err(error.into()),
     }
@@ -135,18 +145,34 @@ fn probe(base: &Base) -> Result<(), String> {
     let folder = base.folder.join(&name);
     fs::create_dir(&folder).map_err(|error| format!("cannot make `{}`: {error}", folder.display()))?;
     let launch = Launch { number: 0, name, mounts: Vec::new(), environment: Vec::new(), hostname: "carrel".to_owned() };
-    let result = Child::start(base, &launch, Purpose::Probe).and_then(|mut child| {
+    let result = Child::start(base, &launch, None).and_then(|mut child| {
         loop {
             match child.advance(base) {
                 None => {}
                 Some(FromLauncher::Failed { reason, .. }) => return Err(reason),
-                Some(_) => return Ok(()),
+                Some(_) => return kill(child.pid, Signal::SIGKILL).map_err(|error| error.to_string()),
             }
         }
     });
     // What is left of it is swept when the controller opens the folder next.
     let _swept_later = fs::remove_dir_all(&folder);
     result
+}
+
+/// A child with its namespaces, waiting for its sandbox. It ends when this is dropped.
+struct Parked {
+    pid: Pid,
+    handshake: UnixStream,
+}
+
+impl Parked {
+    fn start(base: &Base) -> Result<Self, String> {
+        let (ours, theirs) = UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+        match clone_into(base.namespaces()).map_err(|error| explain_clone(base, error))? {
+            Cloned::Parent(pid) => Ok(Self { pid, handshake: ours }),
+            Cloned::Child => exit_now(child::become_runner(base, theirs)),
+        }
+    }
 }
 
 /// A sandbox on its way: from the clone until its runner listens.
@@ -158,20 +184,14 @@ struct Child {
 }
 
 impl Child {
-    fn start(base: &Base, launch: &Launch, purpose: Purpose) -> Result<Self, String> {
+    fn start(base: &Base, launch: &Launch, parked: Option<Parked>) -> Result<Self, String> {
         paths::check(launch)?;
-        let folder = base.folder.join(&launch.name);
-        let listener = listen(&folder).map_err(|error| format!("cannot listen at `{}`: {error}", folder.display()))?;
-        let (ours, theirs) = UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
-        match clone_into(base.namespaces()).map_err(|error| explain_clone(base, error))? {
-            Cloned::Parent(pid) => {
-                Ok(Self { number: launch.number, pid, handshake: ours, record: folder.join(RECORD_FILE) })
-            }
-            Cloned::Child => {
-                let code = child::become_runner(base, launch, purpose, listener, theirs);
-                exit_now(code)
-            }
-        }
+        let Parked { pid, mut handshake } = parked.map_or_else(|| Parked::start(base), Ok)?;
+        let mut frame = Vec::new();
+        encode_control(&mut frame, launch).map_err(|error| error.to_string())?;
+        // If it failed before it could read this, its reason waits to be read.
+        let _told_by_its_answer = handshake.write_all(&frame);
+        Ok(Self { number: launch.number, pid, handshake, record: base.folder.join(&launch.name).join(RECORD_FILE) })
     }
 
     /// Takes the child's next word; the answer for the controller when that was its last.
@@ -209,15 +229,6 @@ impl Child {
         }
         (&self.handshake).write_all(&[GO_ON]).map_err(|error| format!("it ended while it was made: {error}"))
     }
-}
-
-/// Listens in the sandbox's folder, by way of its descriptor: the path may be longer than a socket address.
-fn listen(folder: &Path) -> io::Result<UnixListener> {
-    let folder = fs::File::open(folder)?;
-    let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", folder.as_raw_fd());
-    let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 fn explain_clone(base: &Base, error: Errno) -> String {

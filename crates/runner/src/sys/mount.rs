@@ -56,7 +56,17 @@ pub(crate) fn clone_tree(path: &Path, attributes: Attributes) -> Result<OwnedFd,
     Errno::result(result).map(|_| tree)
 }
 
-/// Shows a cloned tree at `target`, which must exist.
+/// Takes what is mounted at `path`, with everything below it, to be attached elsewhere.
+pub(crate) fn take_tree(path: &Path) -> Result<OwnedFd, Errno> {
+    let path = c_path(path)?;
+    // SAFETY: `path` is a valid C string that outlives the call; the result is checked.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), libc::OPEN_TREE_CLOEXEC) };
+    let fd = Errno::result(fd)? as libc::c_int;
+    // SAFETY: the kernel just made this descriptor for us, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Shows a taken or cloned tree at `target`, which must exist.
 pub(crate) fn attach(tree: BorrowedFd<'_>, target: &Path) -> Result<(), Errno> {
     let target = c_path(target)?;
     // SAFETY: both paths are valid C strings that outlive the call, `tree` is open.

@@ -171,11 +171,13 @@ impl Script {
         Self::default().when("", steps)
     }
 
-    /// Adds a conversation for prompts that contain this text.
+    /// Adds a conversation for prompts that contain this text, before the one for every prompt.
     #[must_use]
     pub fn when<S: Into<Step>>(mut self, prompt: impl Into<String>, steps: impl IntoIterator<Item = S>) -> Self {
         let steps = steps.into_iter().map(Into::into).collect();
-        self.conversations.push(Conversation { when: prompt.into(), steps });
+        let catch_all = self.conversations.iter().position(|conversation| conversation.when.is_empty());
+        let place = catch_all.unwrap_or(self.conversations.len());
+        self.conversations.insert(place, Conversation { when: prompt.into(), steps });
         self
     }
 

@@ -97,7 +97,7 @@ async fn measure(iterations: u32) -> Result<String> {
             time("bwrap", &["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"], None)?,
             time("crun", &["--cgroup-manager=disabled", "run", "carrel-bench"], Some(&bundle))?,
             Ok(command),
-            time("nsenter", &["-a", "-t", &target, "true"], None)?,
+            time("nsenter", &["-a", "--preserve-credentials", "-t", &target, "true"], None)?,
         ];
         if round >= WARM_UP {
             for (row, time) in rows.iter_mut().zip(times) {
@@ -139,7 +139,9 @@ fn time(program: &str, arguments: &[&str], folder: Option<&Path>) -> Result<Resu
 
 /// A bundle with the host's programs in it, all namespaces, and `true` to run.
 fn write_bundle(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder.join("rootfs"))?;
+    for mount_point in ["proc", "dev", "usr", "bin", "lib", "lib64"] {
+        fs::create_dir_all(folder.join("rootfs").join(mount_point))?;
+    }
     let bind = |path: &str| json!({"destination": path, "source": path, "type": "bind", "options": ["bind", "ro"]});
     let mut mounts = vec![json!({"destination": "/proc", "type": "proc", "source": "proc"})];
     mounts.extend(["/usr", "/bin", "/lib", "/lib64"].into_iter().filter(|path| Path::new(path).exists()).map(bind));
