@@ -32,11 +32,12 @@ pub(crate) fn limit(processes: u64, open_files: u64) -> Result<(), Errno> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
 }
 
-/// Gives up every capability and the way back to one, closes the process to its peers, and filters system calls.
+/// Gives up every capability and the way back to one, closes the process to its peers, and completes the filter that
+/// was begun while it was parked.
 pub(crate) fn seal(filters: &Filters) -> Result<(), String> {
     drop_all_capabilities().map_err(|error| format!("cannot drop capabilities: {error}"))?;
     set_no_new_privs().map_err(|error| format!("cannot set no_new_privs: {error}"))?;
     // Commands run as the same user: this keeps them from tracing the runner and from reading its /proc entries.
     set_dumpable(false).map_err(|error| format!("cannot close the runner to its peers: {error}"))?;
-    filters.apply()
+    filters.apply_late()
 }

@@ -10,21 +10,26 @@ use seccompiler::{
     SeccompFilter, SeccompRule as Rule, TargetArch, apply_filter, sock_filter,
 };
 
-/// Refused whatever the arguments are.
-const REFUSED: &[(libc::c_long, &str)] = &[
+/// Refused once the root stands: what making it takes.
+const REFUSED_LATE: &[(libc::c_long, &str)] = &[
     (libc::SYS_mount, "changes what files are"),
     (libc::SYS_umount2, "uncovers what was masked"),
     (libc::SYS_pivot_root, "changes what files are"),
-    (libc::SYS_chroot, "changes what files are"),
     (libc::SYS_open_tree, "mounts by descriptor"),
     (libc::SYS_move_mount, "mounts by descriptor"),
+    (libc::SYS_mount_setattr, "makes read-only mounts writable"),
+    (libc::SYS_unshare, "new user namespaces open most of the kernel's privileged code"),
+    (libc::SYS_sethostname, "belongs to the sandbox's maker"),
+];
+
+/// Refused from the start, whatever the arguments are.
+const REFUSED: &[(libc::c_long, &str)] = &[
+    (libc::SYS_chroot, "changes what files are"),
     (libc::SYS_fsopen, "mounts by descriptor"),
     (libc::SYS_fsconfig, "mounts by descriptor"),
     (libc::SYS_fsmount, "mounts by descriptor"),
     (libc::SYS_fspick, "mounts by descriptor"),
-    (libc::SYS_mount_setattr, "makes read-only mounts writable"),
     (SYS_OPEN_TREE_ATTR, "mounts by descriptor"),
-    (libc::SYS_unshare, "new user namespaces open most of the kernel's privileged code"),
     (libc::SYS_setns, "enters other namespaces"),
     (libc::SYS_open_by_handle_at, "opens files outside the root"),
     (libc::SYS_name_to_handle_at, "makes handles for the call above"),
@@ -50,7 +55,6 @@ const REFUSED: &[(libc::c_long, &str)] = &[
     (libc::SYS_clock_settime, "the machine's clock"),
     (libc::SYS_clock_adjtime, "the machine's clock"),
     (libc::SYS_adjtimex, "the machine's clock"),
-    (libc::SYS_sethostname, "belongs to the sandbox's maker"),
     (libc::SYS_setdomainname, "belongs to the sandbox's maker"),
     (libc::SYS_vhangup, "the terminal of others"),
     (libc::SYS_nfsservctl, "long gone"),
@@ -101,8 +105,12 @@ const SOCKET_FAMILIES: [libc::c_int; 3] = [libc::AF_UNIX, libc::AF_INET, libc::A
 /// The old way to packets of the wire; deprecated in libc, alive in the kernel.
 const SOCK_PACKET: u64 = 10;
 
-/// The compiled filters.
-pub(crate) struct Filters(Vec<BpfProgram>);
+/// The compiled filters, in two parts: loading the larger one takes a good part of a millisecond, which a parked
+/// child has and a launch has not.
+pub(crate) struct Filters {
+    early: Vec<BpfProgram>,
+    late: BpfProgram,
+}
 
 impl Filters {
     /// Compiles them: once, in the launcher.
@@ -111,15 +119,25 @@ impl Filters {
         refused.extend(refused_by_argument().map_err(|error| format!("cannot build the system call filter: {error}"))?);
         let refused = compile(refused, libc::EPERM)?;
         let absent = compile(all_of(&[ABSENT]), libc::ENOSYS)?;
-        Ok(Self(vec![foreign_numbers(), absent, refused]))
+        Ok(Self {
+            early: vec![foreign_numbers(), absent, refused],
+            late: compile(all_of(&[REFUSED_LATE]), libc::EPERM)?,
+        })
     }
 
-    /// Puts them on this process, for good.
-    pub(crate) fn apply(&self) -> Result<(), String> {
-        self.0
-            .iter()
-            .try_for_each(|filter| apply_filter(filter).map_err(|error| format!("cannot filter system calls: {error}")))
+    /// Puts on this process, for good, what does not hinder making a sandbox.
+    pub(crate) fn apply_early(&self) -> Result<(), String> {
+        self.early.iter().try_for_each(apply)
     }
+
+    /// Puts on the rest.
+    pub(crate) fn apply_late(&self) -> Result<(), String> {
+        apply(&self.late)
+    }
+}
+
+fn apply(filter: &BpfProgram) -> Result<(), String> {
+    apply_filter(filter).map_err(|error| format!("cannot filter system calls: {error}"))
 }
 
 fn all_of(lists: &[&[(libc::c_long, &str)]]) -> BTreeMap<i64, Vec<Rule>> {

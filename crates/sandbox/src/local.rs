@@ -48,6 +48,7 @@ impl Sandboxes {
         let folder = prepare(&options.folder)?;
         let trash = Trash::open(folder.join(".trash"))
             .map_err(SandboxError::host("cannot open the folder of removed sandboxes"))?;
+        take_probes(&folder, &trash).map_err(SandboxError::host("cannot clear the folder of sandboxes"))?;
         let setup = setup(&options, &folder)?;
         let tasks = TaskTracker::new();
         let launcher = Client::start(options.launcher, setup, &tasks).await?;
@@ -160,6 +161,17 @@ fn prepare(folder: &Path) -> Result<PathBuf, SandboxError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed())?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed())?;
     folder.canonicalize().map_err(failed())
+}
+
+/// Takes away what launchers that were cut off left of their first try.
+fn take_probes(folder: &Path, trash: &Trash) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(".probe-") {
+            trash.take(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn setup(options: &LocalOptions, folder: &Path) -> Result<Setup, SandboxError> {

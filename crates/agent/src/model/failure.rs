@@ -207,7 +207,8 @@ mod tests {
     use super::*;
 
     fn refused(status: u16, body: &str) -> Failure {
-        let endpoint = ModelEndpoint::new("m", "http://localhost:1/v1".parse().expect("a URL"), Some(Secret::new("sk-key")));
+        let endpoint =
+            ModelEndpoint::new("m", "http://localhost:1/v1".parse().expect("a URL"), Some(Secret::new("sk-key")));
         Failure::refused(&endpoint, status, &HeaderMap::new(), body.as_bytes())
     }
 

@@ -130,4 +130,30 @@ impl Hunk {
             })
             .collect()
     }
+
+    /// The lines that come.
+    fn new_lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(|line| match line {
+            HunkLine::Add(text) => Some(text.as_str()),
+            HunkLine::Keep(_) | HunkLine::Remove(_) => None,
+        })
+    }
+
+    /// The hunk without the empty line that its old lines end with, and without the one its new lines end with, if
+    /// they do; `None` when its old lines do not, or are nothing else.
+    fn without_last_blank(&self) -> Option<Self> {
+        let mut shorter = self.clone();
+        let last_old = shorter.lines.iter().rposition(|line| !matches!(line, HunkLine::Add(_)))?;
+        match &shorter.lines[last_old] {
+            HunkLine::Keep(text) if text.is_empty() => {}
+            HunkLine::Remove(text) if text.is_empty() => {
+                if shorter.lines.last() == Some(&HunkLine::Add(String::new())) {
+                    shorter.lines.pop();
+                }
+            }
+            _ => return None,
+        }
+        shorter.lines.remove(last_old);
+        (!shorter.old_lines().is_empty()).then_some(shorter)
+    }
 }

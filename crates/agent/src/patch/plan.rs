@@ -1,6 +1,7 @@
 //! What files become by a patch. Everything is computed before anything is written, so a patch applies whole or not
 //! at all.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use carrel_domain::FileChange;
@@ -130,13 +131,20 @@ fn apply(path: &str, content: &str, hunks: &[Hunk]) -> Result<(String, u64, u64)
     let file = lines(content);
     let end = usual_end(&file);
     let mut result: Vec<Line> = Vec::with_capacity(file.len());
+    let mut at_the_end: Vec<Line> = Vec::new();
     let (mut done, mut additions, mut deletions) = (0, 0, 0);
     for hunk in hunks {
-        let place = place(&file, hunk, done).map_err(|problem| PatchError::Place {
+        let (place, hunk) = place(&file, hunk, done).map_err(|problem| PatchError::Place {
             path: path.to_owned(),
             line: hunk.number,
             problem,
         })?;
+        let Place::At(place) = place else {
+            let new = hunk.new_lines().map(|text| Line { text: text.to_owned(), end });
+            at_the_end.extend(new);
+            additions += hunk.lines.len() as u64;
+            continue;
+        };
         result.extend_from_slice(&file[done..place]);
         done = place;
         for line in &hunk.lines {
@@ -151,19 +159,27 @@ fn apply(path: &str, content: &str, hunks: &[Hunk]) -> Result<(String, u64, u64)
                     deletions += 1;
                 }
                 HunkLine::Add(text) => {
-                    let text = text.strip_suffix('\r').unwrap_or(text);
-                    result.push(Line { text: text.to_owned(), end });
+                    result.push(Line { text: text.clone(), end });
                     additions += 1;
                 }
             }
         }
     }
     result.extend_from_slice(&file[done..]);
+    result.append(&mut at_the_end);
     Ok((join(&result, end), additions, deletions))
 }
 
-/// The line at which a hunk begins, at or after `from`; or what is wrong.
-fn place(file: &[Line], hunk: &Hunk, from: usize) -> Result<usize, String> {
+/// Where a hunk belongs.
+enum Place {
+    /// Before this line, counted from 0.
+    At(usize),
+    /// After all others.
+    End,
+}
+
+/// Where a hunk belongs, at or after the line `from`, and the hunk as it fits there; or what is wrong.
+fn place<'h>(file: &[Line], hunk: &'h Hunk, from: usize) -> Result<(Place, Cow<'h, Hunk>), String> {
     let mut from = from;
     for anchor in &hunk.anchors {
         match seek::find(file, &[anchor], from) {
@@ -175,7 +191,7 @@ fn place(file: &[Line], hunk: &Hunk, from: usize) -> Result<usize, String> {
     if old.is_empty() {
         // Nothing says where, but the line before it; without one, new lines go to the end.
         let goes_to_end = hunk.anchors.is_empty() || hunk.at_end;
-        return Ok(if goes_to_end { file.len() } else { from });
+        return Ok((if goes_to_end { Place::End } else { Place::At(from) }, Cow::Borrowed(hunk)));
     }
     let found = if hunk.at_end { seek::find_at_end(file, &old, from) } else { seek::find(file, &old, from) };
     // An anchor may be the first line of the hunk as well.
@@ -183,7 +199,16 @@ fn place(file: &[Line], hunk: &Hunk, from: usize) -> Result<usize, String> {
         let back = from.checked_sub(1).filter(|_| !hunk.anchors.is_empty())?;
         seek::find(file, &old, back).filter(|at| *at == back && !hunk.at_end)
     });
-    found.ok_or_else(|| no_place(file, &old, hunk, from))
+    if let Some(at) = found {
+        return Ok((Place::At(at), Cow::Borrowed(hunk)));
+    }
+    // Models take the end of the last line for one more, empty line.
+    if let Some(shorter) = hunk.without_last_blank()
+        && let Some(at) = seek::find_at_end(file, &shorter.old_lines(), from)
+    {
+        return Ok((Place::At(at), Cow::Owned(shorter)));
+    }
+    Err(no_place(file, &old, hunk, from))
 }
 
 fn no_anchor(file: &[Line], anchor: &str, from: usize) -> String {

@@ -80,7 +80,8 @@ fn park(base: &Base, launcher: &UnixStream) -> Result<(), String> {
         map_own_ids(base.own_ids)?;
     }
     loopback_up().map_err(|error| format!("cannot bring the loopback device up: {error}"))?;
-    stage::mount_parts(base)
+    stage::mount_parts(base)?;
+    base.filters.apply_early()
 }
 
 /// Waits for the launcher's order; nothing when the launcher is gone.

@@ -34,7 +34,7 @@ use base::Base;
 use child::{ASKS_FOR_IDS, GO_ON, IS_READY};
 
 /// How long nothing is asked before the next child is made ready.
-const PARK_AFTER: PollTimeout = PollTimeout::from_raw_millis(10);
+const PARK_AFTER_MS: u8 = 10;
 
 /// Serves the controller on standard input until it goes away.
 pub fn main() -> ExitCode {
@@ -63,14 +63,17 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
     };
     answer(&mut stream, &FromLauncher::Ready)?;
 
-    let mut parked = None;
+    let (mut parked, mut is_wanted) = (None, true);
     let mut children: Vec<Child> = Vec::new();
     loop {
         // One child waits ready for the next launch. It is made in a quiet moment, not beside a sandbox's first command.
-        let is_due = parked.is_none() && children.is_empty();
-        let ready = wait(&stream, &children, if is_due { PARK_AFTER } else { PollTimeout::NONE })?;
+        let is_due = is_wanted && children.is_empty();
+        let quiet = if is_due { PollTimeout::from(PARK_AFTER_MS) } else { PollTimeout::NONE };
+        let ready = wait(&stream, &children, quiet)?;
         if is_due && !ready[0] {
+            // If it cannot be made now, the next launch tries again and says why.
             parked = Parked::start(&base).ok();
+            is_wanted = false;
             continue;
         }
         for index in (0..children.len()).rev() {
@@ -89,6 +92,7 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
         }
         while let Some(request) = take_request(&mut decoder)? {
             let ToLauncher::Launch(launch) = request else { return Ok(()) };
+            is_wanted = true;
             match Child::start(&base, &launch, parked.take()) {
                 Ok(child) => children.push(child),
                 Err(reason) => answer(&mut stream, &FromLauncher::Failed { number: launch.number, reason })?,
