@@ -20,7 +20,9 @@ use tokio::time::{Instant, sleep};
 use crate::conversation::Conversation;
 use crate::guard::{Guard, Verdict};
 use crate::model::failure::Again;
-use crate::model::{Answer, Call, Failure, calls_in, is_by_model, message_text, reasoning_text, retry};
+use crate::model::{
+    Answer, Call, Failure, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text, retry,
+};
 use crate::output::clean::visible;
 use crate::output::for_people;
 use crate::preamble;
@@ -202,10 +204,13 @@ impl<'a> Agent<'a> {
         }
         let mut calls = Vec::new();
         for item in &answer.items {
-            let position = self.conversation.push(item);
-            calls.extend(Call::of(item).map(|call| Pending { call, position, is_resumed: false }));
             bodies.extend(reasoning_text(item).map(|text| EventBody::AgentReasoning { text }));
             bodies.extend(message_text(item).map(|text| EventBody::AgentMessage { text }));
+            if !can_be_sent_back(item) {
+                continue;
+            }
+            let position = self.conversation.push(item);
+            calls.extend(Call::of(item).map(|call| Pending { call, position, is_resumed: false }));
             bodies.push(EventBody::ConversationItem { item: item.clone() });
         }
         let bodies = bodies.into_iter().map(|body| for_people(body, redactor)).collect();

@@ -96,6 +96,14 @@ pub(crate) fn reasoning_text(item: &Value) -> Option<String> {
     (!text.trim().is_empty()).then_some(text)
 }
 
+/// Whether an item can be sent back. Reasoning of which neither the encrypted nor the plain content came along is only
+/// a reference to something the server was asked not to store.
+pub(crate) fn can_be_sent_back(item: &Value) -> bool {
+    item["type"] != "reasoning"
+        || item["encrypted_content"].is_string()
+        || item["content"].as_array().is_some_and(|parts| !parts.is_empty())
+}
+
 /// Whether an item came from the model, not from us.
 pub(crate) fn is_by_model(item: &Value) -> bool {
     match item["type"].as_str() {
@@ -307,6 +315,15 @@ mod tests {
     #[test]
     fn an_answer_that_says_nothing_is_none() {
         assert!(feed(&[json!({"type": "response.completed", "response": {"id": "r"}})]).is_err());
+    }
+
+    #[test]
+    fn reasoning_without_its_content_is_not_sent_back() {
+        let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": null});
+
+        assert!(!can_be_sent_back(&reasoning));
+        assert!(can_be_sent_back(&json!({"type": "reasoning", "summary": [], "encrypted_content": "x"})));
+        assert!(can_be_sent_back(&message()));
     }
 
     #[test]

@@ -17,7 +17,9 @@ use reqwest::header;
 use tokio::time::timeout;
 use url::Url;
 
-pub(crate) use answer::{Answer, Call, CallKind, calls_in, is_by_model, message_text, reasoning_text};
+pub(crate) use answer::{
+    Answer, Call, CallKind, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text,
+};
 pub(crate) use failure::Failure;
 
 use crate::ModelEndpoint;

@@ -125,7 +125,6 @@ impl Sessions {
             journal: self.journal.clone(),
             redactor: self.redactor.clone(),
             ended,
-            began: Instant::now(),
         };
         lock(&self.listeners).spawn(listener.listen());
         let session = Session { inbox, unread, end, has_input };
@@ -193,7 +192,6 @@ struct Listener {
     journal: Journal,
     redactor: Redactor,
     ended: watch::Sender<Option<End>>,
-    began: Instant,
 }
 
 impl Listener {
@@ -227,7 +225,9 @@ impl Listener {
                         return Ok(End::Ended(finished.status));
                     }
                     None => {
-                        self.end(CommandEnd::Interrupted, self.began.elapsed()).await?;
+                        // It may well go on: whoever attaches next will see its end.
+                        let texts = self.shown.finish(&self.redactor);
+                        self.show(texts).await?;
                         return Ok(End::Lost);
                     }
                 },

@@ -36,9 +36,7 @@ async fn an_agent_is_cancelled_while_the_model_thinks() {
 
     let (ended, ()) = within(10, async {
         tokio::join!(world.run("Go."), async {
-            while world.requests().is_empty() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            world.model.request(0).await;
             world.cancel.cancel();
         })
     })

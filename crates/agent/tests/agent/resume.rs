@@ -72,7 +72,7 @@ async fn a_session_from_before_can_still_be_polled() {
     within(20, async {
         tokio::select! {
             ended = world.run("Go.") => panic!("it ended first: {ended:?}"),
-            () = async { while !world.shown().contains("2\n") { tokio::time::sleep(std::time::Duration::from_millis(2)).await; } } => {}
+            () = world.wait_until(|body| matches!(body, EventBody::CommandOutput { text, .. } if text == "2\n")) => {}
         }
     })
     .await;

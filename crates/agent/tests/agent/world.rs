@@ -2,7 +2,6 @@
 //! that keeps what it is told.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carrel_agent::{
@@ -14,7 +13,7 @@ use carrel_sandbox::{Command, Launcher, Limits, LocalOptions, Sandbox, SandboxSp
 use carrel_testkit::model::{Exchange, Script, ScriptedModel};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const WORKSPACE: &str = "/workspace/repo";
@@ -28,7 +27,7 @@ pub(crate) struct World {
     pub(crate) redactor: Redactor,
     pub(crate) cancel: CancellationToken,
     pub(crate) journal: Journal,
-    events: Arc<Mutex<Vec<EventBody>>>,
+    events: watch::Sender<Vec<EventBody>>,
     _folder: TempDir,
 }
 
@@ -50,8 +49,8 @@ impl World {
         let mut endpoint = ModelEndpoint::new("gpt-5-test", model.url(), Some(Secret::new("sk-test-key")));
         endpoint.retries = 3;
         let (journal, entries) = Journal::channel();
-        let events = Arc::default();
-        tokio::spawn(keep(entries, Arc::clone(&events)));
+        let events = watch::Sender::default();
+        tokio::spawn(keep(entries, events.clone()));
         let world = Self {
             sandboxes,
             sandbox,
@@ -117,7 +116,7 @@ impl World {
 
     /// Everything that was recorded.
     pub(crate) fn events(&self) -> Vec<EventBody> {
-        self.events.lock().expect("no panic").clone()
+        self.events.borrow().clone()
     }
 
     /// The kinds of events, without the conversation's items and what says the same in other words.
@@ -158,13 +157,13 @@ impl World {
 
     /// Waits until an event of this kind has been recorded.
     pub(crate) async fn wait_for(&self, kind: &str) {
-        tokio::time::timeout(Duration::from_secs(20), async {
-            while !self.kinds().contains(&kind) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        })
-        .await
-        .expect("the event comes");
+        self.wait_until(|body| body.kind() == kind).await;
+    }
+
+    /// Waits until there is an event of which this is true.
+    pub(crate) async fn wait_until(&self, is_wanted: impl Fn(&EventBody) -> bool) {
+        let mut events = self.events.subscribe();
+        within(20, events.wait_for(|events| events.iter().any(&is_wanted))).await.expect("the journal is open");
     }
 }
 
@@ -180,9 +179,9 @@ impl Drop for World {
 }
 
 /// A store that is always there.
-async fn keep(mut entries: mpsc::Receiver<Entry>, events: Arc<Mutex<Vec<EventBody>>>) {
+async fn keep(mut entries: mpsc::Receiver<Entry>, events: watch::Sender<Vec<EventBody>>) {
     while let Some(entry) = entries.recv().await {
-        events.lock().expect("no panic").extend(entry.bodies);
+        events.send_modify(|events| events.extend(entry.bodies));
         // Live output is not waited for.
         let _ = entry.stored.send(());
     }

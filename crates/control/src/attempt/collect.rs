@@ -33,7 +33,8 @@ add_all() {
   done < <(find . -mindepth 2 -name .git -prune -printf '%P\0')
   add "$@"
 }
-if cp -- .git/index "$3" 2>/dev/null && git rev-parse --quiet --verify "$2^{tree}" >/dev/null 2>&1; then
+# With its time: git tells by it which entries may have changed within the same second.
+if cp -p -- .git/index "$3" 2>/dev/null && git rev-parse --quiet --verify "$2^{tree}" >/dev/null 2>&1; then
   export GIT_INDEX_FILE="$3"
   if ! add_all 2>/dev/null; then broken=yes; fi
 else

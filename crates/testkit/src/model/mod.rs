@@ -8,11 +8,12 @@ mod script;
 mod serve;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
@@ -22,7 +23,7 @@ pub use script::{Conversation, Fault, Item, Reply, Script, ScriptError, Step, Us
 #[derive(Debug)]
 pub struct ScriptedModel {
     url: Url,
-    exchanges: Exchanges,
+    exchanges: Arc<Exchanges>,
     _running: DropGuard,
 }
 
@@ -40,8 +41,20 @@ pub struct Exchange {
     pub answered_at: Option<Instant>,
 }
 
-/// Every request so far, in the order of arrival; the server and its owner share it.
-type Exchanges = Arc<Mutex<Vec<Exchange>>>;
+/// What the server and its owner share.
+#[derive(Debug, Default)]
+struct Exchanges {
+    /// Every request so far, in the order of arrival.
+    all: Mutex<Vec<Exchange>>,
+    /// Told of each arrival.
+    arrived: Notify,
+}
+
+impl Exchanges {
+    fn lock(&self) -> MutexGuard<'_, Vec<Exchange>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl ScriptedModel {
     /// Serves the script on a free port of the loopback.
@@ -49,7 +62,7 @@ impl ScriptedModel {
     /// # Errors
     /// When there is no free port.
     pub async fn start(script: Script) -> io::Result<Self> {
-        let exchanges = Exchanges::default();
+        let exchanges = Arc::<Exchanges>::default();
         let stop = CancellationToken::new();
         let address = serve::start(script, Arc::clone(&exchanges), stop.clone()).await?;
         let url = Url::parse(&format!("http://{address}/v1")).map_err(io::Error::other)?;
@@ -65,7 +78,21 @@ impl ScriptedModel {
     /// Every request so far, refused ones included.
     #[must_use]
     pub fn requests(&self) -> Vec<Exchange> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.exchanges.lock().clone()
+    }
+
+    /// The request of this number, counted from 0: waits until it has arrived, however long that is.
+    pub async fn request(&self, number: usize) -> Exchange {
+        loop {
+            // Asked for first, so that an arrival in between is not missed.
+            let arrival = self.exchanges.arrived.notified();
+            let mut arrival = std::pin::pin!(arrival);
+            arrival.as_mut().enable();
+            if let Some(exchange) = self.exchanges.lock().get(number) {
+                return exchange.clone();
+            }
+            arrival.await;
+        }
     }
 }
 

@@ -30,7 +30,7 @@ const PIECE_BYTES: usize = 4096;
 
 struct Server {
     script: Script,
-    exchanges: Exchanges,
+    exchanges: Arc<Exchanges>,
     /// How many faults each conversation has seen at each step. A conversation is told by its cache key.
     faults_seen: Mutex<HashMap<(String, Place), usize>>,
 }
@@ -46,7 +46,11 @@ enum Break {
     Stall,
 }
 
-pub(super) async fn start(script: Script, exchanges: Exchanges, stop: CancellationToken) -> io::Result<SocketAddr> {
+pub(super) async fn start(
+    script: Script,
+    exchanges: Arc<Exchanges>,
+    stop: CancellationToken,
+) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     let server = Arc::new(Server { script, exchanges, faults_seen: Mutex::default() });
@@ -110,8 +114,9 @@ impl Server {
             .iter()
             .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
-        let mut exchanges = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exchanges = self.exchanges.lock();
         exchanges.push(Exchange { headers, body, received_at: Instant::now(), answered_at: None });
+        self.exchanges.arrived.notify_waiters();
         exchanges.len() - 1
     }
 
@@ -176,7 +181,7 @@ impl Server {
         let end = stream::once(async move {
             match how {
                 Break::No => {
-                    let mut exchanges = exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut exchanges = exchanges.lock();
                     exchanges[number].answered_at = Some(Instant::now());
                     Ok(Bytes::new())
                 }
