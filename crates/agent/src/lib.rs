@@ -8,6 +8,7 @@ mod conversation;
 mod endpoint;
 mod error;
 mod guard;
+mod history;
 mod journal;
 mod model;
 mod output;

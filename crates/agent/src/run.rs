@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::conversation::Conversation;
 use crate::guard::{Guard, Verdict};
+use crate::history;
 use crate::model::failure::Again;
 use crate::model::{
     Answer, Call, Failure, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text, retry,
@@ -42,7 +43,8 @@ const MAX_ID_CHARS: usize = 200;
 ///
 /// # Errors
 /// Whenever there is no answer.
-pub async fn run(task: AgentTask, context: &AgentContext<'_>) -> Result<Finished, AgentError> {
+pub async fn run(mut task: AgentTask, context: &AgentContext<'_>) -> Result<Finished, AgentError> {
+    task.history = history::settled(task.history);
     let wall_clock = task.limits.wall_clock;
     let sessions = Sessions::new(
         context.sandbox.clone(),

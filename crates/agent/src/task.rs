@@ -23,7 +23,8 @@ pub struct AgentTask {
     pub base: CommitOid,
     /// The branch it was taken from, if it was one.
     pub branch: Option<BranchName>,
-    /// The conversation items of the earlier turns this one goes on from, in their order.
+    /// The conversation items of the earlier turns this one goes on from, in their order. Calls that were cut off are
+    /// answered as such.
     pub history: Vec<Value>,
     /// The conversation items of this very attempt that were stored before its worker died, in their order; empty when
     /// it begins.

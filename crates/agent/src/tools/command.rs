@@ -106,7 +106,7 @@ impl Tools {
         match self.sessions.start(position, command, &exec.cmd).await {
             Ok(session) => Ok(Ok(session)),
             Err(AgentError::Sandbox { source, .. }) if is_about_the_request(&source) => {
-                Ok(Err(Outcome::refused(EXEC, format!("{source} (workdir: {directory})"))))
+                Ok(Err(Outcome::refused(EXEC, format!("{source} (workdir: {directory:.200})"))))
             }
             Err(error) => Err(error),
         }

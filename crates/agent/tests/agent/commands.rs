@@ -197,3 +197,24 @@ async fn output_is_shown_while_the_command_runs() {
 
     assert_eq!(answer, "Done.");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_a_command_is_told_to_the_model() {
+    let script = Script::new([
+        Reply::command(format!("true {}", "x".repeat(200 << 10))),
+        Reply::command(format!("true {}", "x".repeat(3 << 20))),
+        exec(json!({"cmd": "true", "workdir": "x".repeat(5000)})),
+        exec(json!({"cmd": "true", "shell": "/no/such/shell"})),
+        exec(json!({"cmd": "cat > /dev/null", "tty": true, "yield_time_ms": 250})),
+        Reply::call("write_stdin", json!({"session_id": 10, "chars": "y\n".repeat(1 << 20)})),
+        Reply::message("Done."),
+    ]);
+    let world = World::new(script).await;
+
+    within(60, world.answer("Go.")).await;
+
+    for index in 0..4 {
+        assert!(!world.result(index).contains("exited with code 0"), "{index}: {:.300}", world.result(index));
+    }
+    assert!(world.result(3).contains("/no/such/shell"), "{}", world.result(3));
+}

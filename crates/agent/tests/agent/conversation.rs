@@ -112,6 +112,23 @@ async fn a_follow_up_goes_on_with_the_items_of_the_turn_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_follow_up_can_go_on_from_an_attempt_that_was_cut_off() {
+    let script = Script::default()
+        .when("first", [Reply::reasoning("Hm.").then(Reply::command("echo 1")), Reply::message("One.")])
+        .when("second", [Reply::message("Two.")]);
+    let world = World::new(script).await;
+    world.answer("The first.").await;
+    // Everything up to the call, without its result.
+    let history = world.items().into_iter().take(4).collect();
+
+    let task = carrel_agent::AgentTask { history, ..world.task("The second.") };
+    let finished = world.run_task(task).await.expect("the server refuses a call without a result");
+
+    assert_eq!(finished.answer, "Two.");
+    assert!(world.result(0).starts_with("The attempt ended before this call was finished"), "{}", world.result(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_sends_the_least_is_understood() {
     let script = Script::new([Reply::command("echo 1").terse(), Reply::message("Done.").terse()]);
     let world = World::new(script).await;

@@ -141,3 +141,27 @@ async fn a_command_after_a_patch_in_the_same_answer_sees_its_files() {
 
     assert!(world.result(1).ends_with("Output:\npatched\n"), "{}", world.result(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_patched_in_one_place() {
+    let added = "+0123456789abcdef\n".repeat(200_000);
+    let world = World::new(Script::new([
+        patch(added_file(&added).trim_end()),
+        patch("*** Update File: big.txt\n@@\n-line 499999\n+changed"),
+        Reply::message("Done."),
+    ]))
+    .await;
+    world.shell("seq -f 'line %.0f' 1 500000 > big.txt").await;
+
+    world.answer("Go.").await;
+
+    assert!(world.result(1).starts_with("The patch is applied"), "{:.300}", world.result(1));
+    assert_eq!(
+        world.shell("wc -c < added.txt; wc -l < big.txt; tail -2 big.txt").await,
+        "3400000\n500000\nchanged\nline 500000\n"
+    );
+}
+
+fn added_file(lines: &str) -> String {
+    format!("*** Add File: added.txt\n{lines}")
+}

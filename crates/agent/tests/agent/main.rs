@@ -7,3 +7,4 @@ mod files;
 mod limits;
 mod resume;
 mod world;
+mod zz_aimock;

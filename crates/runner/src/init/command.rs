@@ -7,26 +7,24 @@
 //! Draining: the main process has ended, and what it left in the pipe is read. Processes it left behind may live on;
 //! their output is read and thrown away, so that they are not held up.
 
+mod pipes;
+
 use std::collections::VecDeque;
-use std::ffi::CString;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
-use nix::pty::{Winsize, openpty};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 
+use super::channel::{Channel, send_kept};
 use super::connection::Connection;
-use super::supervisor::{self, Program, Report, Reports, Step};
+use super::streams::{explain, prepare};
+use super::supervisor::{self, Report, Reports, Step};
 use super::tree;
 use crate::kept::Kept;
-use crate::protocol::{
-    CHUNK_BYTES, EndedEvent, Event, ExecRequest, Failure, OUTPUT_WINDOW_BYTES, STDERR_BYTES, Status,
-};
+use crate::protocol::{CHUNK_BYTES, EndedEvent, Event, ExecRequest, Failure, OUTPUT_WINDOW_BYTES, Status};
 
 /// The most output of one command that can be kept.
 const KEPT_LIMIT_BYTES: u64 = 16 << 20;
@@ -34,9 +32,6 @@ const KEPT_LIMIT_BYTES: u64 = 16 << 20;
 const GRACE: Duration = Duration::from_millis(50);
 /// The largest pipe a process can ask for: more than this cannot have been written before the main process ended.
 const PIPE_BYTES: usize = 1 << 20;
-/// Once an output has outgrown its head, news of it are sent at most this often.
-const PACE: Duration = Duration::from_millis(20);
-
 /// Which pipe of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pipe {
@@ -52,32 +47,6 @@ enum Phase {
     Draining { status: Status, until: Instant, drained: usize },
     Ended(EndedEvent),
     Refused(Failure),
-}
-
-/// The controller's end of a command.
-struct Channel {
-    number: u32,
-    credit: u64,
-    /// How much of the output was sent or counted as dropped.
-    position: u64,
-    told_started: bool,
-    stdin_taken: u64,
-    stdin_closed: bool,
-    next_send: Instant,
-}
-
-impl Channel {
-    fn new(number: u32) -> Self {
-        Self {
-            number,
-            credit: OUTPUT_WINDOW_BYTES,
-            position: 0,
-            told_started: false,
-            stdin_taken: 0,
-            stdin_closed: false,
-            next_send: Instant::now(),
-        }
-    }
 }
 
 /// A command a runner knows.
@@ -99,13 +68,6 @@ pub(super) struct Command {
     started: Instant,
     time_limit: Option<Instant>,
     timed_out: bool,
-}
-
-/// Our ends of a command's streams.
-struct Streams {
-    stdin: Option<File>,
-    output: File,
-    stderr: Option<File>,
 }
 
 impl Command {
@@ -178,27 +140,6 @@ impl Command {
     pub(super) fn credit(&mut self, bytes: u64) {
         if let Some(channel) = &mut self.channel {
             channel.credit = channel.credit.saturating_add(bytes).min(OUTPUT_WINDOW_BYTES);
-        }
-    }
-
-    /// Takes input for the process.
-    pub(super) fn push_stdin(&mut self, bytes: &[u8]) {
-        if self.stdin.is_some() && !self.stdin_ends {
-            self.stdin_queue.extend(bytes);
-            self.write_stdin();
-        } else if let Some(channel) = &mut self.channel {
-            channel.stdin_closed = true;
-        }
-    }
-
-    /// No more input will come. A terminal is told by its end-of-file character.
-    pub(super) fn end_stdin(&mut self) {
-        if self.stdin.is_some() && !self.stdin_ends {
-            if self.is_terminal {
-                self.stdin_queue.push_back(4);
-            }
-            self.stdin_ends = true;
-            self.write_stdin();
         }
     }
 
@@ -320,81 +261,6 @@ impl Command {
         was_killed
     }
 
-    /// Reads output: to keep it, to send it, or, after the end, to throw it away.
-    pub(super) fn read_output(&mut self, connection: Option<&mut Connection>) {
-        let room = self.room(connection.as_ref().is_some_and(|connection| connection.is_congested()));
-        let Some(output) = &mut self.output else { return };
-        if room == 0 {
-            return;
-        }
-        let mut buffer = [0; CHUNK_BYTES];
-        match output.read(&mut buffer[..room]) {
-            Ok(0) => self.output = None,
-            Ok(bytes) => self.take_output(&buffer[..bytes], connection),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            // A terminal nobody has open any more answers with an error.
-            Err(_) => self.output = None,
-        }
-    }
-
-    fn take_output(&mut self, bytes: &[u8], connection: Option<&mut Connection>) {
-        match &mut self.phase {
-            Phase::Ended(_) | Phase::Refused(_) => return,
-            Phase::Draining { drained, .. } => *drained += bytes.len(),
-            Phase::Starting | Phase::Running => {}
-        }
-        if let Some(kept) = &mut self.kept {
-            kept.push(bytes);
-        } else if let (Some(channel), Some(connection)) = (&mut self.channel, connection) {
-            channel.credit = channel.credit.saturating_sub(bytes.len() as u64);
-            connection.send_data(channel.number, bytes);
-        }
-    }
-
-    /// Reads standard error of a streamed command, keeping its end.
-    pub(super) fn read_stderr(&mut self) {
-        let Some(stderr) = &mut self.stderr else { return };
-        let mut buffer = [0; STDERR_BYTES];
-        match stderr.read(&mut buffer) {
-            Ok(0) => self.stderr = None,
-            Ok(bytes) => {
-                self.stderr_end.extend(&buffer[..bytes]);
-                let over = self.stderr_end.len().saturating_sub(STDERR_BYTES);
-                self.stderr_end.drain(..over);
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(_) => self.stderr = None,
-        }
-    }
-
-    /// Gives the process what input it takes.
-    pub(super) fn write_stdin(&mut self) {
-        let Some(stdin) = &mut self.stdin else { return };
-        while !self.stdin_queue.is_empty() {
-            match stdin.write(self.stdin_queue.as_slices().0) {
-                Ok(bytes) => {
-                    self.stdin_queue.drain(..bytes);
-                    if let Some(channel) = &mut self.channel {
-                        channel.stdin_taken += bytes as u64;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_reads_no_more) => {
-                    self.stdin = None;
-                    self.stdin_queue.clear();
-                    if let Some(channel) = &mut self.channel {
-                        channel.stdin_closed = true;
-                    }
-                    return;
-                }
-            }
-        }
-        if self.stdin_ends {
-            self.stdin = None;
-        }
-    }
-
     /// Moves what there is to tell to the controller, as far as credit and the connection allow.
     pub(super) fn pump(&mut self, connection: &mut Connection, now: Instant) {
         self.finish_draining(now);
@@ -478,116 +344,5 @@ impl Command {
             kept.skip(total);
             ended.dropped_bytes = total;
         }
-    }
-}
-
-/// Sends what is kept from the channel's position on; true when it is at the end.
-fn send_kept(kept: &Kept, channel: &mut Channel, connection: &mut Connection, is_over: bool, now: Instant) -> bool {
-    if kept.is_past_head() && !is_over && now < channel.next_send {
-        return false;
-    }
-    while channel.credit > 0 && !connection.is_congested() && channel.position < kept.total_bytes() {
-        let room = usize::try_from(channel.credit).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-        let (missing, bytes) = kept.read(channel.position, room);
-        if missing > 0 {
-            connection.send(channel.number, Event::Dropped { bytes: missing });
-        }
-        connection.send_data(channel.number, &bytes);
-        channel.position += missing + bytes.len() as u64;
-        channel.credit -= bytes.len() as u64;
-    }
-    channel.next_send = now + PACE;
-    channel.position >= kept.total_bytes()
-}
-
-/// Checks the request, and makes both ends of its streams.
-fn prepare(exec: &ExecRequest, sandbox: &[(String, String)]) -> Result<(Program, Streams), Failure> {
-    let invalid = |reason: &str| Failure::Invalid { reason: reason.to_owned() };
-    let text = |text: &str| CString::new(text).map_err(|_| invalid("a command holds a NUL character"));
-    if exec.argv.first().is_none_or(String::is_empty) {
-        return Err(invalid("a command needs a program"));
-    }
-    if !exec.directory.starts_with('/') {
-        return Err(invalid("a command's folder must be an absolute path"));
-    }
-    let mut variables: Vec<(&str, &str)> = Vec::new();
-    for (name, value) in sandbox.iter().chain(&exec.environment) {
-        if name.is_empty() || name.contains('=') {
-            return Err(invalid("a variable's name is empty or holds `=`"));
-        }
-        match variables.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = value,
-            None => variables.push((name, value)),
-        }
-    }
-    let path = variables.iter().find(|(name, _)| *name == "PATH").map_or("", |(_, value)| value);
-    let make = || -> Result<_, Errno> {
-        match exec.terminal {
-            Some((columns, rows)) => terminal(columns, rows),
-            None => pipes(exec.stdin, exec.keep_bytes.is_some()),
-        }
-    };
-    let ((stdin, stdout, stderr), streams) = make().map_err(|error| Failure::CannotStart { reason: explain(error) })?;
-    let program = Program {
-        argv: exec.argv.iter().map(|word| text(word)).collect::<Result<_, _>>()?,
-        environment: variables
-            .iter()
-            .map(|(name, value)| text(&format!("{name}={value}")))
-            .collect::<Result<_, _>>()?,
-        directory: text(&exec.directory)?,
-        path: path.as_bytes().to_vec(),
-        stdin,
-        stdout,
-        stderr,
-        is_terminal: exec.terminal.is_some(),
-    };
-    Ok((program, streams))
-}
-
-type ProgramEnds = (OwnedFd, OwnedFd, OwnedFd);
-
-fn pipes(has_stdin: bool, merged: bool) -> Result<(ProgramEnds, Streams), Errno> {
-    let (output, stdout) = pipe2(OFlag::O_CLOEXEC)?;
-    let (stderr_reader, stderr) = if merged {
-        (None, stdout.try_clone().map_err(|_| Errno::EMFILE)?)
-    } else {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-        (Some(ours(reader)?), writer)
-    };
-    let (stdin, stdin_writer) = if has_stdin {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-        (reader, Some(ours(writer)?))
-    } else {
-        (File::open("/dev/null").map_err(|_| Errno::ENODEV)?.into(), None)
-    };
-    Ok(((stdin, stdout, stderr), Streams { stdin: stdin_writer, output: ours(output)?, stderr: stderr_reader }))
-}
-
-fn terminal(columns: u16, rows: u16) -> Result<(ProgramEnds, Streams), Errno> {
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    let pair = openpty(Some(&size), None)?;
-    for end in [&pair.master, &pair.slave] {
-        fcntl(end, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    }
-    let copy = |fd: &OwnedFd| fd.try_clone().map_err(|_| Errno::EMFILE);
-    let ends = (copy(&pair.slave)?, copy(&pair.slave)?, pair.slave);
-    let master = ours(pair.master)?;
-    let stdin = master.try_clone().map_err(|_| Errno::EMFILE)?;
-    Ok((ends, Streams { stdin: Some(stdin), output: master, stderr: None }))
-}
-
-/// Our end of a pipe never blocks.
-fn ours(fd: OwnedFd) -> Result<File, Errno> {
-    fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok(File::from(fd))
-}
-
-/// The system's words, and for the common ones what they mean here.
-fn explain(error: Errno) -> String {
-    match error {
-        Errno::EAGAIN => "the sandbox has as many processes as it may have".to_owned(),
-        Errno::EMFILE | Errno::ENFILE => "too many files are open".to_owned(),
-        Errno::E2BIG => "its arguments and variables are too long".to_owned(),
-        error => error.desc().to_lowercase(),
     }
 }

@@ -3,9 +3,11 @@
 //! It never waits for anything but the poll: pipes and sockets do not block, deadlines bound the poll. Commands run
 //! under supervisors; files are read and written here, inside the sandbox's own root, as its own user.
 
+mod channel;
 mod command;
 mod connection;
 mod files;
+mod streams;
 mod supervisor;
 mod tree;
 

@@ -39,9 +39,15 @@ fn settle(tree: impl Fn(&Processes) -> Vec<i32>) {
         if living.is_empty() {
             return;
         }
-        if started.elapsed() > PATIENCE {
-            let _nobody_there = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        let waited = started.elapsed();
+        if waited > 5 * PATIENCE {
+            // Nothing can live on after the signal below: these are on their way out, slowly.
             return;
+        }
+        if waited > PATIENCE {
+            let _nobody_there = kill(Pid::from_raw(-1), Signal::SIGKILL);
+            thread::sleep(Duration::from_millis(1));
+            continue;
         }
         let fresh: Vec<i32> = living.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
         let (signal, targets) = if fresh.is_empty() { (Signal::SIGKILL, &living) } else { (Signal::SIGSTOP, &fresh) };

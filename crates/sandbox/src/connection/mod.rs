@@ -4,6 +4,8 @@
 //! is untrusted: data past a channel's budget, events past its queue, or frames for a channel never opened close the
 //! stream. Nothing a consumer leaves unread makes the others wait.
 
+mod stream;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,14 +13,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use carrel_runner::protocol::{
     self, CHUNK_BYTES, CONNECTION, Decoder, Event, Frame, FromRunner, INPUT_WINDOW_BYTES, OUTPUT_WINDOW_BYTES,
-    ProtocolError, Request, ToRunner, VERSION, encode_control, encode_data,
+    ProtocolError, Request, ToRunner, encode_control, encode_data,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::SandboxError;
+use stream::{Incoming, check_hello, read_all, write_all};
 
 /// How long a runner may take to greet, and to answer anything that is not a command's own course.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -331,88 +334,4 @@ impl Route {
 
 fn too_much(what: &str) -> ProtocolError {
     ProtocolError::Message(format!("a channel got more {what} than it has room for"))
-}
-
-fn check_hello(frame: Option<Frame>) -> Result<(), SandboxError> {
-    let Some(frame) = frame else { return Err(SandboxError::Disconnected) };
-    let Frame::Control(payload) = frame else {
-        return Err(ProtocolError::Message("data before the greeting".to_owned()).into());
-    };
-    match protocol::message(&payload)? {
-        FromRunner { channel: CONNECTION, event: Event::Hello { version: VERSION } } => Ok(()),
-        other => Err(ProtocolError::Message(format!("version {VERSION} was expected, not {other:?}")).into()),
-    }
-}
-
-struct Incoming<R> {
-    reader: R,
-    decoder: Decoder,
-}
-
-impl<R: AsyncRead + Unpin> Incoming<R> {
-    /// The next frame; `None` at the end of the stream.
-    async fn next(&mut self) -> Result<Option<Frame>, ProtocolError> {
-        let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
-        loop {
-            if let Some(frame) = self.decoder.next_frame()? {
-                return Ok(Some(frame));
-            }
-            buffer.clear();
-            match self.reader.read_buf(&mut buffer).await {
-                Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => self.decoder.push(&buffer),
-            }
-        }
-    }
-}
-
-async fn read_all<R: AsyncRead + Unpin>(mut incoming: Incoming<R>, shared: Arc<Shared>) {
-    let why = loop {
-        let frame = tokio::select! {
-            () = shared.closed.cancelled() => break None,
-            frame = incoming.next() => frame,
-        };
-        match frame {
-            Ok(Some(frame)) => {
-                let sorted = shared.state().sort(frame);
-                if let Err(error) = sorted {
-                    break Some(error);
-                }
-            }
-            Ok(None) => break None,
-            Err(error) => break Some(error),
-        }
-    };
-    shared.close(why);
-}
-
-async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, mut frames: mpsc::Receiver<Vec<u8>>, shared: Arc<Shared>) {
-    loop {
-        let frame = tokio::select! {
-            () = shared.closed.cancelled() => break,
-            () = shared.has_notes.notified() => encode_notes(&shared),
-            frame = frames.recv() => match frame {
-                Some(frame) => frame,
-                None => break,
-            },
-        };
-        let written = tokio::select! {
-            () = shared.closed.cancelled() => break,
-            written = writer.write_all(&frame) => written,
-        };
-        if written.is_err() {
-            break;
-        }
-    }
-    shared.close(None);
-}
-
-fn encode_notes(shared: &Shared) -> Vec<u8> {
-    let notes = std::mem::take(&mut shared.state().notes);
-    let mut frames = Vec::new();
-    for note in notes {
-        let encoded = encode_control(&mut frames, &note);
-        debug_assert!(encoded.is_ok(), "notes are short");
-    }
-    frames
 }
