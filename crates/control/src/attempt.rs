@@ -22,7 +22,7 @@ use crate::{Control, cancel};
 pub(crate) const PATCH: &str = "patch";
 
 /// Where the objects of the mirror are in a sandbox.
-const OBJECTS: &str = "/opt/carrel/objects";
+const OBJECTS: &str = "/run/carrel/objects";
 
 /// How often, and after how long each time, a full disk is tried again.
 const ROOM_TRIES: u32 = 20;

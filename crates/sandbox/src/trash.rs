@@ -55,7 +55,8 @@ impl Trash {
                 for entry in entries {
                     let entry = entry?;
                     if entry.file_type()?.is_dir() {
-                        self.adopt(&entry.path())?;
+                        // Two sweeps may meet: what is no longer there has been taken by the other.
+                        self.take(&entry.path())?;
                     } else {
                         tolerate_absence(fs::remove_file(entry.path()))?;
                     }

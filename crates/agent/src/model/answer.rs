@@ -153,6 +153,21 @@ impl Builder {
         Ok(false)
     }
 
+    /// An answer that came in one piece.
+    pub(super) fn whole(mut self, body: &[u8]) -> Result<Answer, Failure> {
+        let response: Value =
+            serde_json::from_slice(body).map_err(|error| Failure::cut(format!("it is no JSON ({error})")))?;
+        if response["error"].is_object() {
+            return Err(self.disown(&response["error"]));
+        }
+        if !response["output"].is_array() {
+            return Err(Failure::cut("it has no output".to_owned()));
+        }
+        self.incomplete = response["incomplete_details"]["reason"].as_str().map(str::to_owned);
+        self.end(response)?;
+        self.finish()
+    }
+
     /// The answer, now that its end has been seen.
     pub(super) fn finish(self) -> Result<Answer, Failure> {
         let Some(reason) = self.incomplete.clone() else {
@@ -296,6 +311,16 @@ mod tests {
         let end = json!({"type": "response.completed", "response": {"id": "r", "output": [message()]}});
 
         assert_eq!(feed(&[end]).expect("an answer").items, [message()]);
+    }
+
+    #[test]
+    fn an_answer_may_come_in_one_piece() {
+        let whole = |body: Value| Builder::default().whole(body.to_string().as_bytes());
+
+        let answer = whole(json!({"id": "r", "error": null, "output": [message()]})).expect("an answer");
+        assert_eq!((answer.id.as_str(), answer.items), ("r", vec![message()]));
+        assert!(whole(json!({"error": {"message": "no"}})).is_err());
+        assert!(whole(json!({"hello": "world"})).is_err());
     }
 
     #[test]

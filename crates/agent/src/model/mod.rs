@@ -92,12 +92,11 @@ impl ModelClient {
             return Err(Failure::refused(endpoint, status, &headers, &body));
         }
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if let Some(kind) = kind
-            && !kind.to_ascii_lowercase().starts_with("text/event-stream")
-        {
-            return Err(Failure::not_a_stream(&url, kind));
+        match kind.map(str::to_ascii_lowercase) {
+            Some(kind) if kind.starts_with("application/json") => read_whole(response, endpoint.timeouts.idle).await,
+            Some(kind) if !kind.starts_with("text/event-stream") => Err(Failure::not_a_stream(&url, &kind)),
+            Some(_) | None => read(response, endpoint.timeouts.idle).await,
         }
-        read(response, endpoint.timeouts.idle).await
     }
 }
 
@@ -136,6 +135,23 @@ async fn read(response: reqwest::Response, idle: Duration) -> Result<Answer, Fai
         }
     };
     answer.salvage(broken)
+}
+
+/// Reads an answer from a server that does not stream although it was asked to: all of it at once, or an error.
+async fn read_whole(response: reqwest::Response, idle: Duration) -> Result<Answer, Failure> {
+    let mut body = response.bytes_stream();
+    let mut bytes = Vec::new();
+    loop {
+        match timeout(idle, body.next()).await {
+            Err(_) => return Err(Failure::stalled("stopped in the middle of its answer", idle)),
+            Ok(None) => return Builder::default().whole(&bytes),
+            Ok(Some(Err(error))) => return Err(Failure::cut(failure::causes(&error.without_url()))),
+            Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
+        }
+        if bytes.len() > events::MAX_EVENT_BYTES {
+            return Err(Failure::cut(format!("it is longer than {} bytes", events::MAX_EVENT_BYTES)));
+        }
+    }
 }
 
 /// What there is of the body of an HTTP error within its limits: whatever came is better than nothing.

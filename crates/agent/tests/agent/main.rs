@@ -7,4 +7,3 @@ mod files;
 mod limits;
 mod resume;
 mod world;
-mod zz_aimock;

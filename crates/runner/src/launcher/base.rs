@@ -51,7 +51,7 @@ impl Base {
         make_folder(&shared, 0o755)?;
         let mut private: Vec<PathBuf> = setup.private_paths.iter().map(PathBuf::from).collect();
         private.push(folder.clone());
-        let mode = if geteuid().is_root() {
+        let mode = if is_root_of_the_host() {
             Mode::Overlay(Overlay::prepare(&shared, &private, setup.host_id)?)
         } else {
             Mode::Binds(Binds::prepare(&shared, &private)?)
@@ -84,6 +84,13 @@ impl Base {
             Mode::Binds(_) => all | CloneFlags::CLONE_NEWUSER,
         }
     }
+}
+
+/// Whether this is the host's root and not one that a user namespace made up (as in a rootless container), who may
+/// neither make device nodes nor give files away, and is an ordinary user for our purposes.
+fn is_root_of_the_host() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// Makes a folder with these permission bits, whatever the umask; one that exists is fine.

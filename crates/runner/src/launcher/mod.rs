@@ -246,7 +246,9 @@ fn explain_clone(base: &Base, error: Errno) -> String {
                 .to_owned()
         }
         (Errno::ENOSPC | Errno::EUSERS, _) => {
-            "there are too many namespaces: raise the sysctls user.max_*_namespaces".to_owned()
+            "the kernel allows no user namespaces, or no more of them: raise the sysctl user.max_user_namespaces (and its \
+             neighbours, user.max_*_namespaces)"
+                .to_owned()
         }
         (error, _) => format!("cannot make namespaces: {error}"),
     }
