@@ -38,9 +38,9 @@ pub(crate) async fn watch(client: &Client, id: Uuid, after: i64, json: bool) -> 
             broken = 0;
             after = event.seq;
             if json {
-                output::json_line(&event)?
+                output::json_line(&event)?;
             } else {
-                printer.print(&event)?
+                printer.print(&event)?;
             }
             if event.kind == "attempt.state" && ends(&event.data) {
                 let task: Task = client.get(&format!("tasks/{id}")).await?;

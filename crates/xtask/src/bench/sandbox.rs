@@ -21,7 +21,7 @@ const WARM_UP: u32 = 3;
 
 /// Measures so many rounds and prints a table.
 #[expect(clippy::print_stdout, reason = "the table is what this command is for")]
-pub fn run(iterations: u32) -> Result<()> {
+pub(crate) fn run(iterations: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let table = runtime.block_on(measure(iterations))?;
     println!("{table}");

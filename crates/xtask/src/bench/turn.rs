@@ -25,7 +25,7 @@ const EDGE: usize = 20;
 
 /// Measures a run of so many turns, with and without a login shell, and prints a table.
 #[expect(clippy::print_stdout, reason = "the table is what this command is for")]
-pub fn run(turns: u32) -> Result<()> {
+pub(crate) fn run(turns: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut text = format!(
         "{:<34} {:>10} {:>8} {:>11} {:>11} {:>13} {:>12}\n",

@@ -1,4 +1,0 @@
-//! Measurements, each against the best peers in the same run.
-
-pub mod sandbox;
-pub mod turn;
