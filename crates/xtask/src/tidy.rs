@@ -41,7 +41,7 @@ const POWERS: &[Power] = &[
     Power { what: "the HTTP server", text: "axum::", crates: &["api", "testkit", "carrel"] },
     Power { what: "HTTP requests", text: "reqwest::", crates: &["agent", "testkit", "carrel", "xtask"] },
     Power { what: "environment variables", text: "env::var", crates: &["carrel", "xtask"] },
-    Power { what: "git", text: "Command::new(\"git\")", crates: &["forge", "carrel", "xtask"] },
+    Power { what: "git", text: "Command::new(\"git\")", crates: &["forge", "testkit", "carrel", "xtask"] },
     Power { what: "the state of attempts", text: ".advance_attempt(", crates: &["control", "store"] },
     Power { what: "the state of publications", text: ".advance_publication(", crates: &["control", "store"] },
     // The agent reads it where a server says to wait until a date.
