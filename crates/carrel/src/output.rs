@@ -128,7 +128,7 @@ fn attempt(text: &mut String, attempt: &Attempt) {
         if let Some(patch) = &result.patch {
             push(
                 text,
-                format_args!("    {} files changed, +{} -{}", patch.files.len(), patch.additions, patch.deletions),
+                format_args!("    {} changed, +{} -{}", files(patch.files.len()), patch.additions, patch.deletions),
             );
         }
         for line in safe(result.answer.trim()).lines() {
@@ -138,6 +138,11 @@ fn attempt(text: &mut String, attempt: &Attempt) {
     for publication in &attempt.publications {
         push(text, format_args!("    {}", publication_line(publication)));
     }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 /// A publication for people.

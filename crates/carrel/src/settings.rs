@@ -90,10 +90,7 @@ impl Settings {
         let home = PathBuf::from(variables.os("HOME").unwrap_or_else(|| "/".into()));
         let data = match variables.os("CARREL_DATA") {
             Some(folder) => PathBuf::from(folder),
-            None => match variables.os("XDG_DATA_HOME") {
-                Some(folder) => PathBuf::from(folder).join("carrel"),
-                None => home.join(".local/share/carrel"),
-            },
+            None => home.join(".local/share/carrel"),
         };
         if !data.is_absolute() {
             return Err(invalid("CARREL_DATA", "is not an absolute path"));

@@ -71,19 +71,10 @@ fn openapi() -> Result<()> {
 
 fn bench(what: &str, iterations: Option<u32>) -> Result<()> {
     run::step("building for measurement");
-    run::run(&mut run::cargo(&["build", "--release", "--package", "carrel-runner"]))?;
-    let mut bench = run::cargo(&[
-        "run",
-        "--release",
-        "--package",
-        "carrel-xtask",
-        "--features",
-        "bench",
-        "--bin",
-        "bench",
-        "--",
-        what,
-    ]);
+    run::run(&mut run::cargo(&["build", "--profile", "up", "--package", "carrel-runner"]))?;
+    let package = ["--package", "carrel-xtask", "--features", "bench", "--bin", "bench"];
+    let mut bench = run::cargo(&["run", "--profile", "up"]);
+    bench.args(package).args(["--", what]);
     bench.args(iterations.map(|count| count.to_string()));
     run::run(&mut bench)
 }

@@ -35,7 +35,7 @@ pub(super) async fn apply(client: &Client, id: Uuid, which: Which, json: bool) -
         return if json {
             output::document(&json!({ "applied": files, "conflicts": [] }))
         } else {
-            output::line(&format!("applied to {} files; the changes are staged", files.len()))
+            output::line(&format!("applied to {}; the changes are staged", output::files(files.len())))
         };
     }
     if conflicts.is_empty() {

@@ -110,7 +110,7 @@ async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> 
     let summary =
         patch::parse(&bytes).map_err(|error| Halt::failed(format!("the changes make no usable patch: {error}")))?;
     scene.store().keep_artifact(scene.attempt, PATCH, bytes).await?;
-    scene.progress(format!("collected a patch of {} files", summary.files.len()), since).await?;
+    scene.progress(format!("collected a patch of {}", files(summary.files.len())), since).await?;
     Ok(Some(summary))
 }
 
@@ -162,4 +162,9 @@ async fn too_large(scene: &Scene<'_>, sandbox: &Sandbox, limit: usize) -> Result
         "the changes make a patch of more than {limit} bytes, which is the limit; the largest changed files (bytes, name): \
          {listed}. Add what is generated to .gitignore, or raise CARREL_MAX_PATCH_BYTES"
     )))
+}
+
+/// `1 file`, `2 files`.
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use carrel_domain::{AttemptState, Revision};
+use carrel_domain::{AttemptState, EventBody, Revision};
 use carrel_forge::{Base, Mirror};
 use carrel_sandbox::{Command, Finished, ReadOnlyMount, Sandbox, SandboxSpec};
 use carrel_store::StoreError;
@@ -40,6 +40,10 @@ rm -f -- "$2"
 pub(super) async fn prepare(scene: &Scene<'_>) -> Result<Step, Halt> {
     let since = Instant::now();
     let task = &scene.thread.task;
+    if !scene.control.inner.forge.mirror(task.repository_id).path().exists() {
+        let message = "fetching the repository; the first time takes as long as cloning it".to_owned();
+        scene.tell(EventBody::Progress { message, duration_ms: None }).await?;
+    }
     let mirror = scene.control.inner.forge.fetch(task.repository_id, &task.repository).await?;
     let base = pin(scene, &mirror).await?;
     let from = base.branch.as_ref().map_or_else(String::new, |branch| format!(" of `{branch}`"));

@@ -1,0 +1,69 @@
+// What the app asks the service, as queries and mutations: the one place that names the API's paths.
+import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
+import { API, bodyOf, client, textOf } from "./client";
+import type { CreateTask, CreateTurn } from "./types";
+
+const PAGE = 30;
+
+export const meQuery = queryOptions({
+  queryKey: ["me"],
+  queryFn: () => bodyOf(client.GET("/me")),
+  staleTime: 60_000,
+});
+
+export const repositoriesQuery = queryOptions({
+  queryKey: ["repositories"],
+  queryFn: () => bodyOf(client.GET("/repositories")),
+  staleTime: 30_000,
+});
+
+export const tasksQuery = infiniteQueryOptions({
+  queryKey: ["tasks"],
+  initialPageParam: undefined as string | undefined,
+  queryFn: ({ pageParam }) =>
+    bodyOf(
+      client.GET("/tasks", {
+        params: { query: { limit: PAGE, ...(pageParam === undefined ? {} : { before: pageParam }) } },
+      }),
+    ),
+  getNextPageParam: (page) => page.next ?? undefined,
+});
+
+export const taskQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["task", id],
+    queryFn: () => bodyOf(client.GET("/tasks/{id}", { params: { path: { id } } })),
+  });
+
+/** Where an attempt's patch is, for downloads too. */
+export const patchPath = (attempt: string) => `${API}/attempts/${encodeURIComponent(attempt)}/patch`;
+
+export const patchQuery = (attempt: string) =>
+  queryOptions({
+    queryKey: ["patch", attempt],
+    queryFn: ({ signal }) => textOf(patchPath(attempt), signal),
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+
+export const createSession = (ownerLink: string) =>
+  bodyOf(client.POST("/sessions", { body: { owner_link: ownerLink } }));
+
+export const endSession = () => bodyOf(client.DELETE("/sessions/current"));
+
+export const createTask = (body: CreateTask) => bodyOf(client.POST("/tasks", { body }));
+
+export const createTurn = (id: string, body: CreateTurn) =>
+  bodyOf(client.POST("/tasks/{id}/turns", { params: { path: { id } }, body }));
+
+export const cancelAttempt = (id: string) =>
+  bodyOf(client.POST("/attempts/{id}/cancel", { params: { path: { id } } }));
+
+export const createPublication = (id: string, body: { branch: string; message: string }) =>
+  bodyOf(client.POST("/attempts/{id}/publications", { params: { path: { id } }, body }));
+
+/** The stream that says which task's log has grown. */
+export const CHANGES_PATH = `${API}/tasks/changes`;
+
+/** A task's log from behind one of its events. */
+export const eventsPath = (task: string, after: number) =>
+  `${API}/tasks/${encodeURIComponent(task)}/events?after=${after}`;

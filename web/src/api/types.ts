@@ -1,0 +1,19 @@
+// The wire's types under the names the app uses. They come from the service's OpenAPI document, never from here.
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Attempt = Schemas["Attempt"];
+export type AttemptState = Schemas["AttemptState"];
+export type CreateTask = Schemas["CreateTask"];
+export type CreateTurn = Schemas["CreateTurn"];
+export type Me = Schemas["Me"];
+export type Mode = Schemas["Mode"];
+export type Patch = Schemas["Patch"];
+export type PatchFile = Schemas["PatchFile"];
+export type Publication = Schemas["Publication"];
+export type Task = Schemas["Task"];
+export type TaskPage = Schemas["TaskPage"];
+export type TaskState = Schemas["TaskState"];
+export type TaskSummary = Schemas["TaskSummary"];
+export type Turn = Schemas["Turn"];

@@ -1,0 +1,204 @@
+// The events of a task's log as the app knows them: read from untyped JSON, unknown kinds and broken ones passed over.
+import type { AttemptState, PatchFile } from "../api/types";
+
+export type CommandEnd =
+  | { readonly how: "exited"; readonly code: number }
+  | { readonly how: "signalled"; readonly signal: number }
+  | { readonly how: "timed_out" }
+  | { readonly how: "interrupted" };
+
+export interface PlanStep {
+  readonly step: string;
+  readonly status: "pending" | "in_progress" | "completed";
+}
+
+/** What happened: the kinds that are shown. */
+export type Body =
+  | { readonly type: "attempt.state"; readonly state: AttemptState; readonly reason: string | undefined }
+  | { readonly type: "attempt.progress"; readonly message: string; readonly durationMs: number | undefined }
+  | { readonly type: "attempt.warning"; readonly message: string }
+  | {
+      readonly type: "model.retrying";
+      readonly reason: string;
+      readonly waitMs: number;
+      readonly retry: number;
+    }
+  | { readonly type: "agent.message"; readonly text: string }
+  | { readonly type: "agent.reasoning"; readonly text: string }
+  | {
+      readonly type: "plan.updated";
+      readonly explanation: string | undefined;
+      readonly steps: readonly PlanStep[];
+    }
+  | {
+      readonly type: "command.started";
+      readonly commandId: string;
+      readonly command: string;
+      readonly directory: string;
+    }
+  | { readonly type: "command.output"; readonly commandId: string; readonly text: string }
+  | { readonly type: "command.input"; readonly commandId: string; readonly text: string }
+  | {
+      readonly type: "command.ended";
+      readonly commandId: string;
+      readonly end: CommandEnd;
+      readonly durationMs: number;
+      readonly droppedBytes: number;
+    }
+  | { readonly type: "patch.applied"; readonly files: readonly PatchFile[] }
+  | { readonly type: "patch.refused"; readonly reason: string }
+  | { readonly type: "tool.refused"; readonly tool: string; readonly reason: string }
+  | { readonly type: "publication.state" }
+  | { readonly type: "turn.created" };
+
+/** One entry of a task's log. `body` is undefined when this app does not know its kind. */
+export interface LogEvent {
+  readonly seq: number;
+  readonly at: number;
+  readonly attemptId: string | undefined;
+  readonly body: Body | undefined;
+}
+
+/** Reads one event from its JSON text; undefined when it is not one. */
+export function readEvent(text: string): LogEvent | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const event = fieldsOf(value);
+  const seq = event.seq;
+  if (typeof seq !== "number" || !Number.isSafeInteger(seq) || typeof event.type !== "string") {
+    return undefined;
+  }
+  const at = typeof event.at === "string" ? Date.parse(event.at) : Number.NaN;
+  return {
+    seq,
+    at: Number.isNaN(at) ? 0 : at,
+    attemptId: typeof event.attempt_id === "string" ? event.attempt_id : undefined,
+    body: readBody(event.type, fieldsOf(event.data)),
+  };
+}
+
+const STATES: readonly string[] = [
+  "queued",
+  "preparing",
+  "setting_up",
+  "running",
+  "collecting",
+  "ready",
+  "failed",
+  "cancelled",
+] satisfies AttemptState[];
+
+type Fields = Record<string, unknown>;
+
+function readBody(type: string, data: Fields): Body | undefined {
+  switch (type) {
+    case "turn.created":
+    case "publication.state":
+      return { type };
+    case "attempt.state":
+      return typeof data.state === "string" && STATES.includes(data.state)
+        ? { type, state: data.state as AttemptState, reason: maybeText(data.reason) }
+        : undefined;
+    case "attempt.progress":
+      return { type, message: text(data.message), durationMs: maybeNumber(data.duration_ms) };
+    case "attempt.warning":
+      return { type, message: text(data.message) };
+    case "model.retrying":
+      return { type, reason: text(data.reason), waitMs: number(data.wait_ms), retry: number(data.retry) };
+    case "agent.message":
+    case "agent.reasoning":
+      return { type, text: text(data.text) };
+    case "plan.updated":
+      return { type, explanation: maybeText(data.explanation), steps: list(data.steps).map(readStep) };
+    case "patch.applied":
+      return { type, files: list(data.files).map(readFile) };
+    case "patch.refused":
+      return { type, reason: text(data.reason) };
+    case "tool.refused":
+      return { type, tool: text(data.tool), reason: text(data.reason) };
+    default:
+      return readCommand(type, data);
+  }
+}
+
+function readCommand(type: string, data: Fields): Body | undefined {
+  const commandId = text(data.command_id);
+  switch (type) {
+    case "command.started":
+      return { type, commandId, command: text(data.command), directory: text(data.directory) };
+    case "command.output":
+    case "command.input":
+      return { type, commandId, text: text(data.text) };
+    case "command.ended":
+      return {
+        type,
+        commandId,
+        end: readEnd(fieldsOf(data.end)),
+        durationMs: number(data.duration_ms),
+        droppedBytes: number(data.dropped_bytes),
+      };
+    default:
+      return undefined;
+  }
+}
+
+function readEnd(end: Fields): CommandEnd {
+  switch (end.how) {
+    case "exited":
+      return { how: "exited", code: number(end.code) };
+    case "signalled":
+      return { how: "signalled", signal: number(end.signal) };
+    case "timed_out":
+      return { how: "timed_out" };
+    default:
+      return { how: "interrupted" };
+  }
+}
+
+function readStep(value: unknown): PlanStep {
+  const step = fieldsOf(value);
+  const status = step.status === "completed" || step.status === "in_progress" ? step.status : "pending";
+  return { step: text(step.step), status };
+}
+
+function readFile(value: unknown): PatchFile {
+  const file = fieldsOf(value);
+  const kind =
+    file.kind === "added" || file.kind === "deleted" || file.kind === "renamed" ? file.kind : "modified";
+  return {
+    path: text(file.path),
+    old_path: maybeText(file.old_path) ?? null,
+    kind,
+    additions: number(file.additions),
+    deletions: number(file.deletions),
+    binary: file.binary === true,
+  };
+}
+
+function fieldsOf(value: unknown): Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+}
+
+function list(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function text(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function maybeText(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+function number(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
+
+function maybeNumber(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+}

@@ -1,0 +1,130 @@
+import { expect, test } from "vitest";
+import { type LogEvent, readEvent } from "./events";
+import { append, EMPTY_LOG, extend, HEAD_CHARS, type Log, TAIL_CHARS } from "./log";
+
+/** Events as the wire has them, numbered from `first`. */
+function events(first: number, ...bodies: [string, object][]): LogEvent[] {
+  return bodies.map(([type, data], index) => {
+    const wire = { seq: first + index, at: "2026-11-22T12:00:00Z", attempt_id: "a1", type, data };
+    const event = readEvent(JSON.stringify(wire));
+    if (event === undefined) throw new Error(`not an event: ${type}`);
+    return event;
+  });
+}
+
+function entriesOf(log: Log) {
+  return log.attempts.get("a1")?.entries ?? [];
+}
+
+const started: [string, object] = [
+  "command.started",
+  { command_id: "c", command: "make", directory: "/workspace/x" },
+];
+
+test("a_command_and_its_output_are_one_entry", () => {
+  const log = append(
+    EMPTY_LOG,
+    events(
+      1,
+      started,
+      ["command.output", { command_id: "c", text: "one\n" }],
+      ["agent.message", { text: "meanwhile" }],
+      ["command.output", { command_id: "c", text: "two\n" }],
+      [
+        "command.ended",
+        {
+          command_id: "c",
+          end: { how: "exited", code: 2 },
+          duration_ms: 12,
+          output_bytes: 8,
+          dropped_bytes: 0,
+        },
+      ],
+    ),
+  );
+
+  expect(entriesOf(log).map(({ is }) => is)).toEqual(["command", "message"]);
+  expect(entriesOf(log)[0]).toMatchObject({
+    command: "make",
+    output: { head: "one\ntwo\n", tail: "", omitted: 0 },
+    end: { how: "exited", code: 2 },
+    durationMs: 12,
+  });
+});
+
+test("a_batch_that_overlaps_adds_only_what_is_new", () => {
+  const all = events(
+    1,
+    started,
+    ["command.output", { command_id: "c", text: "x" }],
+    ["agent.message", { text: "hi" }],
+  );
+
+  const log = append(append(EMPTY_LOG, all.slice(0, 2)), all);
+
+  expect(log.lastSeq).toBe(3);
+  expect(entriesOf(log)).toHaveLength(2);
+  expect(entriesOf(log)[0]).toMatchObject({ output: { head: "x" } });
+  expect(append(log, all)).toBe(log);
+});
+
+test("entries_that_did_not_change_stay_the_same_objects", () => {
+  const before = append(EMPTY_LOG, events(1, ["agent.message", { text: "hi" }], started));
+
+  const after = append(before, events(3, ["command.output", { command_id: "c", text: "x" }]));
+
+  expect(entriesOf(after)[0]).toBe(entriesOf(before)[0]);
+  expect(entriesOf(after)[1]).not.toBe(entriesOf(before)[1]);
+  expect(entriesOf(before)[1]).toMatchObject({ output: { head: "" } });
+});
+
+test("a_command_id_names_another_command_in_another_attempt", () => {
+  const [first] = events(1, started);
+  if (first === undefined) throw new Error("one event was made");
+  const second = { ...first, seq: 2, attemptId: "a2" };
+
+  const log = append(EMPTY_LOG, [first, second]);
+
+  expect([...log.attempts.values()].map(({ entries }) => entries.length)).toEqual([1, 1]);
+});
+
+test("a_plan_replaces_the_one_before", () => {
+  const log = append(
+    EMPTY_LOG,
+    events(
+      1,
+      ["plan.updated", { explanation: null, steps: [{ step: "a", status: "pending" }] }],
+      ["plan.updated", { explanation: null, steps: [{ step: "a", status: "completed" }] }],
+    ),
+  );
+
+  expect(log.attempts.get("a1")?.plan).toEqual([{ step: "a", status: "completed" }]);
+  expect(entriesOf(log)).toEqual([]);
+});
+
+test("unknown_kinds_and_broken_data_move_the_log_on_and_show_nothing", () => {
+  const log = append(
+    EMPTY_LOG,
+    events(
+      1,
+      ["conversation.item", { item: {} }],
+      ["something.new", {}],
+      ["attempt.state", { state: "dreaming" }],
+    ),
+  );
+
+  expect(log.lastSeq).toBe(3);
+  expect(entriesOf(log)).toEqual([]);
+  expect(readEvent("{")).toBeUndefined();
+  expect(readEvent('{"seq":"1","type":"x"}')).toBeUndefined();
+});
+
+test("output_keeps_its_beginning_and_its_end", () => {
+  let output = { head: "", tail: "", omitted: 0 };
+  for (let piece = 0; piece < 400; piece += 1) output = extend(output, `${piece}`.padStart(1024, "."));
+
+  expect(output.head).toHaveLength(HEAD_CHARS);
+  expect(output.tail).toHaveLength(TAIL_CHARS);
+  expect(output.omitted).toBe(400 * 1024 - HEAD_CHARS - TAIL_CHARS);
+  expect(output.tail.endsWith("399")).toBe(true);
+});

@@ -1,0 +1,192 @@
+// A task's log as the page shows it: events grouped by attempt into entries, a command and its output being one.
+// Pure: `append` takes a log and a batch of events and gives the next log, sharing what did not change.
+import type { AttemptState, PatchFile } from "../api/types";
+import type { Body, CommandEnd, LogEvent, PlanStep } from "./events";
+
+/** How much of a command's output is kept in the page: its beginning and its end. */
+export const HEAD_CHARS = 64 * 1024;
+export const TAIL_CHARS = 192 * 1024;
+
+/** What a command printed, with the middle left out when it is too long. */
+export interface Output {
+  readonly head: string;
+  readonly tail: string;
+  /** Characters left out between the two. */
+  readonly omitted: number;
+}
+
+export interface CommandEntry {
+  readonly is: "command";
+  readonly seq: number;
+  readonly at: number;
+  readonly command: string;
+  readonly directory: string;
+  readonly output: Output;
+  readonly end: CommandEnd | undefined;
+  readonly durationMs: number | undefined;
+  /** Bytes that the service did not keep. */
+  readonly droppedBytes: number;
+}
+
+export type Entry =
+  | CommandEntry
+  | { readonly is: "message"; readonly seq: number; readonly at: number; readonly text: string }
+  | { readonly is: "reasoning"; readonly seq: number; readonly at: number; readonly text: string }
+  | {
+      readonly is: "note";
+      readonly seq: number;
+      readonly at: number;
+      readonly tone: "step" | "warning" | "refused" | "failed";
+      readonly text: string;
+      readonly durationMs: number | undefined;
+    }
+  | {
+      readonly is: "patch";
+      readonly seq: number;
+      readonly at: number;
+      readonly files: readonly PatchFile[];
+    };
+
+export interface AttemptLog {
+  readonly entries: readonly Entry[];
+  /** The last plan the agent made. */
+  readonly plan: readonly PlanStep[];
+  /** The last state the log speaks of; undefined before the first. */
+  readonly state: AttemptState | undefined;
+  /** Where each command's entry is, by the command's id. */
+  readonly commands: ReadonlyMap<string, number>;
+}
+
+export interface Log {
+  readonly lastSeq: number;
+  readonly attempts: ReadonlyMap<string, AttemptLog>;
+}
+
+export const EMPTY_LOG: Log = { lastSeq: 0, attempts: new Map() };
+export const EMPTY_ATTEMPT: AttemptLog = { entries: [], plan: [], state: undefined, commands: new Map() };
+
+/** The log with a batch of events added; those it has already are passed over. */
+export function append(log: Log, batch: readonly LogEvent[]): Log {
+  const drafts = new Map<string, Draft>();
+  let lastSeq = log.lastSeq;
+  for (const event of batch) {
+    if (event.seq <= lastSeq) continue;
+    lastSeq = event.seq;
+    if (event.attemptId === undefined || event.body === undefined) continue;
+    let draft = drafts.get(event.attemptId);
+    if (draft === undefined) {
+      draft = draftOf(log.attempts.get(event.attemptId) ?? EMPTY_ATTEMPT);
+      drafts.set(event.attemptId, draft);
+    }
+    add(draft, event, event.body);
+  }
+  if (lastSeq === log.lastSeq) return log;
+  return { lastSeq, attempts: drafts.size > 0 ? new Map([...log.attempts, ...drafts]) : log.attempts };
+}
+
+/** An attempt's log while a batch goes into it. */
+interface Draft {
+  entries: Entry[];
+  plan: readonly PlanStep[];
+  state: AttemptState | undefined;
+  commands: Map<string, number>;
+}
+
+function draftOf(log: AttemptLog): Draft {
+  return { ...log, entries: [...log.entries], commands: new Map(log.commands) };
+}
+
+function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
+  const note = (tone: "step" | "warning" | "refused" | "failed", text: string, durationMs?: number) => {
+    draft.entries.push({ is: "note", seq, at, tone, text, durationMs });
+  };
+  switch (body.type) {
+    case "attempt.state":
+      draft.state = body.state;
+      if (body.state === "failed") note("failed", body.reason ?? "The attempt failed.");
+      if (body.state === "cancelled") note("step", "Stopped.");
+      return;
+    case "attempt.progress":
+      note("step", body.message, body.durationMs);
+      return;
+    case "attempt.warning":
+      note("warning", body.message);
+      return;
+    case "model.retrying":
+      note("warning", `Retry ${body.retry} in ${Math.ceil(body.waitMs / 1000)} s: ${body.reason}`);
+      return;
+    case "agent.message":
+      draft.entries.push({ is: "message", seq, at, text: body.text });
+      return;
+    case "agent.reasoning":
+      draft.entries.push({ is: "reasoning", seq, at, text: body.text });
+      return;
+    case "plan.updated":
+      draft.plan = body.steps;
+      return;
+    case "patch.applied":
+      draft.entries.push({ is: "patch", seq, at, files: body.files });
+      return;
+    case "patch.refused":
+      note("refused", `A patch was refused: ${body.reason}`);
+      return;
+    case "tool.refused":
+      note("refused", `The tool \`${body.tool}\` was refused: ${body.reason}`);
+      return;
+    case "turn.created":
+    case "publication.state":
+      return;
+    default:
+      addToCommand(draft, seq, at, body);
+  }
+}
+
+function addToCommand(
+  draft: Draft,
+  seq: number,
+  at: number,
+  body: Extract<Body, { readonly commandId: string }>,
+): void {
+  if (body.type === "command.started") {
+    draft.commands.set(body.commandId, draft.entries.length);
+    draft.entries.push({ ...UNKNOWN_COMMAND, seq, at, command: body.command, directory: body.directory });
+    return;
+  }
+  let index = draft.commands.get(body.commandId);
+  if (index === undefined) {
+    // Its start is missing: what it printed is shown all the same.
+    index = draft.entries.length;
+    draft.commands.set(body.commandId, index);
+    draft.entries.push({ ...UNKNOWN_COMMAND, seq, at });
+  }
+  const entry = draft.entries[index];
+  if (entry?.is !== "command") return;
+  if (body.type === "command.ended") {
+    const { end, durationMs, droppedBytes } = body;
+    draft.entries[index] = { ...entry, end, durationMs, droppedBytes };
+    return;
+  }
+  const text = body.type === "command.input" ? `\x1b[2m› ${body.text.trimEnd()}\x1b[0m\n` : body.text;
+  draft.entries[index] = { ...entry, output: extend(entry.output, text) };
+}
+
+const UNKNOWN_COMMAND: CommandEntry = {
+  is: "command",
+  seq: 0,
+  at: 0,
+  command: "",
+  directory: "",
+  output: { head: "", tail: "", omitted: 0 },
+  end: undefined,
+  durationMs: undefined,
+  droppedBytes: 0,
+};
+
+/** Output with more text after it, its middle left out once it is longer than what is kept. */
+export function extend(output: Output, text: string): Output {
+  const room = output.omitted === 0 && output.tail === "" ? HEAD_CHARS - output.head.length : 0;
+  const head = room > 0 ? output.head + text.slice(0, room) : output.head;
+  const tail = output.tail + (room > 0 ? text.slice(room) : text);
+  const excess = Math.max(0, tail.length - TAIL_CHARS);
+  return { head, tail: tail.slice(excess), omitted: output.omitted + excess };
+}

@@ -1,0 +1,37 @@
+// What of a task is shown, as its address has it: `?attempt=<id>&tab=log|answer|diff&layout=unified|split`.
+import type { Attempt, Turn } from "../api/types";
+import { hasEnded } from "./state";
+
+export const TABS = ["log", "answer", "diff"] as const;
+export type Tab = (typeof TABS)[number];
+
+export interface View {
+  readonly attempt?: string;
+  readonly tab?: Tab;
+  readonly layout?: "unified" | "split";
+}
+
+export function readView(search: Record<string, unknown>): View {
+  const tab = TABS.find((name) => name === search.tab);
+  return {
+    ...(typeof search.attempt === "string" ? { attempt: search.attempt } : {}),
+    ...(tab === undefined ? {} : { tab }),
+    ...(search.layout === "split" || search.layout === "unified" ? { layout: search.layout } : {}),
+  };
+}
+
+/** The attempt of a turn that is shown when nobody chose: the first ready one, else the first. */
+export function shownAttempt(turn: Turn, chosen: string | undefined): Attempt | undefined {
+  return (
+    turn.attempts.find((attempt) => attempt.id === chosen) ??
+    turn.attempts.find((attempt) => attempt.state === "ready") ??
+    turn.attempts[0]
+  );
+}
+
+/** The tab that is shown when nobody chose: the answer once there is one, the log until then. */
+export function shownTab(attempt: Attempt, chosen: Tab | undefined): Tab {
+  if (chosen === "answer" && attempt.result == null) return "log";
+  if (chosen === "diff" && attempt.result?.patch == null) return attempt.result == null ? "log" : "answer";
+  return chosen ?? (hasEnded(attempt.state) && attempt.result != null ? "answer" : "log");
+}

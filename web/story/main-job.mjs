@@ -1,0 +1,229 @@
+// The main job in a real browser: sign in by the owner link, delegate by keyboard, watch, read, push, follow up; then the
+// same on a phone's window, and axe over every page. Screenshots of each step go to --out.
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { checkAccessibility } from "./accessibility.mjs";
+import { readArguments } from "./arguments.mjs";
+import { fitsItsWindow, Guard, launch, tabTo } from "./browser.mjs";
+
+const { url, ownerLink, repository, out, expect } = readArguments();
+/** The work itself may take a while; everything else answers at once. */
+const WORK_MS = 120_000;
+const SCREEN = { width: 1280, height: 860 };
+const PHONE = { width: 360, height: 740 };
+
+await mkdir(out, { recursive: true });
+const browser = await launch();
+const guard = new Guard(new URL(url).origin);
+let steps = 0;
+/** The task of this story, once the list has shown it. */
+let taskAddress = "";
+let page;
+
+try {
+  const context = await browser.newContext({ viewport: SCREEN, colorScheme: "light" });
+  context.setDefaultTimeout(15_000);
+  await guard.watch(context);
+  page = await context.newPage();
+
+  await step("the owner link signs in and leaves the address bar", signIn);
+  await step("the owner link works only once", linkIsUsedUp);
+  await step("a wrong repository is said at its field and nothing typed is lost", refusedDraft);
+  await step("a task is delegated by keyboard", delegate);
+  await step("it becomes ready while one watches", watch);
+  await step("the answer is read", readAnswer);
+  await step("the changes are read", readChanges);
+  await step("the changes are pushed", push);
+  await step("a follow-up is asked and answered", followUp);
+  await step("everything fits a phone", phone);
+  await step("the list has the task", list);
+  await step("nothing serious stands in the way of a screen reader", accessibility);
+  await step("signing out closes the door", signOut);
+  console.log(`ok: ${steps} steps; screenshots in ${out}`);
+} catch (error) {
+  await page?.screenshot({ path: join(out, "failed.png"), fullPage: true }).catch(() => undefined);
+  console.error(`failed at: ${error.message}`);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
+
+async function step(name, work) {
+  const began = performance.now();
+  try {
+    await work();
+    guard.check();
+  } catch (error) {
+    throw new Error(`${name}\n${error.message}`, { cause: error });
+  }
+  steps += 1;
+  await page.screenshot({
+    path: join(out, `${String(steps).padStart(2, "0")}-${name.replaceAll(/\W+/g, "-")}.png`),
+  });
+  console.log(`${name} (${Math.round(performance.now() - began)} ms)`);
+}
+
+async function signIn() {
+  await page.goto(ownerLink);
+  await page.getByRole("form", { name: "New task" }).waitFor();
+  equal(page.url(), `${url}/`, "the address after signing in");
+  const cookie = (await page.context().cookies()).find(({ name }) => name === "carrel_session");
+  equal(cookie?.httpOnly, true, "the session's cookie is out of reach of scripts");
+}
+
+async function linkIsUsedUp() {
+  const context = await browser.newContext({ viewport: SCREEN });
+  await guard.watch(context);
+  const second = await context.newPage();
+  await guard.allow(/401/, async () => {
+    await second.goto(ownerLink);
+    await second.getByRole("alert").waitFor();
+  });
+  equal(new URL(second.url()).hash, "", "what is left of the secret in the address bar");
+  await second.getByText("carrel owner-link").first().waitFor();
+  await second.screenshot({ path: join(out, "link-used.png") });
+  await context.close();
+}
+
+async function refusedDraft() {
+  await page.getByLabel("What is to be done?").fill("kept");
+  await page.getByLabel("Repository").fill("no such place");
+  await guard.allow(/422|400/, async () => {
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Delegate" }).click();
+    await page.locator('input[name="repository"][aria-invalid="true"]').waitFor();
+  });
+  equal(await page.getByLabel("What is to be done?").inputValue(), "kept", "the prompt");
+  await page.goto(`${url}/`);
+  await page.getByRole("form", { name: "New task" }).waitFor();
+}
+
+async function delegate() {
+  await tabTo(page, 'textarea[name="prompt"]');
+  await page.keyboard.type(expect.prompt);
+  await tabTo(page, 'input[name="repository"]');
+  await page.keyboard.type(repository);
+  await tabTo(page, 'input[type="radio"]');
+  // There and back: the mode is chosen by arrow keys.
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("ArrowLeft");
+  await page.locator('input[type="radio"]:focus:checked').waitFor();
+  await tabTo(page, 'button[type="submit"]');
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/\/tasks\/[0-9a-f-]{36}/);
+  await page
+    .getByRole("heading", { level: 1 })
+    .getByText(expect.prompt.split("\n")[0].slice(0, 40))
+    .waitFor();
+}
+
+async function watch() {
+  await page.getByTestId("task-state").getByText("Ready").waitFor({ timeout: WORK_MS });
+  await page.getByRole("tab", { name: "Log" }).first().click();
+  await page.locator("[data-entry]").first().waitFor();
+}
+
+async function readAnswer() {
+  await page.getByRole("tab", { name: "Answer" }).first().focus();
+  await page.keyboard.press("Enter");
+  await page.getByTestId("answer").filter({ hasText: expect.answer }).waitFor();
+}
+
+async function readChanges() {
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Enter");
+  const changes = page.getByTestId("changes");
+  await changes.locator("table.diff").first().waitFor();
+  if (expect.file !== "") await changes.getByRole("region", { name: expect.file }).waitFor();
+  if (expect.diff !== "") await changes.locator("td.code", { hasText: expect.diff }).first().waitFor();
+  await page.getByRole("radio", { name: "Side by side", exact: true }).check();
+  await page.locator("table.diff-split").first().waitFor();
+  equal(new URL(page.url()).searchParams.get("layout"), "split", "the layout in the address");
+  await page.screenshot({ path: join(out, "side-by-side.png") });
+  await page.getByRole("radio", { name: "Unified" }).check();
+}
+
+async function push() {
+  await page.getByRole("button", { name: "Push…" }).click();
+  const dialog = page.getByRole("dialog");
+  const prefilled = await dialog.getByLabel("Branch").inputValue();
+  if (!prefilled.startsWith("carrel/")) throw new Error(`the branch is prefilled with ${prefilled}`);
+  await dialog.getByLabel("Branch").fill(expect.branch);
+  await dialog.getByRole("button", { name: "Push" }).click();
+  await dialog.getByText(`${expect.branch} is at`).waitFor({ timeout: WORK_MS });
+  await page.screenshot({ path: join(out, "pushed.png") });
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  await page.getByTestId("publications").getByText("Pushed").waitFor();
+}
+
+async function followUp() {
+  const form = page.getByRole("form", { name: "Follow-up" });
+  await form.getByLabel("Follow up").fill(expect.followUp);
+  await form.getByRole("radio", { name: /^Ask/ }).check();
+  await form.getByLabel("Follow up").press("Control+Enter");
+  const turn = page.getByRole("listitem", { name: "Turn 2" });
+  await turn.getByTestId("answer").filter({ hasText: expect.followUpAnswer }).waitFor({ timeout: WORK_MS });
+  equal(await form.getByLabel("Follow up").inputValue(), "", "the follow-up's text once it is sent");
+}
+
+async function phone() {
+  await page.setViewportSize(PHONE);
+  await fitsItsWindow(page, "the task");
+  await page.screenshot({ path: join(out, "phone-task.png") });
+  const changes = page.getByRole("tab", { name: /Changes/ }).first();
+  await changes.click();
+  await page.locator("table.diff").first().waitFor();
+  await fitsItsWindow(page, "the diff");
+  await page.screenshot({ path: join(out, "phone-diff.png") });
+  await page.getByRole("tab", { name: "Log" }).first().click();
+  await fitsItsWindow(page, "the log");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.screenshot({ path: join(out, "phone-log-dark.png") });
+  await page.goto(`${url}/`);
+  await page.getByRole("form", { name: "New task" }).waitFor();
+  await fitsItsWindow(page, "the first page");
+  await page.screenshot({ path: join(out, "phone-home-dark.png") });
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize(SCREEN);
+}
+
+async function list() {
+  const link = page.getByRole("link", { name: expect.prompt.split("\n")[0].slice(0, 40) }).first();
+  await link.waitFor();
+  taskAddress = new URL(await link.getAttribute("href"), url).href;
+}
+
+async function accessibility() {
+  const openPush = async (opened) => {
+    await opened.getByRole("button", { name: "Push…" }).click();
+    await opened.getByRole("dialog").waitFor();
+  };
+  await checkAccessibility(browser, await page.context().storageState(), [
+    ["home", `${url}/`, 'form[aria-label="New task"]'],
+    ["task", taskAddress, '[data-testid="answer"]'],
+    ["log", `${taskAddress}?tab=log`, '[role="log"]'],
+    ["changes", `${taskAddress}?${await firstAttempt()}&tab=diff`, "table.diff"],
+    ["push", taskAddress, '[data-testid="answer"]', openPush],
+    ["sign-in", `${url}/sign-in`, "#sign-in"],
+    ["nothing", `${url}/nothing/here`, "h1"],
+  ]);
+}
+
+/** The first turn's attempt, which has the changes, as the address names it. */
+async function firstAttempt() {
+  const id = taskAddress.split("/").at(-1);
+  const answer = await page.request.get(`${url}/api/v1/tasks/${id}`);
+  return `attempt=${(await answer.json()).turns[0].attempts[0].id}`;
+}
+
+async function signOut() {
+  await guard.allow(/401/, async () => {
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("heading", { name: "Sign in" }).waitFor();
+  });
+}
+
+function equal(got, wanted, what) {
+  if (got !== wanted) throw new Error(`${what}: ${JSON.stringify(got)} instead of ${JSON.stringify(wanted)}`);
+}
