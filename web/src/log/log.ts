@@ -104,7 +104,7 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
     case "attempt.state":
       draft.state = body.state;
       if (body.state === "failed") note("failed", body.reason ?? "The attempt failed.");
-      if (body.state === "cancelled") note("step", "Stopped.");
+      if (body.state === "cancelled") note("step", "Cancelled.");
       return;
     case "attempt.progress":
       note("step", body.message, body.durationMs);

@@ -19,7 +19,7 @@ const LOOKS: Readonly<Record<AnyState, Look>> = {
   collecting: { word: "Collecting", icon: "running", colour: "text-busy", moves: true },
   ready: { word: "Ready", icon: "check", colour: "text-good" },
   failed: { word: "Failed", icon: "warning", colour: "text-bad" },
-  cancelled: { word: "Stopped", icon: "stop", colour: "text-muted" },
+  cancelled: { word: "Cancelled", icon: "stop", colour: "text-muted" },
   requested: { word: "Requested", icon: "clock", colour: "text-busy", moves: true },
   committed: { word: "Committed", icon: "running", colour: "text-busy", moves: true },
   pushed: { word: "Pushed", icon: "check", colour: "text-good" },
