@@ -13,6 +13,7 @@ mod problem;
 mod publications;
 mod repositories;
 mod sessions;
+mod shared_errors;
 mod tasks;
 mod view;
 
@@ -132,7 +133,9 @@ fn closed_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(sessions::owner_link::create))
 }
 
+/// Adds what all routes share: how to prove who is asking, and the errors any request may end in.
 fn with_security(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    shared_errors::describe(&mut document);
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(
         "token",

@@ -25,7 +25,7 @@ Finding the service:
 #[derive(Debug, Parser)]
 #[command(name = "carrel", version, after_help = AFTER_HELP, arg_required_else_help = true, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// Print JSON instead of text for people
+    /// Print JSON instead of text for people, where a command prints results
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]
@@ -69,7 +69,7 @@ Settings (environment variables):
   CARREL_GIT_AUTHOR       author of commits [default: Carrel <carrel@localhost>]
   CARREL_PRIVATE_PATHS    further paths to hide from sandboxes, separated by colons
   CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]
-  CARREL_MAX_PATCH_BYTES  longest patch that is kept [default: 100000000]
+  CARREL_MAX_PATCH_BYTES  longest patch that is kept, 268435456 at most [default: 100000000]
   CARREL_LOG              what is logged, such as `info` or `carrel_control=debug` [default: info]";
 
 #[derive(Debug, Subcommand)]

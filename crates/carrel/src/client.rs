@@ -24,6 +24,9 @@ pub(crate) const ADDRESS_FILE: &str = "address";
 /// How long a request that is no stream may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a stream may be silent: the service says something every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// A service, and the right to use it.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -59,6 +62,7 @@ impl Client {
     pub(crate) fn at(base: Url, token: Secret, is_local: bool) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
+            .read_timeout(SILENCE)
             .redirect(reqwest::redirect::Policy::none());
         // A local service is spoken to directly, whatever proxy the person uses for the rest of the world.
         let http = if is_local { http.no_proxy() } else { http };

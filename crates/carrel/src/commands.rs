@@ -102,7 +102,7 @@ async fn diff(client: &Client, id: Uuid, which: Which, json: bool) -> Result<(),
             &json!({ "attempt_id": attempt.id, "base_commit": attempt.base_commit, "patch": text }),
         );
     }
-    output::bytes(&patch)
+    output::patch(&patch)
 }
 
 async fn cancel(client: &Client, id: Uuid, number: Option<u32>, json: bool) -> Result<(), Failure> {
@@ -118,6 +118,10 @@ async fn cancel(client: &Client, id: Uuid, number: Option<u32>, json: bool) -> R
     let task = ended(client, id, &wanted.iter().map(|attempt| attempt.id).collect::<Vec<_>>()).await?;
     if json {
         return output::document(&task);
+    }
+    let mut all = task.turns.iter().flat_map(|turn| &turn.attempts);
+    if all.any(|attempt| wanted.iter().any(|one| one.id == attempt.id) && !has_ended(attempt.state)) {
+        return Err(Failure::work("the attempts are still being stopped; `carrel task show` tells when they are"));
     }
     if wanted.is_empty() {
         return output::line("there is nothing to stop: the attempts have ended already");

@@ -35,6 +35,11 @@ impl Failure {
         Self { code: 4, message: message.into() }
     }
 
+    /// Whether the service could not be reached.
+    pub(crate) const fn is_unreachable(&self) -> bool {
+        self.code == 4
+    }
+
     /// The service, or this program, has a problem.
     pub(crate) fn service(message: impl Into<String>) -> Self {
         Self { code: 5, message: message.into() }

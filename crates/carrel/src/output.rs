@@ -2,7 +2,7 @@
 //! stripped of what a terminal would obey before a person sees it.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use carrel_domain::git::is_invisible;
@@ -22,14 +22,27 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
     line(&serde_json::to_string(value).map_err(|error| Failure::service(error.to_string()))?)
 }
 
-/// Prints a line. A reader that has gone away ends the program quietly, as it does with every tool of a pipe.
-pub(crate) fn line(text: &str) -> Result<(), Failure> {
-    bytes(format!("{text}\n").as_bytes())
+/// Prints a line.
+pub(crate) fn line(line: &str) -> Result<(), Failure> {
+    text(&format!("{line}\n"))
 }
 
-/// Prints bytes as they are.
-pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
+/// Prints a patch: to a program byte for byte, to a terminal with nothing in it that the terminal would obey.
+pub(crate) fn patch(patch: &[u8]) -> Result<(), Failure> {
+    let out = io::stdout();
+    if io::IsTerminal::is_terminal(&out) {
+        return line(safe(&String::from_utf8_lossy(patch)).trim_end_matches('\n'));
+    }
+    written(out.lock(), patch)
+}
+
+/// Prints text that was made safe, in colours where the terminal has some.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    written(anstream::stdout().lock(), text.as_bytes())
+}
+
+/// A reader that has gone away ends the program quietly, as it does with every tool of a pipe.
+fn written(mut out: impl Write, bytes: &[u8]) -> Result<(), Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => other.map_err(|error| Failure::service(format!("cannot write to standard output: {error}"))),

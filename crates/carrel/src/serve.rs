@@ -16,7 +16,7 @@ use carrel_domain::{Clock, Redactor, Secret, SharedClock};
 use carrel_forge::{Forge, GitOptions};
 use carrel_identity::Identity;
 use carrel_sandbox::{Launcher, Limits, LocalOptions, Sandboxes};
-use carrel_store::{Owner, Store, StoreOptions};
+use carrel_store::{Store, StoreOptions};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -56,9 +56,13 @@ pub(crate) struct Service {
 pub(crate) async fn serve(settings: Settings) -> Result<(), Failure> {
     let has_model = settings.model.as_ref().map(|model| format!("{} at {}", model.name, model.url));
     let data = settings.data.display().to_string();
-    let service = Service::start(settings).await?;
+    let mut service = Service::start(settings).await?;
     banner(&service, &data, has_model.as_deref())?;
-    asked_to_stop().await?;
+    tokio::select! {
+        asked = asked_to_stop() => asked?,
+        ended = &mut service.worker => return Err(ended_badly("worker", &format!("{ended:?}"))),
+        ended = &mut service.server => return Err(ended_badly("server", &format!("{ended:?}"))),
+    }
     tracing::info!("stopping; attempts under way go on when the service is started again");
     service.stop().await
 }
@@ -68,13 +72,18 @@ impl Service {
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
         make_data_folder(&settings.data)?;
         let lock = lock(&settings.data)?;
-        let redactor = Redactor::new(&secrets(&settings)?);
+        let token = carrel_identity::local_token(&settings.data.join(TOKEN_FILE))
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        let redactor = Redactor::new(&secrets(&settings, &token)?);
         logs::start(&settings.log, redactor.clone())?;
         let clock: SharedClock = Arc::new(SystemClock);
         let store = open_store(&settings, &clock, &redactor).await?;
         let identity = Identity::new(store.clone(), Arc::clone(&clock));
         let owner = store.ensure_owner().await.map_err(|error| Failure::service(error.to_string()))?;
-        let token = local_token(&settings, &identity, &owner).await?;
+        identity
+            .accept_local_token(owner.principal, &token)
+            .await
+            .map_err(|error| Failure::service(error.to_string()))?;
         let recorded = RecordedModel::start().await?;
         let control = Control::new(ControlOptions {
             sandboxes: open_sandboxes(&settings).await?,
@@ -124,6 +133,10 @@ impl Service {
         };
         tokio::time::timeout(GRACE, ended).await.unwrap_or(Ok(()))
     }
+}
+
+fn ended_badly(part: &str, how: &str) -> Failure {
+    Failure::service(format!("the {part} has ended by itself ({how}); start the service again"))
 }
 
 fn banner(service: &Service, data: &str, model: Option<&str>) -> Result<(), Failure> {
@@ -183,36 +196,33 @@ fn lock(data: &Path) -> Result<File, Failure> {
 }
 
 /// What must never be seen in an event or a log line.
-fn secrets(settings: &Settings) -> Result<Vec<Secret>, Failure> {
-    let mut secrets: Vec<Secret> = settings.model.iter().filter_map(|model| model.key.clone()).collect();
-    if let Some(file) = settings.git.credentials() {
-        let text = fs::read_to_string(&file).map_err(|error| {
-            Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display()))
-        })?;
-        for line in text.lines() {
-            let Ok(url) = Url::parse(line.trim()) else { continue };
-            secrets.extend(url.password().map(Secret::new));
-            // The file has it percent-encoded; what leaks may be either form.
-            let plain = url.password().map(|password| {
-                url::form_urlencoded::parse(format!("x={}", password.replace('+', "%2B")).as_bytes())
-                    .next()
-                    .map(|(_, value)| value.into_owned())
-                    .unwrap_or_default()
-            });
-            secrets.extend(plain.map(Secret::new));
+fn secrets(settings: &Settings, token: &Secret) -> Result<Vec<Secret>, Failure> {
+    let mut secrets = vec![token.clone()];
+    secrets.extend(settings.model.iter().filter_map(|model| model.key.clone()));
+    let Some(file) = settings.git.credentials() else { return Ok(secrets) };
+    let text = fs::read_to_string(&file)
+        .map_err(|error| Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display())))?;
+    for url in text.lines().filter_map(|line| Url::parse(line.trim()).ok()) {
+        // Some forges take the token as the user's name, with a password that says nothing.
+        let says_nothing = url.password().is_none_or(|password| matches!(password, "" | "x-oauth-basic"));
+        let secret = if says_nothing { Some(url.username()) } else { url.password() };
+        for form in secret.into_iter().flat_map(|secret| [secret.to_owned(), percent_decoded(secret)]) {
+            secrets.push(Secret::new(form));
         }
     }
     Ok(secrets)
 }
 
+/// The file has secrets percent-encoded; what leaks may be either form.
+fn percent_decoded(text: &str) -> String {
+    let form = format!("x={}", text.replace('+', "%2B"));
+    let mut pairs = url::form_urlencoded::parse(form.as_bytes());
+    pairs.next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
 async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redactor) -> Result<Store, Failure> {
     let options = StoreOptions { folder: settings.data.clone(), clock: Arc::clone(clock), redactor: redactor.clone() };
     Store::open(options).await.map_err(|error| Failure::service(error.to_string()))
-}
-
-async fn local_token(settings: &Settings, identity: &Identity, owner: &Owner) -> Result<Secret, Failure> {
-    let file = settings.data.join(TOKEN_FILE);
-    identity.local_token(owner.principal, &file).await.map_err(|error| Failure::service(error.to_string()))
 }
 
 async fn open_sandboxes(settings: &Settings) -> Result<Sandboxes, Failure> {

@@ -11,6 +11,9 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const DEFAULT_MODEL_URL: &str = "https://api.openai.com/v1";
 const DEFAULT_MODEL: &str = "gpt-5-codex";
 
+/// The largest patch that is read, in bytes.
+const LARGEST_PATCH: usize = 256 << 20;
+
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -102,7 +105,7 @@ impl Settings {
             model: variables.model()?,
             private_paths: variables.paths("CARREL_PRIVATE_PATHS")?,
             max_jobs: variables.positive("CARREL_MAX_JOBS")?.unwrap_or(32),
-            max_patch_bytes: variables.positive("CARREL_MAX_PATCH_BYTES")?.unwrap_or(100_000_000),
+            max_patch_bytes: variables.patch_bytes()?,
             log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info".to_owned()),
             remote: variables.remote()?,
             data,
@@ -143,6 +146,16 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         match self.parsed(name, "is not a whole number above 0")? {
             Some(0) => Err(invalid(name, "is not a whole number above 0")),
             number => Ok(number),
+        }
+    }
+
+    fn patch_bytes(&self) -> Result<usize, InvalidSetting> {
+        match self.positive("CARREL_MAX_PATCH_BYTES")? {
+            Some(bytes) if bytes > LARGEST_PATCH => Err(invalid(
+                "CARREL_MAX_PATCH_BYTES",
+                &format!("is more than {LARGEST_PATCH}, the largest patch there can be"),
+            )),
+            bytes => Ok(bytes.unwrap_or(100_000_000)),
         }
     }
 

@@ -15,7 +15,7 @@ use carrel_sandbox::SandboxError;
 use carrel_store::{Job, Store, StoreError, TaskThread};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::{Left, MAX_TRIES};
+use crate::worker::{Left, MAX_CLAIMS, MAX_TRIES};
 use crate::{Control, cancel};
 
 /// The name of the artifact that is an attempt's patch.
@@ -131,15 +131,20 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
             put_away(control, id).await;
             return Left::Done;
         }
-        let step = match stage(control, &attempt).await {
+        let worked =
+            if job.tries > MAX_CLAIMS { Err(ends_its_workers(job.tries)) } else { stage(control, &attempt).await };
+        let step = match worked {
             Ok(step) => step,
+            // The wish came after the attempt was read: reading it again shows whose it is.
+            Err(Halt::Cancelled) if attempt.cancel_requested_by.is_none() => continue,
             Err(halt) => match ended(&attempt, halt, job.tries) {
                 Ok(next) => Step::to(next),
                 Err(reason) => return Left::Again { reason },
             },
         };
-        // Nothing of the attempt may run on once a person sees that it has ended.
-        if step.next.has_ended() {
+        // Nothing of the attempt may run on once a person sees that it was stopped. Any other end is stored first: if
+        // the service dies in between, what was found out must not be lost with the sandbox.
+        if matches!(step.next, AttemptState::Cancelled { .. }) {
             put_away(control, id).await;
         }
         match advance_when_there_is_room(control, &attempt, step).await {
@@ -149,8 +154,13 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
     }
 }
 
-/// Moves the attempt on. On a full disk it waits a little: a sandbox that was just put away is giving its space back.
+/// Moves the attempt on. On a full disk its sandbox, which has most likely filled it, is put away first, and then gives
+/// its space back little by little.
 async fn advance_when_there_is_room(control: &Control, attempt: &Attempt, step: Step) -> Result<(), StoreError> {
+    match advance(control, attempt.clone(), step.clone()).await {
+        Err(StoreError::DiskFull) => put_away(control, attempt.id).await,
+        other => return other,
+    }
     for _ in 0..ROOM_TRIES {
         match advance(control, attempt.clone(), step.clone()).await {
             Err(StoreError::DiskFull) => tokio::time::sleep(ROOM_WAIT).await,
@@ -205,6 +215,10 @@ async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
     }
 }
 
+fn ends_its_workers(claims: i64) -> Halt {
+    Halt::failed(format!("{claims} workers have died or given up over this attempt; the service's log says how"))
+}
+
 /// The state a halt leads to, or the reason why the attempt stays where it is and is taken up again.
 fn ended(attempt: &Attempt, halt: Halt, tries: i64) -> Result<AttemptState, String> {
     let stage = attempt.state.stage().expect("only attempts that have not ended are driven");
@@ -212,8 +226,7 @@ fn ended(attempt: &Attempt, halt: Halt, tries: i64) -> Result<AttemptState, Stri
         Halt::Failed { reason, retryable } => Ok(AttemptState::Failed { stage, reason, retryable }),
         Halt::Cancelled => match attempt.cancel_requested_by {
             Some(by) => Ok(AttemptState::Cancelled { by }),
-            // The wish came after the attempt was read: reading it again shows whose it is.
-            None => Err("a wish to stop has just come in".to_owned()),
+            None => Err("nobody has asked for it to be stopped".to_owned()),
         },
         Halt::Around(reason) if tries < MAX_TRIES => Err(reason),
         Halt::Around(reason) => Ok(AttemptState::Failed { stage, reason, retryable: true }),

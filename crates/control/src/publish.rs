@@ -117,7 +117,8 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: PublicationId) -> Le
             Ok(next) => next,
             Err(Halt::Failed { reason, retryable: true }) if job.tries < MAX_TRIES => return Left::Again { reason },
             Err(Halt::Failed { reason, retryable }) => PublicationState::Failed { reason, retryable },
-            Err(Halt::Store(error)) => return Left::Again { reason: error.to_string() },
+            Err(Halt::Store(error)) if job.tries < MAX_TRIES => return Left::Again { reason: error.to_string() },
+            Err(Halt::Store(error)) => PublicationState::Failed { reason: error.to_string(), retryable: true },
         };
         match store.advance_publication(&publication, next).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
@@ -150,6 +151,11 @@ async fn commit(control: &Control, publication: &Publication, thread: &TaskThrea
     let base = attempt.base.clone().ok_or_else(|| unusable("the attempt has no base commit"))?;
     let patch = store.artifact(publication.organization, attempt.id, PATCH).await?;
     let bytes = tokio::fs::read(&patch.path).await.map_err(StoreError::from)?;
+    if control.inner.redactor.finds_in(&publication.message) {
+        return Err(unusable(
+            "the commit's message holds one of this installation's own secrets; give another message",
+        ));
+    }
     if control.inner.redactor.finds_in(&String::from_utf8_lossy(&bytes)) {
         return Err(unusable(
             "the patch holds one of this installation's own secrets, so it is not published; look at the diff",

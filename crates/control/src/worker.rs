@@ -1,13 +1,14 @@
 //! The worker: claims jobs under a lease, keeps the lease while a job is worked on, and lets go of everything when the
 //! process is to stop, so that the next one goes on from there at once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carrel_domain::SandboxId;
-use carrel_store::{Change, Job, JobKind, Lease};
+use carrel_domain::{JobId, SandboxId};
+use carrel_store::{Change, Job, JobKind, Lease, Queue};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -21,6 +22,12 @@ const REST: Duration = Duration::from_secs(2);
 
 /// After so many tries the trouble is not going to go away.
 pub(crate) const MAX_TRIES: i64 = 5;
+
+/// After so many claims of one job, whatever became of them, it is the job that ends its workers.
+pub(crate) const MAX_CLAIMS: i64 = 20;
+
+/// Publications worked on at the same time. They are short, and never wait for attempts.
+const PUBLICATIONS: usize = 8;
 
 /// How a job was left.
 pub(crate) enum Left {
@@ -63,13 +70,20 @@ impl Control {
 
     /// Works on jobs until told to stop. Then it lets go of them: sandboxes keep running, claims are given back.
     pub async fn work(&self, stop: CancellationToken) {
-        let lease = Lease { owner: Uuid::now_v7().to_string(), duration: self.inner.limits.lease };
-        let slots = Arc::new(Semaphore::new(self.inner.limits.jobs));
+        tokio::join!(
+            self.work_off(Queue::Attempts, self.inner.limits.jobs, &stop),
+            self.work_off(Queue::Publications, PUBLICATIONS, &stop),
+        );
+    }
+
+    /// Works on the jobs of one queue, so many at the same time.
+    async fn work_off(&self, queue: Queue, jobs: usize, stop: &CancellationToken) {
+        let slots = Arc::new(Semaphore::new(jobs));
         let mut changes = self.inner.store.changes();
-        let mut running = JoinSet::new();
+        let mut crew = Crew::default();
         while !stop.is_cancelled() {
-            self.claim_all(&lease, &slots, &stop, &mut running).await;
-            while running.try_join_next().is_some() {}
+            self.claim_all(queue, &slots, stop, &mut crew).await;
+            crew.dismiss();
             let heard = async {
                 loop {
                     match changes.next().await {
@@ -81,22 +95,20 @@ impl Control {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = heard => {}
-                Some(_) = running.join_next() => {}
+                Some(ended) = crew.running.join_next() => report(ended),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
-        while running.join_next().await.is_some() {}
+        while let Some(ended) = crew.running.join_next().await {
+            report(ended);
+        }
     }
 
-    async fn claim_all(
-        &self,
-        lease: &Lease,
-        slots: &Arc<Semaphore>,
-        stop: &CancellationToken,
-        running: &mut JoinSet<()>,
-    ) {
+    async fn claim_all(&self, queue: Queue, slots: &Arc<Semaphore>, stop: &CancellationToken, crew: &mut Crew) {
         while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
-            let job = match self.inner.store.claim_job(lease).await {
+            // Every claim has an owner of its own: a claim that ran out is told from the one that followed it.
+            let lease = Lease { owner: Uuid::now_v7().to_string(), duration: self.inner.limits.lease };
+            let job = match self.inner.store.claim_job(queue, &lease).await {
                 Ok(Some(job)) => job,
                 Ok(None) => return,
                 Err(error) => {
@@ -104,8 +116,8 @@ impl Control {
                     return;
                 }
             };
-            let (control, lease, stop) = (self.clone(), lease.clone(), stop.clone());
-            running.spawn(async move {
+            let (control, stop, id) = (self.clone(), stop.clone(), job.id);
+            crew.put_on(id, async move {
                 control.work_on(job, &lease, &stop).await;
                 drop(slot);
             });
@@ -122,7 +134,7 @@ impl Control {
                 return;
             }
             () = stop.cancelled() => {
-                if let Err(error) = store.postpone_job(job.id, lease, self.inner.clock.now()).await {
+                if let Err(error) = store.hand_back_job(job.id, lease).await {
                     tracing::warn!(job = %job.id, %error, "could not give a job back; its lease has to run out");
                 }
                 return;
@@ -167,5 +179,38 @@ impl Control {
                 }
             }
         }
+    }
+}
+
+/// Who works on what.
+#[derive(Default)]
+struct Crew {
+    running: JoinSet<()>,
+    by_job: HashMap<JobId, AbortHandle>,
+}
+
+impl Crew {
+    /// Puts somebody on a job. Whoever was on it had lost the claim (the machine slept, or its clock was set) and ends.
+    fn put_on(&mut self, job: JobId, work: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.running.spawn(work);
+        if let Some(older) = self.by_job.insert(job, handle) {
+            older.abort();
+        }
+    }
+
+    /// Lets those go who have ended.
+    fn dismiss(&mut self) {
+        while let Some(ended) = self.running.try_join_next() {
+            report(ended);
+        }
+        self.by_job.retain(|_, handle| !handle.is_finished());
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && !error.is_cancelled()
+    {
+        tracing::error!(%error, "work on a job ended badly; the job is claimed again when its lease has run out");
     }
 }

@@ -272,9 +272,11 @@ fn parse_url(text: &str) -> Result<RepositoryLocation, InvalidName> {
         return form("is not a valid URL");
     };
     if url.scheme() == "file" {
-        return match url.to_file_path() {
-            Ok(path) => Ok(RepositoryLocation::Path(path)),
-            Err(()) => form("is not the URL of a local folder"),
+        // What the URL stands for is held to the rules of a path written out.
+        let path = url.to_file_path().ok().and_then(|path| path.into_os_string().into_string().ok());
+        return match path {
+            Some(path) => path.parse(),
+            None => form("is not the URL of a local folder"),
         };
     }
     if !matches!(url.scheme(), "https" | "http" | "ssh") {
@@ -289,6 +291,10 @@ fn parse_url(text: &str) -> Result<RepositoryLocation, InvalidName> {
         return form(
             "has a credential in it; put credentials into the service's git credentials file instead (see CARREL_GIT_CREDENTIALS)",
         );
+    }
+    // Its written-out form may be longer than what was given.
+    if url.as_str().len() > MAX_NAME_BYTES {
+        return Err(InvalidName::TooLong { what: WHAT });
     }
     if url.username().starts_with('-') || url.query().is_some() || url.fragment().is_some() {
         return form("has a query, a fragment or a user name that is not allowed there");

@@ -29,8 +29,13 @@ impl Redactor {
             }
             needles.push(value.to_owned());
             needles.push(percent_encoded(value));
+            needles.push(with_small_escapes(&percent_encoded(value)));
             needles.push(value.bytes().map(|byte| format!("{byte:02x}")).collect());
-            needles.extend((0..3).filter_map(|offset| base64_core(value.as_bytes(), offset)));
+            needles.push(value.bytes().map(|byte| format!("{byte:02X}")).collect());
+            for core in (0..3).filter_map(|offset| base64_core(value.as_bytes(), offset)) {
+                needles.push(core.replace('+', "-").replace('/', "_"));
+                needles.push(core);
+            }
         }
         needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
         needles.dedup();
@@ -86,6 +91,19 @@ fn percent_encoded(value: &str) -> String {
     url::form_urlencoded::byte_serialize(value.as_bytes()).collect()
 }
 
+/// `%2F` as `%2f`: both are written.
+fn with_small_escapes(encoded: &str) -> String {
+    let mut pieces = encoded.split('%');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (escape, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
+        text.push('%');
+        text.push_str(&escape.to_ascii_lowercase());
+        text.push_str(rest);
+    }
+    text
+}
+
 /// The part of the base64 form of `value` that does not depend on its neighbours, when `offset` bytes stand before it
 /// in the encoder's group of three.
 fn base64_core(value: &[u8], offset: usize) -> Option<String> {
@@ -118,6 +136,8 @@ mod tests {
             "eHk6czNjcmV0L2tleSsx",
             "s3cret/key+1",
             "s3cret%2Fkey%2B1",
+            "s3cret%2fkey%2b1",
+            "czNjcmV0L2tleSsx",
             "7333637265742f6b65792b31",
         ] {
             let text = format!("before {leak} after");

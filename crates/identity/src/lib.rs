@@ -26,6 +26,9 @@ pub const SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// What a token begins with, so that scanners and people know one when they see one.
 const TOKEN_PREFIX: &str = "carrel_";
 
+/// Letters behind the prefix below which a text in the token's file is no token of ours.
+const SHORTEST_TOKEN: usize = 32;
+
 /// Why an identity could not be made or checked.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -70,28 +73,16 @@ impl Identity {
         Self { store, clock }
     }
 
-    /// The token of the programs on this machine, from its file. At the first start, or when the file is gone, a new
-    /// one is made and written there for the file's owner only.
+    /// Lets the token of the programs on this machine in, and the ones that were there before it no more.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or the store refuses.
-    pub async fn local_token(&self, principal: Principal, file: &Path) -> Result<Secret, IdentityError> {
-        let failed = |source| IdentityError::TokenFile { path: file.to_owned(), source };
-        match fs::read_to_string(file) {
-            Ok(text) => {
-                fs::set_permissions(file, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-                let token = Secret::new(text.trim());
-                if self.store.token_holder(&hash(token.expose())).await?.is_some() {
-                    return Ok(token);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+    /// When the store refuses.
+    pub async fn accept_local_token(&self, principal: Principal, token: &Secret) -> Result<(), IdentityError> {
+        let hash = hash(token.expose());
+        if self.store.token_holder(&hash).await?.is_none() {
+            self.store.keep_token(principal, &hash, "local", None).await?;
         }
-        let token = Secret::new(format!("{TOKEN_PREFIX}{}", random()?));
-        self.store.keep_token(principal, &hash(token.expose()), "local", None).await?;
-        write_privately(file, token.expose()).map_err(failed)?;
-        Ok(token)
+        Ok(())
     }
 
     /// Whose bearer token this is.
@@ -144,6 +135,27 @@ impl Identity {
     fn after(&self, life: Duration) -> Timestamp {
         self.clock.now().checked_add(life).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// The token of the programs on this machine, from its file. At the first start, or when the file is gone, a new one is
+/// made and written there for the file's owner only; [`Identity::accept_local_token`] makes it valid.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn local_token(file: &Path) -> Result<Secret, IdentityError> {
+    let failed = |source| IdentityError::TokenFile { path: file.to_owned(), source };
+    match fs::read_to_string(file) {
+        Ok(text) if text.trim().len() >= TOKEN_PREFIX.len() + SHORTEST_TOKEN => {
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+            return Ok(Secret::new(text.trim()));
+        }
+        Ok(_too_short) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let token = Secret::new(format!("{TOKEN_PREFIX}{}", random()?));
+    write_privately(file, token.expose()).map_err(failed)?;
+    Ok(token)
 }
 
 /// 256 random bits as text.

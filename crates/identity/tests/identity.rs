@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use carrel_domain::{Clock, Redactor};
-use carrel_identity::{Identity, IdentityError};
+use carrel_identity::{Identity, IdentityError, local_token};
 use carrel_store::{Principal, Store, StoreOptions};
 use jiff::Timestamp;
 
@@ -30,8 +30,9 @@ async fn the_local_token_is_made_once_for_its_owners_eyes_only() {
     let (folder, identity, owner) = identity().await;
     let file = folder.path().join("token");
 
-    let first = identity.local_token(owner, &file).await.expect("a token");
-    let second = identity.local_token(owner, &file).await.expect("the token");
+    let first = local_token(&file).expect("a token");
+    let second = local_token(&file).expect("the token");
+    identity.accept_local_token(owner, &first).await.expect("accepted");
 
     assert_eq!(first, second);
     assert_eq!(std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
@@ -40,14 +41,28 @@ async fn the_local_token_is_made_once_for_its_owners_eyes_only() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_the_store_does_not_know_is_replaced() {
+async fn a_token_whose_file_was_removed_is_let_in_no_more() {
     let (folder, identity, owner) = identity().await;
     let file = folder.path().join("token");
-    std::fs::write(&file, "carrel_of_another_installation").expect("a file");
+    let leaked = local_token(&file).expect("a token");
+    identity.accept_local_token(owner, &leaked).await.expect("accepted");
 
-    let token = identity.local_token(owner, &file).await.expect("a token");
+    std::fs::remove_file(&file).expect("the file");
+    let fresh = local_token(&file).expect("another token");
+    identity.accept_local_token(owner, &fresh).await.expect("accepted");
 
-    assert_eq!(identity.by_token(token.expose()).await.expect("asked"), Some(owner));
+    assert_eq!(identity.by_token(leaked.expose()).await.expect("asked"), None);
+    assert_eq!(identity.by_token(fresh.expose()).await.expect("asked"), Some(owner));
+}
+
+#[tokio::test]
+async fn a_file_that_holds_no_token_gets_one() {
+    let (folder, _identity, _owner) = identity().await;
+    let file = folder.path().join("token");
+    std::fs::write(&file, "x\n").expect("a file");
+
+    let token = local_token(&file).expect("a token");
+
     assert_eq!(std::fs::read_to_string(&file).expect("the file").trim(), token.expose());
 }
 
@@ -69,7 +84,8 @@ async fn a_link_opens_one_session_which_ends_when_its_owner_signs_out() {
 #[tokio::test]
 async fn a_session_is_no_token_and_a_token_is_no_session() {
     let (folder, identity, owner) = identity().await;
-    let token = identity.local_token(owner, &folder.path().join("token")).await.expect("a token");
+    let token = local_token(&folder.path().join("token")).expect("a token");
+    identity.accept_local_token(owner, &token).await.expect("accepted");
     let link = identity.owner_link(owner).await.expect("a link");
     let (_, session) = identity.redeem_owner_link(link.secret.expose()).await.expect("a session");
 

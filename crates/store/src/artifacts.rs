@@ -26,7 +26,7 @@ impl Store {
     pub async fn keep_artifact(&self, attempt: &Attempt, name: &str, bytes: Vec<u8>) -> Result<Artifact, StoreError> {
         let folder = self.shared.artifacts.clone();
         let written = tokio::task::spawn_blocking(move || write(&folder, &bytes)).await;
-        let (sha256, artifact) = written.expect("writing a file does not panic")?;
+        let (sha256, artifact) = written.map_err(|error| StoreError::File(std::io::Error::other(error)))??;
         let size = i64::try_from(artifact.size_bytes).expect("a file in memory is shorter than i64::MAX");
         let transaction = self.database.write().await?;
         transaction
@@ -70,6 +70,16 @@ impl Store {
         let size_bytes = row.get::<i64>("size_bytes")?.unsigned_abs();
         Ok(Artifact { path: place(&self.shared.artifacts, &row.get::<String>("sha256")?), size_bytes })
     }
+}
+
+/// Removes what was half written when a process died.
+pub(crate) fn sweep(folder: &Path) -> Result<(), StoreError> {
+    for shelf in std::fs::read_dir(folder)?.flatten().filter(|entry| entry.path().is_dir()) {
+        for file in std::fs::read_dir(shelf.path())?.flatten().filter(|entry| entry.path().extension().is_some()) {
+            std::fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes bytes under the name of their hash: first beside, then renamed, so that a name always has the whole content.

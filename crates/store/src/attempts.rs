@@ -38,38 +38,39 @@ impl Store {
         next: AttemptState,
         also: Vec<EventBody>,
     ) -> Result<Attempt, StoreError> {
-        let now = self.now();
-        let moved = Attempt {
-            started_at: attempt.started_at.or((next != AttemptState::Queued).then_some(now)),
-            ended_at: next.has_ended().then_some(now),
-            version: attempt.version + 1,
-            state: next,
-            ..attempt.clone()
-        };
         let transaction = self.database.write().await?;
-        update(&transaction, attempt.version, &moved).await?;
-        let bodies = also.into_iter().chain([EventBody::AttemptState(moved.state.clone())]);
-        let events: Vec<NewEvent> = bodies.map(|body| NewEvent { attempt: Some(attempt.id), body }).collect();
-        let last_seq = events::append(self, &transaction, attempt.organization, attempt.task, &events).await?;
+        let (moved, last_seq) = move_on(self, &transaction, attempt, next, also).await?;
         transaction.commit().await?;
         self.shared.changes.ring(Change::Log { organization: attempt.organization, task: attempt.task, last_seq });
         Ok(moved)
     }
 
-    /// Pins the commit an attempt starts from.
+    /// Pins the commit an attempt starts from: the one given, or the one that an attempt of the same turn has pinned
+    /// first, so that attempts side by side can be compared.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it is no longer as `attempt` says.
-    pub async fn pin_base(&self, attempt: &Attempt, base: CommitOid) -> Result<Attempt, StoreError> {
-        let moved = Attempt { base: Some(base), version: attempt.version + 1, ..attempt.clone() };
+    pub async fn pin_base(&self, attempt: &Attempt, base: CommitOid) -> Result<CommitOid, StoreError> {
         let transaction = self.database.write().await?;
+        let sibling = transaction
+            .one(
+                "select base_commit from attempt
+                 where turn_id = $1 and organization_id = $2 and base_commit is not null limit 1",
+                [attempt.turn.as_uuid().into(), attempt.organization.as_uuid().into()],
+            )
+            .await?;
+        let base = match sibling {
+            Some(row) => row.parsed("base_commit")?,
+            None => base,
+        };
+        let moved = Attempt { base: Some(base.clone()), version: attempt.version + 1, ..attempt.clone() };
         update(&transaction, attempt.version, &moved).await?;
         transaction.commit().await?;
-        Ok(moved)
+        Ok(base)
     }
 
-    /// Writes down that an attempt is to be stopped. Whoever drives it makes that true; one that has ended stays as
-    /// it is.
+    /// Writes down that an attempt is to be stopped. One that still waits in the queue is stopped with that; whoever
+    /// drives another makes it true; one that has ended stays as it is.
     ///
     /// # Errors
     /// When this organization has no such attempt, or the database refuses.
@@ -87,9 +88,25 @@ impl Store {
                 [id.as_uuid().into(), organization.as_uuid().into(), json(&by)],
             )
             .await?;
+        let row = transaction
+            .one(
+                &format!("select {COLUMNS} from attempt a where a.id = $1 and a.organization_id = $2"),
+                [id.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let found = attempt(&row.ok_or(StoreError::NotFound { noun: "attempt" })?)?;
+        let next = AttemptState::Cancelled { by: found.cancel_requested_by.unwrap_or(by) };
+        let stopped = if found.state == AttemptState::Queued {
+            let (moved, last_seq) = move_on(self, &transaction, &found, next, Vec::new()).await?;
+            Some((moved, last_seq))
+        } else {
+            None
+        };
         transaction.commit().await?;
         self.shared.changes.ring(Change::CancelRequested(id));
-        self.attempt(organization, id).await
+        let Some((moved, last_seq)) = stopped else { return Ok(found) };
+        self.shared.changes.ring(Change::Log { organization, task: moved.task, last_seq });
+        Ok(moved)
     }
 
     /// Attempts that have a sandbox, or may have one: everything that has left the queue and not ended.
@@ -101,6 +118,31 @@ impl Store {
             self.database.all("select id from attempt where started_at is not null and ended_at is null", []).await?;
         rows.iter().map(|row| row.id("id", AttemptId::from_uuid)).collect()
     }
+}
+
+/// Moves an attempt into its next state inside a transaction, with its events; gives the log's last sequence number, too.
+async fn move_on(
+    store: &Store,
+    transaction: &Transaction,
+    attempt: &Attempt,
+    next: AttemptState,
+    also: Vec<EventBody>,
+) -> Result<(Attempt, i64), StoreError> {
+    let now = store.now();
+    let moved = Attempt {
+        started_at: attempt
+            .started_at
+            .or((!matches!(attempt.state, AttemptState::Queued) || !next.has_ended()).then_some(now)),
+        ended_at: next.has_ended().then_some(now),
+        version: attempt.version + 1,
+        state: next,
+        ..attempt.clone()
+    };
+    update(transaction, attempt.version, &moved).await?;
+    let bodies = also.into_iter().chain([EventBody::AttemptState(moved.state.clone())]);
+    let events: Vec<NewEvent> = bodies.map(|body| NewEvent { attempt: Some(attempt.id), body }).collect();
+    let last_seq = events::append(store, transaction, attempt.organization, attempt.task, &events).await?;
+    Ok((moved, last_seq))
 }
 
 /// Compare-and-set of the whole row on its version. `cancel_requested_by` and the usage are not part of it: a wish

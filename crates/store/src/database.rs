@@ -94,10 +94,13 @@ pub(crate) type Values = Vec<Value>;
 
 impl Database {
     pub(crate) async fn open(file: &Path) -> Result<Self, StoreError> {
-        let mut options = ConnectOptions::new(format!("sqlite://{}?mode=rwc", file.display()));
+        let mut options = ConnectOptions::new("sqlite://carrel.sqlite?mode=rwc");
         options.max_connections(READERS).sqlx_logging(false).acquire_timeout(Duration::from_secs(30));
-        options.map_sqlx_sqlite_opts(|options| {
+        // The path is given here, for in a URL some of its characters would mean something.
+        let path = file.to_owned();
+        options.map_sqlx_sqlite_opts(move |options| {
             options
+                .filename(&path)
                 .foreign_keys(true)
                 .busy_timeout(Duration::from_secs(30))
                 .pragma("journal_mode", "wal")

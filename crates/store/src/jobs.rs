@@ -19,6 +19,15 @@ pub enum JobKind {
     Publication(PublicationId),
 }
 
+/// Jobs of one kind, claimed apart from the others, so that neither waits for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Attempts to be driven.
+    Attempts,
+    /// Publications to be driven.
+    Publications,
+}
+
 /// A claimed job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -41,6 +50,15 @@ pub struct Lease {
     pub duration: Duration,
 }
 
+impl Queue {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempt",
+            Self::Publications => "publication",
+        }
+    }
+}
+
 impl JobKind {
     const fn columns(self) -> (&'static str, Uuid) {
         match self {
@@ -51,20 +69,20 @@ impl JobKind {
 }
 
 impl Store {
-    /// Claims the job that has been due for longest and is nobody's, if there is one.
+    /// Claims the job of this queue that has been due for longest and is nobody's, if there is one.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn claim_job(&self, lease: &Lease) -> Result<Option<Job>, StoreError> {
+    pub async fn claim_job(&self, queue: Queue, lease: &Lease) -> Result<Option<Job>, StoreError> {
         let now = self.now();
         let transaction = self.database.write().await?;
         let row = transaction
             .one(
                 "update job set lease_owner = $1, lease_until = $2, tries = tries + 1
-                 where id = (select id from job where run_at <= $3 and (lease_until is null or lease_until <= $3)
+                 where id = (select id from job where kind = $4 and run_at <= $3 and (lease_until is null or lease_until <= $3)
                              order by run_at, id limit 1)
                  returning id, organization_id, kind, subject_id, tries",
-                [lease.owner.as_str().into(), time(until(now, lease)), time(now)],
+                [lease.owner.as_str().into(), time(until(now, lease)), time(now), queue.kind().into()],
             )
             .await?;
         transaction.commit().await?;
@@ -119,6 +137,22 @@ impl Store {
         Ok(())
     }
 
+    /// Gives a job back as if it had not been claimed: its worker has to go, and nothing is wrong with the job.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn hand_back_job(&self, job: JobId, lease: &Lease) -> Result<(), StoreError> {
+        let transaction = self.database.write().await?;
+        transaction
+            .run(
+                "update job set lease_owner = null, lease_until = null, tries = tries - 1
+                 where id = $1 and lease_owner = $2",
+                [job.as_uuid().into(), lease.owner.as_str().into()],
+            )
+            .await?;
+        transaction.commit().await
+    }
+
     /// Gives back every job that workers of a process that is gone had claimed. One process alone may use a SQLite
     /// folder, so at its start all claims are such.
     ///
@@ -134,7 +168,8 @@ impl Store {
     }
 }
 
-/// Puts a job into the queue, inside the transaction that makes it necessary. One that is there already stays as it is.
+/// Puts a job into the queue, inside the transaction that makes it necessary. One that is there already is made as new:
+/// whoever still holds it has lost it, and cannot take it out any more.
 pub(crate) async fn enqueue(
     store: &Store,
     transaction: &Transaction,
@@ -145,7 +180,8 @@ pub(crate) async fn enqueue(
     transaction
         .run(
             "insert into job (id, organization_id, kind, subject_id, run_at, tries, created_at)
-             values ($1, $2, $3, $4, $5, 0, $5) on conflict (kind, subject_id) do nothing",
+             values ($1, $2, $3, $4, $5, 0, $5) on conflict (kind, subject_id)
+             do update set run_at = excluded.run_at, tries = 0, lease_owner = null, lease_until = null",
             [fresh().into(), organization.as_uuid().into(), kind.into(), subject.into(), time(store.now())],
         )
         .await

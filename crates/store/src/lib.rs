@@ -25,7 +25,7 @@ use carrel_domain::{Redactor, SharedClock};
 pub use artifacts::Artifact;
 pub use changes::{Change, Changes};
 pub use database::StoreError;
-pub use jobs::{Job, JobKind, Lease};
+pub use jobs::{Job, JobKind, Lease, Queue};
 pub use people::{Owner, Principal};
 pub use publications::NewPublication;
 pub use repositories::{EnvironmentVersion, Repository};
@@ -67,6 +67,7 @@ impl Store {
         database::make_private_folder(&folder)?;
         let artifacts = folder.join("artifacts");
         database::make_private_folder(&artifacts)?;
+        artifacts::sweep(&artifacts)?;
         let database = Database::open(&folder.join("carrel.sqlite")).await?;
         let changes = changes::Bell::new();
         Ok(Self { database, shared: Arc::new(Shared { clock, redactor, changes, artifacts }) })

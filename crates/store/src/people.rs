@@ -35,11 +35,15 @@ impl Store {
     /// When the database refuses.
     pub async fn ensure_owner(&self) -> Result<Owner, StoreError> {
         let transaction = self.database.write().await?;
+        let now = time(self.now());
+        // What nobody can use any more.
+        transaction.run("delete from owner_link where used_at is not null or expires_at <= $1", [now.clone()]).await?;
+        transaction.run("delete from web_session where expires_at <= $1", [now.clone()]).await?;
         if let Some(owner) = first_owner(&transaction).await? {
+            transaction.commit().await?;
             return Ok(owner);
         }
         let (organization, account, environment) = (fresh(), fresh(), fresh());
-        let now = time(self.now());
         transaction
             .run(
                 "insert into organization (id, name, created_at) values ($1, $2, $3)",
@@ -93,7 +97,7 @@ impl Store {
         owner(&row.ok_or(StoreError::NotFound { noun: "member" })?)
     }
 
-    /// Keeps the hash of a program's token.
+    /// Keeps the hash of a program's token. Earlier tokens of this name and person are revoked.
     ///
     /// # Errors
     /// When the database refuses.
@@ -106,6 +110,18 @@ impl Store {
     ) -> Result<TokenId, StoreError> {
         let transaction = self.database.write().await?;
         let id = fresh();
+        transaction
+            .run(
+                "update api_token set revoked_at = $4
+                 where organization_id = $1 and account_id = $2 and name = $3 and revoked_at is null",
+                [
+                    principal.organization.as_uuid().into(),
+                    principal.user.as_uuid().into(),
+                    name.into(),
+                    time(self.now()),
+                ],
+            )
+            .await?;
         transaction
             .run(
                 "insert into api_token (id, organization_id, account_id, hash, name, created_at, expires_at)

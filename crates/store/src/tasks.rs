@@ -176,6 +176,21 @@ impl Store {
         Ok(TaskThread { task, turns, publications, environments })
     }
 
+    /// Whether this organization has such a task.
+    ///
+    /// # Errors
+    /// When it has not, or the database refuses.
+    pub async fn require_task(&self, organization: OrganizationId, id: TaskId) -> Result<(), StoreError> {
+        let row = self
+            .database
+            .one(
+                "select 1 as there from task where id = $1 and organization_id = $2",
+                [id.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        row.map(drop).ok_or(StoreError::NotFound { noun: "task" })
+    }
+
     /// A page of an organization's tasks, newest first, older than `before` if that is given.
     ///
     /// # Errors

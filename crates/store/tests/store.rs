@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use carrel_domain::task::Attempts;
 use carrel_domain::{
-    AttemptState, BranchName, CancelledBy, Clock, EventBody, Mode, NewEvent, NewTask, NewTurn, OrganizationId, Prompt,
-    PublicationState, Redactor, Revision, Secret, Stage, TaskId, UserId,
+    AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask, NewTurn,
+    OrganizationId, Prompt, PublicationState, Redactor, Revision, Secret, Stage, TaskId, UserId,
 };
-use carrel_store::{Change, Lease, NewPublication, Principal, Store, StoreError, StoreOptions};
+use carrel_store::{Change, Lease, NewPublication, Principal, Queue, Store, StoreError, StoreOptions};
 use jiff::Timestamp;
 
 /// A clock that stands still until it is moved.
@@ -117,7 +117,7 @@ async fn a_task_comes_with_its_turn_its_attempts_their_jobs_and_its_first_event(
     let numbers: Vec<u32> = thread.turns[0].attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
     let mut jobs = 0;
-    while fixture.store.claim_job(&lease("a")).await.expect("the queue").is_some() {
+    while fixture.store.claim_job(Queue::Attempts, &lease("a")).await.expect("the queue").is_some() {
         jobs += 1;
     }
     assert_eq!(jobs, 3);
@@ -146,18 +146,75 @@ async fn a_wish_to_stop_survives_a_workers_change_and_is_void_after_the_end() {
     let (store, organization) = (&fixture.store, fixture.owner.organization);
     let id = fixture.task(1).await;
     let seen = store.task(organization, id).await.expect("the task").turns[0].attempts[0].clone();
+    let seen = store.advance_attempt(&seen, AttemptState::Preparing, vec![]).await.expect("it has begun");
     let by = CancelledBy::User(fixture.owner.user);
 
     store.request_cancel(organization, seen.id, by).await.expect("asked");
-    store.advance_attempt(&seen, AttemptState::Preparing, vec![]).await.expect("a worker's change");
+    store.advance_attempt(&seen, AttemptState::SettingUp, vec![]).await.expect("a worker's change");
 
     let attempt = store.attempt(organization, seen.id).await.expect("the attempt");
-    assert_eq!((attempt.cancel_requested_by, attempt.state.word()), (Some(by), "preparing"));
+    assert_eq!((attempt.cancel_requested_by, attempt.state.word()), (Some(by), "setting_up"));
     let other = CancelledBy::User(UserId::from_uuid(uuid::Uuid::nil()));
     let ended = store.advance_attempt(&attempt, AttemptState::Cancelled { by }, vec![]).await.expect("the end");
     assert!(ended.ended_at.is_some());
     let asked = store.request_cancel(organization, seen.id, other).await.expect("asked again");
     assert_eq!(asked.cancel_requested_by, Some(by));
+}
+
+#[tokio::test]
+async fn an_attempt_that_waits_in_the_queue_is_stopped_at_once() {
+    let fixture = Fixture::new().await;
+    let (store, organization) = (&fixture.store, fixture.owner.organization);
+    let id = fixture.task(1).await;
+    let seen = store.task(organization, id).await.expect("the task").turns[0].attempts[0].clone();
+    let by = CancelledBy::User(fixture.owner.user);
+
+    let stopped = store.request_cancel(organization, seen.id, by).await.expect("asked");
+
+    assert_eq!((stopped.state.clone(), stopped.started_at), (AttemptState::Cancelled { by }, None));
+    assert_eq!(store.attempt(organization, seen.id).await.expect("the attempt"), stopped);
+    let late = store.advance_attempt(&seen, AttemptState::Preparing, vec![]).await;
+    assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+}
+
+#[tokio::test]
+async fn attempts_of_one_turn_are_pinned_to_one_commit() {
+    let fixture = Fixture::new().await;
+    let (store, organization) = (&fixture.store, fixture.owner.organization);
+    let id = fixture.task(2).await;
+    let attempts = store.task(organization, id).await.expect("the task").turns[0].attempts.clone();
+    let oid = |digit: &str| digit.repeat(40).parse::<CommitOid>().expect("an object name");
+
+    let first = store.pin_base(&attempts[0], oid("a")).await.expect("pinned");
+    let second = store.pin_base(&attempts[1], oid("b")).await.expect("pinned");
+
+    assert_eq!((first, second), (oid("a"), oid("a")));
+}
+
+#[tokio::test]
+async fn a_job_made_anew_is_lost_to_whoever_held_it() {
+    let fixture = Fixture::new().await;
+    let (store, owner) = (&fixture.store, fixture.owner);
+    let task = fixture.task(1).await;
+    let attempt = store.task(owner.organization, task).await.expect("the task").turns[0].attempts[0].id;
+    let new = NewPublication {
+        organization: owner.organization,
+        task,
+        attempt,
+        branch: "fix".parse::<BranchName>().expect("a name"),
+        message: "Fix it".to_owned(),
+        created_by: owner.user,
+    };
+    let publication = store.request_publication(&new).await.expect("asked");
+    let job = store.claim_job(Queue::Publications, &lease("first")).await.expect("the queue").expect("a job");
+    let failed = PublicationState::Failed { reason: "no route".to_owned(), retryable: true };
+    store.advance_publication(&publication, failed).await.expect("it failed");
+
+    store.request_publication(&new).await.expect("asked again");
+    store.finish_job(job.id, &lease("first")).await.expect("no harm");
+
+    let again = store.claim_job(Queue::Publications, &lease("second")).await.expect("the queue");
+    assert_eq!(again.map(|job| job.tries), Some(1), "the new wish is not lost");
 }
 
 #[tokio::test]
@@ -228,7 +285,7 @@ async fn many_workers_claim_every_job_once() {
             let (store, claimed) = (fixture.store.clone(), Arc::clone(&claimed));
             tokio::spawn(async move {
                 let lease = lease(&format!("worker {worker}"));
-                while let Some(job) = store.claim_job(&lease).await.expect("the queue") {
+                while let Some(job) = store.claim_job(Queue::Attempts, &lease).await.expect("the queue") {
                     claimed.lock().expect("no panic").push(job.id);
                     store.finish_job(job.id, &lease).await.expect("finished");
                 }
@@ -249,12 +306,13 @@ async fn many_workers_claim_every_job_once() {
 async fn a_job_whose_lease_ran_out_goes_to_the_next_worker_and_is_lost_to_the_first() {
     let fixture = Fixture::new().await;
     fixture.task(1).await;
-    let job = fixture.store.claim_job(&lease("first")).await.expect("the queue").expect("a job");
-    assert_eq!(fixture.store.claim_job(&lease("second")).await.expect("the queue"), None);
+    let job = fixture.store.claim_job(Queue::Attempts, &lease("first")).await.expect("the queue").expect("a job");
+    assert_eq!(fixture.store.claim_job(Queue::Attempts, &lease("second")).await.expect("the queue"), None);
 
     fixture.clock.move_on(Duration::from_secs(31));
 
-    let again = fixture.store.claim_job(&lease("second")).await.expect("the queue").expect("the job again");
+    let again =
+        fixture.store.claim_job(Queue::Attempts, &lease("second")).await.expect("the queue").expect("the job again");
     assert_eq!((again.id, again.tries), (job.id, 2));
     assert!(!fixture.store.renew_job(job.id, &lease("first")).await.expect("asked"));
     fixture.store.finish_job(job.id, &lease("first")).await.expect("no harm");

@@ -46,7 +46,7 @@ impl From<carrel_domain::Event> for Event {
 pub struct EventPage {
     /// The events.
     pub items: Vec<Event>,
-    /// Give this as `after` to get the next page; absent when the log has no more for now.
+    /// Give this as `after` to get the next page; null when the log has no more for now.
     pub next: Option<i64>,
 }
 

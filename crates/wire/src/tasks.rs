@@ -188,7 +188,7 @@ pub struct TaskSummary {
 pub struct TaskPage {
     /// The tasks.
     pub items: Vec<TaskSummary>,
-    /// Give this as `before` to get the next page; absent on the last one.
+    /// Give this as `before` to get the next page; null on the last one.
     pub next: Option<Uuid>,
 }
 

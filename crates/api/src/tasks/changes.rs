@@ -1,6 +1,7 @@
 //! `GET /tasks/changes`: tells that logs have grown, so that a list can move by itself.
 
 use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
@@ -11,6 +12,9 @@ use futures::{Stream, StreamExt, stream};
 use crate::Shared;
 use crate::caller::Caller;
 use crate::problem::ApiError;
+
+/// How often it is asked whether the reader may still read.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// A stream of which tasks have changed
 ///
@@ -28,28 +32,34 @@ pub(crate) async fn changes(
 ) -> Result<Sse<impl Stream<Item = Result<Frame, Infallible>>>, ApiError> {
     let changes = shared.control.store().changes();
     let stop = shared.stop.clone();
-    let frames = stream::unfold((shared, caller, changes), next).map(Ok);
+    let frames = stream::unfold(Reader { shared, caller, changes, checked_at: Instant::now() }, next).map(Ok);
     Ok(Sse::new(frames.take_until(async move { stop.cancelled().await })).keep_alive(KeepAlive::default()))
 }
 
-type Reader = (Shared, Caller, Changes);
+/// Where a stream stands.
+struct Reader {
+    shared: Shared,
+    caller: Caller,
+    changes: Changes,
+    checked_at: Instant,
+}
 
-async fn next((shared, caller, mut changes): Reader) -> Option<(Frame, Reader)> {
+async fn next(mut reader: Reader) -> Option<(Frame, Reader)> {
     loop {
-        let change = tokio::time::timeout(std::time::Duration::from_secs(5), changes.next()).await;
-        let Ok(change) = change else {
-            if caller.still_holds(&shared.identity).await {
-                continue;
+        if reader.checked_at.elapsed() >= CHECK_EVERY {
+            if !reader.caller.still_holds(&reader.shared.identity).await {
+                return None;
             }
-            return None;
-        };
+            reader.checked_at = Instant::now();
+        }
+        let Ok(change) = tokio::time::timeout(CHECK_EVERY, reader.changes.next()).await else { continue };
         let frame = match change {
-            Change::Log { organization, task, last_seq } if organization == caller.principal.organization => {
+            Change::Log { organization, task, last_seq } if organization == reader.caller.principal.organization => {
                 Frame::default().event("task").json_data(TaskChange { task_id: task.as_uuid(), last_seq }).ok()?
             }
             Change::Anything => Frame::default().event("anything").data("{}"),
             Change::Log { .. } | Change::Job | Change::CancelRequested(_) => continue,
         };
-        return Some((frame, (shared, caller, changes)));
+        return Some((frame, reader));
     }
 }

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::output;
 
 /// How often the publication is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A push may take as long as git gives it, and some tries.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);

@@ -23,39 +23,66 @@ const COMMAND: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(An
 const WARNING: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 
 pub(crate) async fn watch(client: &Client, id: Uuid, after: i64, json: bool) -> Result<(), Failure> {
-    let mut after = after;
+    let mut watcher = Watcher { client, id, after, json, seen: false, printer: Printer::default() };
     let mut broken = 0;
-    let mut printer = Printer::default();
     loop {
-        let mut events = Box::pin(client.events(id, after).await?);
-        // Whoever comes late sees the end in the task, not in the stream.
-        let task: Task = client.get(&format!("tasks/{id}")).await?;
-        if is_over(&task) && task.last_seq <= after {
-            return verdict(&task, json);
+        let before = watcher.after;
+        match watcher.follow().await {
+            Ok(Some(task)) => return verdict(&task, json),
+            Ok(None) => {}
+            // A service that is started again is waited for; one that was never there is not.
+            Err(failure) if !failure.is_unreachable() || !watcher.seen => return Err(failure),
+            Err(_) => {}
         }
-        while let Some(event) = events.next().await {
-            let Some(event) = event else { break };
-            broken = 0;
-            after = event.seq;
-            if json {
-                output::json_line(&event)?;
-            } else {
-                printer.print(&event)?;
-            }
-            if event.kind == "attempt.state" && ends(&event.data) {
-                let task: Task = client.get(&format!("tasks/{id}")).await?;
-                if is_over(&task) && task.last_seq <= after {
-                    return verdict(&task, json);
-                }
-            }
-        }
-        broken += 1;
+        broken = if watcher.after > before { 1 } else { broken + 1 };
         if broken > RECONNECTS {
             return Err(Failure::unreachable(
                 "the connection to the service broke again and again; run the command again",
             ));
         }
         tokio::time::sleep(Duration::from_millis(200 * u64::from(broken))).await;
+    }
+}
+
+/// Follows one task.
+struct Watcher<'a> {
+    client: &'a Client,
+    id: Uuid,
+    after: i64,
+    json: bool,
+    /// Whether the service has answered at all.
+    seen: bool,
+    printer: Printer,
+}
+
+impl Watcher<'_> {
+    /// Follows the log on one connection: gives the task when it is over, nothing when the connection breaks.
+    async fn follow(&mut self) -> Result<Option<Task>, Failure> {
+        let mut events = Box::pin(self.client.events(self.id, self.after).await?);
+        self.seen = true;
+        // Whoever comes late sees the end in the task, not in the stream.
+        if let Some(task) = self.over().await? {
+            return Ok(Some(task));
+        }
+        while let Some(Some(event)) = events.next().await {
+            self.after = event.seq;
+            if self.json {
+                output::json_line(&event)?;
+            } else {
+                self.printer.print(&event)?;
+            }
+            let may_be_last = event.kind == "publication.state" || (event.kind == "attempt.state" && ends(&event.data));
+            if may_be_last && let Some(task) = self.over().await? {
+                return Ok(Some(task));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The task, when it is over and all of its log was seen.
+    async fn over(&self) -> Result<Option<Task>, Failure> {
+        let task: Task = self.client.get(&format!("tasks/{}", self.id)).await?;
+        Ok((is_over(&task) && task.last_seq <= self.after).then_some(task))
     }
 }
 
@@ -142,7 +169,7 @@ impl Printer {
 
     fn output(&mut self, text: &str) -> Result<(), Failure> {
         self.open_line = !text.ends_with('\n');
-        output::bytes(text.as_bytes())
+        output::text(text)
     }
 
     fn close_line(&mut self) -> Result<(), Failure> {

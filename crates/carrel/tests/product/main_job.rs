@@ -91,6 +91,18 @@ async fn everything_that_git_sees_is_in_the_patch_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_patch_in_a_pipe_is_the_patch_byte_for_byte() {
+    let script = says([Reply::command("printf 'a\\033[31mb\\007\\r\\n\\177' > answer"), Reply::message("Done.")]);
+    let world = World::new(CARREL, script).await;
+    let repository = world.repository("api", FILES);
+
+    let task = world.run(&repository, "Colour it").await;
+
+    let diff = world.carrel(&["task", "diff", task["id"].as_str().expect("an id")]).await.stdout;
+    assert!(diff.contains("+a\u{1b}[31mb\u{7}\r\n+\u{7f}\n"), "{diff:?}");
+}
+
+#[tokio::test]
 async fn an_agent_that_breaks_its_git_folder_still_leaves_a_patch() {
     let script = says([Reply::command("rm -rf .git; echo 42 > answer"), Reply::message("Done.")]);
     let world = World::new(CARREL, script).await;

@@ -30,6 +30,17 @@ async fn a_patch_is_pushed_as_a_commit_on_its_base() {
 }
 
 #[tokio::test]
+async fn watching_a_published_task_ends() {
+    let (world, _repository, id) = ready().await;
+    world.json(&["task", "push", &id, "--branch", "fix"]).await;
+
+    let watched = world.carrel(&["task", "watch", &id]).await;
+
+    assert_eq!(watched.code, 0, "{watched:?}");
+    assert!(watched.stdout.contains("branch fix pushed"), "{watched:?}");
+}
+
+#[tokio::test]
 async fn pushing_twice_is_pushing_once() {
     let (world, repository, id) = ready().await;
 

@@ -74,10 +74,11 @@ async fn pin(scene: &Scene<'_>, mirror: &Mirror) -> Result<Base, Halt> {
         Some(commit) => Base { commit, branch },
         None => mirror.resolve(&scene.thread.task.revision).await?,
     };
-    if scene.attempt.base.as_ref() != Some(&base.commit) {
-        scene.store().pin_base(scene.attempt, base.commit.clone()).await?;
+    if scene.attempt.base.is_some() {
+        return Ok(base);
     }
-    Ok(base)
+    let commit = scene.store().pin_base(scene.attempt, base.commit).await?;
+    Ok(Base { commit, ..base })
 }
 
 fn inherited(scene: &Scene<'_>) -> Option<carrel_domain::CommitOid> {

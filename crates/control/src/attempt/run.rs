@@ -1,7 +1,9 @@
 //! Running: the agent works. Everything it tells is stored before it goes on, and what was stored is what it goes on
 //! from when its worker died.
 
-use carrel_agent::{AgentContext, AgentError, AgentTask, Entry, Journal};
+use std::time::Duration;
+
+use carrel_agent::{AgentContext, AgentError, AgentLimits, AgentTask, Entry, Journal, Limit};
 use carrel_domain::{AttemptId, AttemptState, NewEvent, Revision};
 use carrel_sandbox::{Sandbox, SandboxError};
 use carrel_store::StoreError;
@@ -81,8 +83,17 @@ async fn describe(scene: &Scene<'_>) -> Result<AgentTask, Halt> {
         sandbox_kept_running: true,
         shown,
         cache_key: scene.task().to_string(),
-        limits: scene.control.inner.limits.agent,
+        limits: AgentLimits { wall_clock: time_left(scene)?, ..scene.control.inner.limits.agent },
     })
+}
+
+/// How much of its time the attempt still has, however often its worker was another.
+fn time_left(scene: &Scene<'_>) -> Result<Duration, Halt> {
+    let limit = scene.control.inner.limits.agent.wall_clock;
+    let since = scene.attempt.started_at.unwrap_or(scene.attempt.created_at);
+    let gone = Duration::try_from(scene.control.inner.clock.now().duration_since(since)).unwrap_or_default();
+    let left = limit.saturating_sub(gone);
+    if left.is_zero() { Err(Halt::failed(AgentError::Limit(Limit::WallClock { wall_clock: limit }))) } else { Ok(left) }
 }
 
 /// The conversations of the attempts this one goes on from, the oldest first.

@@ -144,4 +144,13 @@ proptest! {
             prop_assert!(!location.name().contains('/') && !location.name().starts_with('.'));
         }
     }
+
+    #[test]
+    fn what_was_taken_once_is_taken_again_from_its_written_form(
+        text in prop_oneof!["/\\PC{0,20}", "https://[a-z]{1,5}/\\PC{1,400}", "file:///[a-z%0-9A-F]{1,20}", "[a-z]{1,5}@[a-z]{1,5}:\\PC{1,20}"]
+    ) {
+        if let Ok(location) = text.parse::<RepositoryLocation>() {
+            prop_assert_eq!(location.to_string().parse(), Ok(location));
+        }
+    }
 }
