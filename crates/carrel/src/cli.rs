@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use uuid::Uuid;
 
 use crate::exit::Failure;
+use crate::output;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -208,8 +209,9 @@ impl From<ModeArgument> for carrel_wire::Mode {
 }
 
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
-    clap_complete::generate(shell, &mut Cli::command(), "carrel", &mut io::stdout());
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "carrel", &mut script);
+    output::raw(&script)
 }
 
 pub(crate) fn man_page() -> Result<(), Failure> {
@@ -221,9 +223,8 @@ pub(crate) fn man_page() -> Result<(), Failure> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let mut page = Vec::new();
-    render(&command, &mut page)
-        .and_then(|()| io::Write::write_all(&mut io::stdout(), &page))
-        .map_err(|error| Failure::service(format!("cannot print the man page: {error}")))
+    render(&command, &mut page).map_err(|error| Failure::service(format!("cannot make the man page: {error}")))?;
+    output::raw(&page)
 }
 
 #[cfg(test)]

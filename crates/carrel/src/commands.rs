@@ -8,6 +8,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use carrel_domain::Prompt;
+use carrel_domain::prompt::InvalidPrompt;
 use carrel_wire::{Attempt, AttemptState, CreateTask, CreateTurn, OwnerLink, Task, TaskPage};
 use serde_json::json;
 use uuid::Uuid;
@@ -181,9 +183,15 @@ async fn patch_of(client: &Client, attempt: &Attempt) -> Result<Vec<u8>, Failure
 }
 
 fn prompt(argument: String) -> Result<String, Failure> {
-    if argument != "-" {
-        return Ok(argument);
+    let text = if argument == "-" { from_standard_input()? } else { argument };
+    // The service says what is wrong with a prompt; one that is far too long would not even reach it.
+    match Prompt::parse(&text) {
+        Err(error @ InvalidPrompt::TooLong { .. }) => Err(Failure::refused_here(error.to_string())),
+        _ => Ok(text),
     }
+}
+
+fn from_standard_input() -> Result<String, Failure> {
     let mut text = String::new();
     std::io::stdin()
         .read_to_string(&mut text)

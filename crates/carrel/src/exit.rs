@@ -30,6 +30,11 @@ impl Failure {
         Self { code, message: problem.detail.clone() }
     }
 
+    /// The service would refuse, as can be told without asking it.
+    pub(crate) fn refused_here(message: impl Into<String>) -> Self {
+        Self { code: 3, message: message.into() }
+    }
+
     /// The service cannot be reached.
     pub(crate) fn unreachable(message: impl Into<String>) -> Self {
         Self { code: 4, message: message.into() }

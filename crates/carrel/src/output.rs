@@ -36,6 +36,11 @@ pub(crate) fn patch(patch: &[u8]) -> Result<(), Failure> {
     written(out.lock(), patch)
 }
 
+/// Prints bytes of our own making as they are.
+pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
+    written(io::stdout().lock(), bytes)
+}
+
 /// Prints text that was made safe, in colours where the terminal has some.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
     written(anstream::stdout().lock(), text.as_bytes())

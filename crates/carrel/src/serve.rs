@@ -5,6 +5,7 @@ mod logs;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -169,7 +170,6 @@ async fn asked_to_stop() -> Result<(), Failure> {
 }
 
 fn make_data_folder(data: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -200,8 +200,11 @@ fn secrets(settings: &Settings, token: &Secret) -> Result<Vec<Secret>, Failure> 
     let mut secrets = vec![token.clone()];
     secrets.extend(settings.model.iter().filter_map(|model| model.key.clone()));
     let Some(file) = settings.git.credentials() else { return Ok(secrets) };
-    let text = fs::read_to_string(&file)
-        .map_err(|error| Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display())))?;
+    let failed = |error| Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display()));
+    let text = fs::read_to_string(&file).map_err(failed)?;
+    if fs::metadata(&file).map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "others may read the git credentials: chmod 600 it");
+    }
     for url in text.lines().filter_map(|line| Url::parse(line.trim()).ok()) {
         // Some forges take the token as the user's name, with a password that says nothing.
         let says_nothing = url.password().is_none_or(|password| matches!(password, "" | "x-oauth-basic"));

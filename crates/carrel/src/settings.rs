@@ -106,7 +106,7 @@ impl Settings {
             private_paths: variables.paths("CARREL_PRIVATE_PATHS")?,
             max_jobs: variables.positive("CARREL_MAX_JOBS")?.unwrap_or(32),
             max_patch_bytes: variables.patch_bytes()?,
-            log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info".to_owned()),
+            log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info,sea_orm_migration=warn".to_owned()),
             remote: variables.remote()?,
             data,
         })

@@ -128,6 +128,7 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
             Err(error) => return Left::Again { reason: error.to_string() },
         };
         if attempt.state.has_ended() {
+            tracing::info!(attempt = %id, task = %attempt.task, state = attempt.state.word(), "an attempt has ended");
             put_away(control, id).await;
             return Left::Done;
         }

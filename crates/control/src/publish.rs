@@ -8,8 +8,11 @@ use carrel_forge::{CommitRequest, ForgeError};
 use carrel_store::{Job, NewPublication, StoreError, TaskThread};
 
 use crate::attempt::PATCH;
-use crate::worker::{Left, MAX_TRIES};
+use crate::worker::Left;
 use crate::{Control, ControlError};
+
+/// How often a publication is tried by itself. A person waits for it, and can try again.
+const TRIES: i64 = 2;
 
 /// The longest commit message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -115,9 +118,9 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: PublicationId) -> Le
         }
         let next = match step(control, &publication).await {
             Ok(next) => next,
-            Err(Halt::Failed { reason, retryable: true }) if job.tries < MAX_TRIES => return Left::Again { reason },
+            Err(Halt::Failed { reason, retryable: true }) if job.tries < TRIES => return Left::Again { reason },
             Err(Halt::Failed { reason, retryable }) => PublicationState::Failed { reason, retryable },
-            Err(Halt::Store(error)) if job.tries < MAX_TRIES => return Left::Again { reason: error.to_string() },
+            Err(Halt::Store(error)) if job.tries < TRIES => return Left::Again { reason: error.to_string() },
             Err(Halt::Store(error)) => PublicationState::Failed { reason: error.to_string(), retryable: true },
         };
         match store.advance_publication(&publication, next).await {

@@ -15,7 +15,7 @@ const MAX_NAME_BYTES: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// Nothing given.
-    #[error("the {what} is empty")]
+    #[error("no {what} is given")]
     Empty {
         /// What was expected.
         what: &'static str,
@@ -383,7 +383,9 @@ fn check_characters(what: &'static str, text: &str, also_refused: impl Fn(char) 
         Some((position, character)) => Err(InvalidName::Character {
             what,
             shown: visible(text),
-            character: if character.is_ascii_graphic() {
+            character: if character == ' ' {
+                "a space".to_owned()
+            } else if character.is_ascii_graphic() {
                 format!("`{character}`")
             } else {
                 format!("U+{:04X}", u32::from(character))

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::git::is_invisible;
+
 /// The longest prompt, in bytes of UTF-8. More than that fits no model's window beside the work itself.
 pub const MAX_PROMPT_BYTES: usize = 256 * 1024;
 
@@ -41,7 +43,7 @@ impl Prompt {
     /// # Errors
     /// When it is empty, too long, or has a NUL.
     pub fn parse(text: &str) -> Result<Self, InvalidPrompt> {
-        if text.trim().is_empty() {
+        if text.chars().all(|character| character.is_whitespace() || is_invisible(character)) {
             return Err(InvalidPrompt::Empty);
         }
         if text.len() > MAX_PROMPT_BYTES {
@@ -77,6 +79,7 @@ mod tests {
     #[test]
     fn a_prompt_of_white_space_is_refused() {
         assert_eq!(Prompt::parse(" \n\t"), Err(InvalidPrompt::Empty));
+        assert_eq!(Prompt::parse("\u{200b}"), Err(InvalidPrompt::Empty));
     }
 
     #[test]

@@ -6,23 +6,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use carrel_sandbox::{ReadOnlyMount, SandboxError, SandboxSpec};
-use world::{World, folder, new_id, open, record, run, said};
+use carrel_sandbox::{LocalOptions, ReadOnlyMount, SandboxError, SandboxSpec, Sandboxes};
+use world::{World, folder, new_id, options, record, run, said};
 
 #[tokio::test]
 async fn private_paths_and_the_data_folder_are_not_there() {
-    let host = folder();
-    for name in ["visible", "private"] {
-        fs::create_dir(host.path().join(name)).expect("made");
-        fs::write(host.path().join(name).join("file"), "canary").expect("written");
-    }
-    let world = World { sandboxes: open(host.path()).await, folder: host };
+    let world = World::new().await;
     let sandbox = world.sandbox().await;
-    let at = |name: &str| world.folder.path().join(name).display().to_string();
+    let data = world.folder.path().join("sandboxes").display().to_string();
 
-    assert_eq!(said(&sandbox, &format!("cat {}/file", at("visible"))).await, "canary", "the place itself can be seen");
-    assert_eq!(said(&sandbox, &format!("ls -A {}", at("private"))).await, "");
-    assert_eq!(said(&sandbox, &format!("ls -A {}", at("sandboxes"))).await, "");
+    assert_eq!(said(&sandbox, &format!("ls -A {data} 2>/dev/null")).await, "");
     assert_eq!(
         said(&sandbox, "ls -A /home /run /tmp /var/tmp /mnt /srv /media /boot /sys 2>/dev/null | grep -v : | xargs")
             .await,
@@ -31,6 +24,39 @@ async fn private_paths_and_the_data_folder_are_not_there() {
     assert_eq!(said(&sandbox, "cat /etc/shadow /etc/gshadow /etc/machine-id /etc/resolv.conf 2>/dev/null").await, "");
     assert_eq!(said(&sandbox, "ls -A /root /etc/ssh /etc/sudoers.d 2>/dev/null | grep -v :").await, "");
     assert_eq!(said(&sandbox, "awk -F: '$3 >= 1000 {print $1}' /etc/passwd | sort | xargs").await, "carrel nobody");
+}
+
+#[tokio::test]
+async fn a_private_path_is_hidden_where_its_neighbours_are_shown() {
+    // A place that sandboxes show, and that only root can write to.
+    let Ok(host) = tempfile::tempdir_in("/opt") else { return };
+    fs::set_permissions(host.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    for name in ["visible", "private"] {
+        fs::create_dir(host.path().join(name)).expect("made");
+        fs::write(host.path().join(name).join("file"), "canary").expect("written");
+    }
+    let folder = folder();
+    let private = LocalOptions { private_paths: vec![host.path().join("private")], ..options(folder.path()) };
+    let sandboxes = Sandboxes::open(private).await.expect("this machine lets sandboxes be made");
+    let world = World { sandboxes, folder };
+    let sandbox = world.sandbox().await;
+    let at = |name: &str| host.path().join(name).display().to_string();
+
+    assert_eq!(said(&sandbox, &format!("cat {}/file", at("visible"))).await, "canary", "the place itself can be seen");
+    assert_eq!(said(&sandbox, &format!("ls -A {} 2>/dev/null", at("private"))).await, "");
+}
+
+#[tokio::test]
+async fn folders_of_the_hosts_top_level_that_are_not_of_the_system_are_hidden() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+
+    let known = "bin boot dev etc gnu home lib lib32 lib64 libx32 lost+found media mnt nix opt proc root run sbin snap \
+                 srv sys tmp usr var workspace";
+    for name in said(&sandbox, "ls -A /").await.split_whitespace() {
+        let entries = said(&sandbox, &format!("ls -A /{name} 2>/dev/null | head -n 1")).await;
+        assert!(known.split_whitespace().any(|known| known == name) || entries.is_empty(), "/{name}: {entries}");
+    }
 }
 
 #[tokio::test]

@@ -139,6 +139,10 @@ async fn move_on(
         ..attempt.clone()
     };
     update(transaction, attempt.version, &moved).await?;
+    // What got on is not stuck: its job begins to count anew.
+    transaction
+        .run("update job set tries = 1 where kind = 'attempt' and subject_id = $1", [attempt.id.as_uuid().into()])
+        .await?;
     let bodies = also.into_iter().chain([EventBody::AttemptState(moved.state.clone())]);
     let events: Vec<NewEvent> = bodies.map(|body| NewEvent { attempt: Some(attempt.id), body }).collect();
     let last_seq = events::append(store, transaction, attempt.organization, attempt.task, &events).await?;

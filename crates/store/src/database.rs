@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::migrations::Migrations;
 
@@ -79,36 +80,34 @@ impl From<DbErr> for StoreError {
 
 #[derive(Clone)]
 pub(crate) struct Database {
-    connection: DatabaseConnection,
+    file: Arc<Path>,
+    readers: DatabaseConnection,
     /// SQLite has one writer. Waiting here is fair and wakes at once; its own busy handler sleeps for up to 100 ms.
-    writer: Arc<Semaphore>,
+    writer: Arc<Mutex<Writer>>,
+}
+
+/// The one connection that writes.
+struct Writer {
+    connection: DatabaseConnection,
+    /// Whether a statement or a commit has failed on it. SQLite may have rolled back by itself then (on a full disk it
+    /// does), and the driver counts a transaction that is no more: the connection is not used again.
+    is_doubtful: Arc<AtomicBool>,
 }
 
 /// A transaction that writes. It is rolled back when it is dropped.
 pub(crate) struct Transaction {
     inner: DatabaseTransaction,
-    _turn: OwnedSemaphorePermit,
+    is_doubtful: Arc<AtomicBool>,
+    _turn: OwnedMutexGuard<Writer>,
 }
 
 pub(crate) type Values = Vec<Value>;
 
 impl Database {
     pub(crate) async fn open(file: &Path) -> Result<Self, StoreError> {
-        let mut options = ConnectOptions::new("sqlite://carrel.sqlite?mode=rwc");
-        options.max_connections(READERS).sqlx_logging(false).acquire_timeout(Duration::from_secs(30));
-        // The path is given here, for in a URL some of its characters would mean something.
-        let path = file.to_owned();
-        options.map_sqlx_sqlite_opts(move |options| {
-            options
-                .filename(&path)
-                .foreign_keys(true)
-                .busy_timeout(Duration::from_secs(30))
-                .pragma("journal_mode", "wal")
-                // In WAL mode this loses nothing when the process dies; a power cut may take the last moments.
-                .pragma("synchronous", "normal")
-        });
-        let connection = sea_orm::Database::connect(options).await?;
-        Migrations::up(&connection, None).await?;
+        let writer = Writer::connect(file).await?;
+        Migrations::up(&writer.connection, None).await?;
+        let readers = connect(file, READERS).await?;
         for suffix in ["", "-wal", "-shm"] {
             let mut path = file.as_os_str().to_owned();
             path.push(suffix);
@@ -117,43 +116,79 @@ impl Database {
                 _ => {}
             }
         }
-        Ok(Self { connection, writer: Arc::new(Semaphore::new(1)) })
+        Ok(Self { file: file.into(), readers, writer: Arc::new(Mutex::new(writer)) })
     }
 
     /// Begins a transaction that will write.
     pub(crate) async fn write(&self) -> Result<Transaction, StoreError> {
-        let turn = Arc::clone(&self.writer).acquire_owned().await;
-        let turn = turn.expect("the writer's semaphore is never closed");
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        if writer.is_doubtful.load(Ordering::Acquire) {
+            let doubtful = std::mem::replace(&mut *writer, Writer::connect(&self.file).await?);
+            doubtful.connection.close().await?;
+        }
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(Transaction { inner: self.connection.begin_with_options(options).await?, _turn: turn })
+        let is_doubtful = Arc::clone(&writer.is_doubtful);
+        let inner = noted(&is_doubtful, writer.connection.begin_with_options(options).await)?;
+        Ok(Transaction { inner, is_doubtful, _turn: writer })
     }
 
     pub(crate) async fn one(&self, sql: &str, values: impl Into<Values>) -> Result<Option<Row>, StoreError> {
-        one(&self.connection, sql, values.into()).await
+        one(&self.readers, sql, values.into()).await
     }
 
     pub(crate) async fn all(&self, sql: &str, values: impl Into<Values>) -> Result<Vec<Row>, StoreError> {
-        all(&self.connection, sql, values.into()).await
+        all(&self.readers, sql, values.into()).await
+    }
+}
+
+impl Writer {
+    async fn connect(file: &Path) -> Result<Self, StoreError> {
+        Ok(Self { connection: connect(file, 1).await?, is_doubtful: Arc::default() })
     }
 }
 
 impl Transaction {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.inner.commit().await?)
+        noted(&self.is_doubtful, self.inner.commit().await)
     }
 
     /// Runs a statement and says how many rows it changed.
     pub(crate) async fn run(&self, sql: &str, values: impl Into<Values>) -> Result<u64, StoreError> {
         let statement = Statement::from_sql_and_values(self.inner.get_database_backend(), sql, values.into());
-        Ok(self.inner.execute_raw(statement).await?.rows_affected())
+        Ok(noted(&self.is_doubtful, self.inner.execute_raw(statement).await)?.rows_affected())
     }
 
     pub(crate) async fn one(&self, sql: &str, values: impl Into<Values>) -> Result<Option<Row>, StoreError> {
-        one(&self.inner, sql, values.into()).await
+        one(&self.inner, sql, values.into()).await.inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))
     }
+}
+
+/// Takes note of a failure: its connection is doubtful from then on.
+fn noted<T>(is_doubtful: &AtomicBool, outcome: Result<T, DbErr>) -> Result<T, StoreError> {
+    outcome.map_err(|error| {
+        is_doubtful.store(true, Ordering::Release);
+        error.into()
+    })
+}
+
+async fn connect(file: &Path, connections: u32) -> Result<DatabaseConnection, StoreError> {
+    let mut options = ConnectOptions::new("sqlite://carrel.sqlite?mode=rwc");
+    options.max_connections(connections).sqlx_logging(false).acquire_timeout(Duration::from_secs(30));
+    // The path is given here, for in a URL some of its characters would mean something.
+    let path = file.to_owned();
+    options.map_sqlx_sqlite_opts(move |options| {
+        options
+            .filename(&path)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30))
+            .pragma("journal_mode", "wal")
+            // In WAL mode this loses nothing when the process dies; a power cut may take the last moments.
+            .pragma("synchronous", "normal")
+    });
+    Ok(sea_orm::Database::connect(options).await?)
 }
 
 async fn one(connection: &impl ConnectionTrait, sql: &str, values: Values) -> Result<Option<Row>, StoreError> {

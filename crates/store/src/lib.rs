@@ -73,12 +73,14 @@ impl Store {
         Ok(Self { database, shared: Arc::new(Shared { clock, redactor, changes, artifacts }) })
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and could be written to.
     ///
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.database.one("select 1", []).await.map(drop)
+        let transaction = self.database.write().await?;
+        transaction.one("select 1 as one", []).await?;
+        transaction.commit().await
     }
 
     /// Hears of every change from now on.

@@ -37,7 +37,7 @@ const POWERS: &[Power] = &[
     Power { what: "unsafe code", text: "unsafe {", crates: &["runner"] },
     Power { what: "namespaces and mounts", text: "nix::mount", crates: &["runner"] },
     Power { what: "namespaces and mounts", text: "nix::sched", crates: &["runner"] },
-    Power { what: "SQL", text: "sea_orm", crates: &["store"] },
+    Power { what: "SQL", text: "sea_orm::", crates: &["store"] },
     Power { what: "the HTTP server", text: "axum::", crates: &["api", "testkit", "carrel"] },
     Power { what: "HTTP requests", text: "reqwest::", crates: &["agent", "testkit", "carrel", "xtask"] },
     Power { what: "environment variables", text: "env::var", crates: &["carrel", "xtask"] },

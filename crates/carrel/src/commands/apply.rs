@@ -22,8 +22,6 @@ pub(super) async fn apply(client: &Client, id: Uuid, which: Which, json: bool) -
         return Err(Failure::usage("this folder is not in a git checkout; change into the one the patch is for"));
     }
     let top = String::from_utf8_lossy(&top.stdout).trim_end_matches('\n').to_owned();
-    let applied = git(&["-C", &top, "apply", "--3way", "--binary", "--whitespace=nowarn", "-"], Some(&patch))?;
-    let conflicts = conflicts(&top)?;
     let files: Vec<&str> = attempt
         .result
         .iter()
@@ -31,6 +29,17 @@ pub(super) async fn apply(client: &Client, id: Uuid, which: Which, json: bool) -
         .flat_map(|patch| &patch.files)
         .map(|file| file.path.as_str())
         .collect();
+    // What can be taken back cleanly, and cannot be put on top, is there already.
+    let is_there = git(&["-C", &top, "apply", "--check", "--reverse", "--binary", "-"], Some(&patch))?.status.success();
+    if is_there && !git(&["-C", &top, "apply", "--check", "--binary", "-"], Some(&patch))?.status.success() {
+        return if json {
+            output::document(&json!({ "applied": [], "conflicts": [] }))
+        } else {
+            output::line("the patch is applied already; nothing was changed")
+        };
+    }
+    let applied = git(&["-C", &top, "apply", "--3way", "--binary", "--whitespace=nowarn", "-"], Some(&patch))?;
+    let conflicts = conflicts(&top)?;
     if applied.status.success() && conflicts.is_empty() {
         return if json {
             output::document(&json!({ "applied": files, "conflicts": [] }))
@@ -39,8 +48,7 @@ pub(super) async fn apply(client: &Client, id: Uuid, which: Which, json: bool) -
         };
     }
     if conflicts.is_empty() {
-        let words = safe(String::from_utf8_lossy(&applied.stderr).trim());
-        return Err(Failure::work(format!("the patch was not applied, nothing was changed:\n{words}")));
+        return Err(Failure::work(not_applied(&String::from_utf8_lossy(&applied.stderr), &task.repository.location)));
     }
     if json {
         output::document(&json!({ "applied": files, "conflicts": conflicts }))?;
@@ -50,6 +58,22 @@ pub(super) async fn apply(client: &Client, id: Uuid, which: Which, json: bool) -
         "the patch was applied, with conflicts in\n{}\nsettle them and `git add` the files, or go back with `git checkout HEAD -- FILE`",
         list.join("\n")
     )))
+}
+
+/// Git's own words without its thinking aloud, and the way out.
+fn not_applied(words: &str, repository: &str) -> String {
+    let errors: Vec<String> = words.lines().filter_map(|line| line.strip_prefix("error: ")).map(safe).collect();
+    let said = |part: &str| errors.iter().any(|line| line.contains(part));
+    let remedy = if said("does not match index") {
+        "commit or stash your own changes to these files first".to_owned()
+    } else if said("already exists in") {
+        "move the files that are in the way".to_owned()
+    } else if said("does not exist in index") || said("No such file") {
+        format!("is this a checkout of {}?", safe(repository))
+    } else {
+        "start from the commit that `carrel task show` names, or ask for a follow-up".to_owned()
+    };
+    format!("the patch was not applied, nothing was changed: {}\n{remedy}", errors.join("; "))
 }
 
 /// The files that wait for somebody to settle a conflict.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use carrel_domain::{AttemptState, EventBody, Mode, Outcome, PatchSummary};
 use carrel_forge::patch;
 use carrel_sandbox::{Command, Output, ProcessEvent, Sandbox, SandboxError};
+use carrel_store::StoreError;
 
 use super::prepare::succeeded;
 use super::{Halt, OBJECTS, PATCH, Scene, Step};
@@ -13,30 +14,23 @@ use super::{Halt, OBJECTS, PATCH, Scene, Step};
 /// How long git may take to find the changes.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// Puts every change below `$1` into an index of its own, `$3`, and prints the repositories inside the repository, whose
-/// files no patch can hold. Where the agent has broken the repository's `.git`, a fresh one in `$4`, over the objects `$5`,
-/// takes its place.
+/// Puts every change below `$1` into an index of its own, `$3`, and prints what no patch can hold: repositories inside the
+/// repository, and paths that git refuses. Where the agent has broken the repository's `.git`, a fresh one in `$4`, over
+/// the objects `$5`, takes its place.
 const ADD: &str = r#"
 set -eu
 cd -- "$1"
 rm -rf -- "$3" "$4"
-add() {
-  git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false add --all -- "$@"
-}
-# A repository without a commit inside this one makes git give up: such ones are left out by name.
+words="$3.words"
+# Git leaves out what it cannot add, says so, and ends with 1; with anything higher it has given up.
 add_all() {
-  add . 2>/dev/null && return
-  set -- .
-  while IFS= read -r -d '' inner; do
-    printf '%s\n' "${inner%/.git}"
-    set -- "$@" ":(exclude,literal)${inner%/.git}"
-  done < <(find . -mindepth 2 -name .git -prune -printf '%P\0')
-  add "$@"
+  git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false \
+    add --all --ignore-errors -- . 2>"$words" || [ $? -eq 1 ]
 }
 # With its time: git tells by it which entries may have changed within the same second.
 if cp -p -- .git/index "$3" 2>/dev/null && git rev-parse --quiet --verify "$2^{tree}" >/dev/null 2>&1; then
   export GIT_INDEX_FILE="$3"
-  if ! add_all 2>/dev/null; then broken=yes; fi
+  add_all || broken=yes
 else
   broken=yes
 fi
@@ -47,9 +41,11 @@ if [ "${broken:-no}" = yes ]; then
   export GIT_DIR="$4" GIT_WORK_TREE="$1" GIT_INDEX_FILE="$3"
   git config core.bare false
   git read-tree "$2"
-  add_all
+  add_all || { cat -- "$words" >&2; exit 1; }
 fi
-git -c core.quotePath=false diff --cached --raw --no-renames --diff-filter=A "$2" -- | sed -n 's/^:000000 160000 [^\t]*\t//p'
+sed -n '/^error: unable to add/d; /^error: adding files failed/d; s/^error: //p' -- "$words"
+git -c core.quotePath=false diff --cached --raw --no-renames --diff-filter=A "$2" -- \
+  | sed -n "s/^:000000 160000 [^\t]*\t\(.*\)/'\1' is a git repository of its own/p"
 "#;
 
 /// Prints the difference between `$2` and the index `$3`.
@@ -90,19 +86,14 @@ async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> 
     let since = Instant::now();
     let sandbox = match scene.control.inner.sandboxes.attach(scene.attempt.id.sandbox()).await {
         Ok(sandbox) => sandbox,
-        Err(SandboxError::Gone(_)) => {
-            return Err(Halt::Failed {
-                reason: "the sandbox is gone, and its changes with it".to_owned(),
-                retryable: true,
-            });
-        }
+        Err(SandboxError::Gone(_)) => return kept_before(scene).await,
         Err(error) => return Err(error.into()),
     };
     // Whatever still runs could change files while they are read.
     sandbox.kill_all().await?;
     let finished = sandbox.run(step(scene, "add", ADD)?).await?;
     succeeded(&finished, "find the changes")?;
-    warn_of_inner_repositories(scene, &finished.output).await?;
+    warn_of_what_is_left_out(scene, &finished.output).await?;
     let bytes = diff(scene, &sandbox).await?;
     if bytes.is_empty() {
         return Ok(None);
@@ -114,14 +105,26 @@ async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> 
     Ok(Some(summary))
 }
 
-async fn warn_of_inner_repositories(scene: &Scene<'_>, listed: &[u8]) -> Result<(), Halt> {
+async fn warn_of_what_is_left_out(scene: &Scene<'_>, listed: &[u8]) -> Result<(), Halt> {
     let listed: String = String::from_utf8_lossy(listed).chars().take(1000).collect();
     if listed.trim().is_empty() {
         return Ok(());
     }
     let names = listed.trim().replace('\n', ", ");
-    let message = format!("not in the patch, because they are git repositories of their own: {names}");
+    let message = format!("not in the patch: {names}");
     scene.tell(EventBody::Warning { message }).await
+}
+
+/// The patch that was kept before the worker died, when the sandbox is gone.
+async fn kept_before(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> {
+    let gone = || Halt::Failed { reason: "the sandbox is gone, and its changes with it".to_owned(), retryable: true };
+    let artifact = match scene.store().artifact(scene.attempt.organization, scene.attempt.id, PATCH).await {
+        Ok(artifact) => artifact,
+        Err(StoreError::NotFound { .. }) => return Err(gone()),
+        Err(error) => return Err(error.into()),
+    };
+    let bytes = tokio::fs::read(&artifact.path).await.map_err(StoreError::from)?;
+    patch::parse(&bytes).map(Some).map_err(|_| gone())
 }
 
 /// One of the scripts above, under an id of its own each time: it reads files that may have changed.

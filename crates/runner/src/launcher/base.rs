@@ -51,6 +51,8 @@ impl Base {
         make_folder(&shared, 0o755)?;
         let mut private: Vec<PathBuf> = setup.private_paths.iter().map(PathBuf::from).collect();
         private.push(folder.clone());
+        private.extend(super::paths::unknown_at_the_top());
+        let private = super::paths::outermost(private);
         let mode = if is_root_of_the_host() {
             Mode::Overlay(Overlay::prepare(&shared, &private, setup.host_id)?)
         } else {

@@ -1,6 +1,7 @@
 //! Which paths a sandbox hides, and the checks on what a launch request names.
 
-use std::path::{Component, Path};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 use crate::protocol::Launch;
 
@@ -28,6 +29,29 @@ pub(super) const HIDDEN_FOLDERS: &[&str] = &[
     "/var/backups",
     "/var/crash",
 ];
+
+/// What is shown of the host's top level: programs and what they need. Anything else there is somebody's data.
+const SHOWN_FOLDERS: &[&str] =
+    &["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/opt", "/var", "/nix", "/gnu", "/snap"];
+
+/// The entries of the host's top level that no list names.
+pub(super) fn unknown_at_the_top() -> Vec<PathBuf> {
+    let entries = fs::read_dir("/").into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| !SHOWN_FOLDERS.iter().chain(HIDDEN_FOLDERS).any(|known| path == Path::new(known))).collect()
+}
+
+/// The paths that lie in no other of them: what is in a hidden folder is hidden, and not even its name is shown.
+pub(super) fn outermost(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.sort();
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        // Sorted, a folder stands before everything in it.
+        if !kept.iter().any(|folder| path.starts_with(folder)) {
+            kept.push(path);
+        }
+    }
+    kept
+}
 
 /// Files that are not there inside: password hashes, keys, and what tells this machine from others.
 pub(super) const HIDDEN_FILES: &[&str] = &[
@@ -106,6 +130,13 @@ mod tests {
 
     fn launch() -> Launch {
         Launch { number: 1, name: "a".into(), mounts: Vec::new(), environment: Vec::new(), hostname: "carrel".into() }
+    }
+
+    #[test]
+    fn what_lies_in_another_is_left_out() {
+        let paths = ["/work/a/b", "/work", "/workshop", "/work/a"].map(PathBuf::from).to_vec();
+
+        assert_eq!(outermost(paths), ["/work", "/workshop"].map(PathBuf::from));
     }
 
     #[test]

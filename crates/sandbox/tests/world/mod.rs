@@ -43,7 +43,7 @@ impl Drop for World {
     }
 }
 
-/// A folder that strangers may enter, in a place that sandboxes show: what is hidden in it is hidden by us.
+/// A folder that strangers may enter: what is hidden in it is hidden by us.
 pub fn folder() -> TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");

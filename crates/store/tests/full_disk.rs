@@ -1,0 +1,92 @@
+//! A full disk, a real one: a small file system in memory. Only root can mount one; for others there is nothing to test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use carrel_domain::task::Attempts;
+use carrel_domain::{Clock, Mode, NewTask, NewTurn, Prompt, Redactor, Revision};
+use carrel_store::{Principal, Store, StoreError, StoreOptions};
+use jiff::Timestamp;
+
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_800_000_000).expect("a time")
+    }
+}
+
+/// A file system of a few megabytes, gone with this value.
+struct SmallDisk {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk");
+        std::fs::create_dir(&path).expect("a folder");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&path).output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then_some(Self { _folder: folder, path })
+    }
+
+    fn fill(&self) -> PathBuf {
+        let file = self.path.join("fill");
+        let full = std::fs::write(&file, vec![0_u8; 8 << 20]).expect_err("the disk is too small for this");
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        file
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+async fn open(folder: &Path) -> (Store, Principal) {
+    let options = StoreOptions { folder: folder.to_owned(), clock: Arc::new(Noon), redactor: Redactor::default() };
+    let store = Store::open(options).await.expect("a store");
+    let owner = store.ensure_owner().await.expect("an owner").principal;
+    (store, owner)
+}
+
+fn task(owner: Principal) -> NewTask {
+    NewTask {
+        organization: owner.organization,
+        created_by: owner.user,
+        repository: "/srv/code/api".parse().expect("a path"),
+        revision: Revision::DefaultBranch,
+        model: None,
+        turn: NewTurn {
+            prompt: Prompt::parse(&"x".repeat(100_000)).expect("a prompt"),
+            mode: Mode::Code,
+            attempts: Attempts::ONE,
+            from_attempt: None,
+        },
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_once_there_is_room_everything_works_again() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (store, owner) = open(&disk.path.join("data")).await;
+    let before = store.create_task(&task(owner), "m").await.expect("there is room");
+    let fill = disk.fill();
+
+    for _ in 0..5 {
+        let refused = store.create_task(&task(owner), "m").await;
+        assert!(matches!(refused, Err(StoreError::DiskFull)), "{refused:?}");
+    }
+    assert!(store.task(owner.organization, before).await.is_ok(), "reading still works");
+    std::fs::remove_file(fill).expect("room");
+
+    let after = store.create_task(&task(owner), "m").await.expect("there is room again");
+    let listed: Vec<_> = store.tasks(owner.organization, None, 10).await.expect("a list");
+    assert_eq!(listed.iter().map(|listing| listing.task.id).collect::<Vec<_>>(), [after, before]);
+    store.ping().await.expect("ready");
+    let (again, _) = open(&disk.path.join("data")).await;
+    assert!(again.task(owner.organization, after).await.is_ok(), "it is really there");
+}
