@@ -126,8 +126,22 @@ impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
         let status = rejection.status();
         let kind = if status == StatusCode::PAYLOAD_TOO_LARGE { "too-large" } else { "invalid-request" };
-        Self::new(status, kind).detail(rejection.body_text())
+        let text = rejection.body_text();
+        match named_field(&text) {
+            Some(field) => Self { status, ..Self::field(field, &text) },
+            None => Self::new(status, kind).detail(text),
+        }
     }
+}
+
+/// The field that a complaint about a body names: ``missing field `prompt` `` or ``mode: unknown variant …``.
+fn named_field(text: &str) -> Option<&str> {
+    let (_, complaint) = text.split_once("the target type: ")?;
+    if let Some((_, rest)) = complaint.split_once(" field `") {
+        return rest.split('`').next();
+    }
+    let (field, _) = complaint.split_once(": ")?;
+    field.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some(field)
 }
 
 impl From<QueryRejection> for ApiError {

@@ -238,6 +238,15 @@ pub enum PlanStatus {
 }
 
 impl EventBody {
+    /// What it cost, for a model's answer. One whose server does not say counts as a request.
+    #[must_use]
+    pub fn cost(&self) -> Option<Usage> {
+        match self {
+            Self::ModelResponded { usage, .. } => Some(usage.unwrap_or(Usage { requests: 1, ..Usage::default() })),
+            _ => None,
+        }
+    }
+
     /// The name of the kind: what `type` says.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

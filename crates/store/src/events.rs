@@ -113,11 +113,11 @@ impl Store {
         Ok(shown)
     }
 
-    /// Adds up what an attempt's requests to the model have cost, from its log, and writes it down.
+    /// What an attempt's requests to the model have cost so far, by its log.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn sum_usage(&self, attempt: &Attempt) -> Result<Usage, StoreError> {
+    pub async fn spent(&self, attempt: &Attempt) -> Result<Usage, StoreError> {
         let rows = self
             .database
             .all(
@@ -128,19 +128,26 @@ impl Store {
             .await?;
         let mut sum = Usage::default();
         for row in &rows {
-            if let EventBody::ModelResponded { usage, .. } = event(row)?.body {
-                sum += usage.unwrap_or(Usage { requests: 1, ..Usage::default() });
+            if let Some(cost) = event(row)?.body.cost() {
+                sum += cost;
             }
         }
+        Ok(sum)
+    }
+
+    /// Writes down what an attempt has cost so far.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn set_usage(&self, attempt: &Attempt, usage: Usage) -> Result<(), StoreError> {
         let transaction = self.database.write().await?;
         transaction
             .run(
                 "update attempt set token_usage = $3 where id = $1 and organization_id = $2",
-                [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into(), json(&sum)],
+                [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into(), json(&usage)],
             )
             .await?;
-        transaction.commit().await?;
-        Ok(sum)
+        transaction.commit().await
     }
 }
 

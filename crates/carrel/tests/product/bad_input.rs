@@ -119,6 +119,7 @@ async fn requests_that_make_no_sense_are_problem_documents_that_name_the_field()
     ] {
         let (status, problem) = post(&world, "tasks", &body).await;
         assert_eq!(status, 422, "{body}: {problem}");
+        assert!(problem["errors"][0]["field"].is_string(), "{body}: {problem}");
         let detail = problem["detail"].as_str().unwrap_or_default();
         assert!(detail.contains(says) && !detail.contains("hunter22"), "{body}: {problem}");
     }

@@ -39,7 +39,6 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
     };
     let (outcome, stored) = tokio::join!(Box::pin(agent), store_entries(scene, entries));
     stored?;
-    scene.store().sum_usage(scene.attempt).await?;
     match outcome {
         Ok(finished) => Ok(Step::to(AttemptState::Collecting { answer: finished.answer })),
         Err(AgentError::Cancelled) => Err(Halt::Cancelled),
@@ -113,6 +112,8 @@ async fn history(scene: &Scene<'_>) -> Result<Vec<Value>, Halt> {
 
 /// Stores what the agent tells, several entries in one transaction when they come fast.
 async fn store_entries(scene: &Scene<'_>, mut entries: mpsc::Receiver<Entry>) -> Result<(), StoreError> {
+    // What was spent before a worker died is in the log.
+    let mut usage = scene.store().spent(scene.attempt).await?;
     let mut batch = Vec::with_capacity(BATCH);
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let mut waiting = Vec::with_capacity(batch.len());
@@ -121,10 +122,18 @@ async fn store_entries(scene: &Scene<'_>, mut entries: mpsc::Receiver<Entry>) ->
             events.extend(bodies.into_iter().map(|body| NewEvent { attempt: Some(scene.attempt.id), body }));
             waiting.push(stored);
         }
+        let spent = events.iter().filter_map(|event| event.body.cost()).fold(usage, |mut sum, one| {
+            sum += one;
+            sum
+        });
         scene.store().append(scene.attempt.organization, scene.task(), events).await?;
         for stored in waiting {
             // Live output is not waited for: then nobody listens.
             let _nobody = stored.send(());
+        }
+        if spent != usage {
+            usage = spent;
+            scene.store().set_usage(scene.attempt, usage).await?;
         }
     }
     Ok(())

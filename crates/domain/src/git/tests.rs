@@ -1,3 +1,5 @@
+//! What git's names may and may not be.
+
 use proptest::prelude::*;
 
 use super::*;

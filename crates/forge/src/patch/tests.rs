@@ -1,3 +1,5 @@
+//! Patches as git makes them, and as nobody honest would.
+
 use proptest::prelude::*;
 
 use super::*;

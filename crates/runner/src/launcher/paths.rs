@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn what_lies_in_another_is_left_out() {
-        let paths = ["/work/a/b", "/work", "/workshop", "/work/a"].map(PathBuf::from).to_vec();
+        let paths = ["/data/a/b", "/data", "/database", "/data/a"].map(PathBuf::from).to_vec();
 
-        assert_eq!(outermost(paths), ["/work", "/workshop"].map(PathBuf::from));
+        assert_eq!(outermost(paths), ["/data", "/database"].map(PathBuf::from));
     }
 
     #[test]
