@@ -26,7 +26,7 @@ Finding the service:
 #[derive(Debug, Parser)]
 #[command(name = "carrel", version, after_help = AFTER_HELP, arg_required_else_help = true, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// Print JSON instead of text for people, where a command prints results
+    /// Print results, and errors on standard error, as JSON instead of text for people
     #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(subcommand)]

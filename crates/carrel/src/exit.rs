@@ -50,8 +50,12 @@ impl Failure {
         Self { code: 5, message: message.into() }
     }
 
-    /// Prints the message and gives the code.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Prints the message, for programs as JSON, on standard error, and gives the code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if json {
+            anstream::eprintln!("{}", serde_json::json!({ "code": self.code, "error": self.message }));
+            return ExitCode::from(self.code);
+        }
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         if !self.message.is_empty() {
             anstream::eprintln!("{red}error:{red:#} {}", self.message);

@@ -28,9 +28,10 @@ fn main() -> ExitCode {
         return carrel_runner::main(&arguments[1..]);
     }
     let cli = Cli::parse();
+    let json = cli.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(json),
     }
 }
 

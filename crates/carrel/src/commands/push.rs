@@ -37,7 +37,10 @@ pub(super) async fn push(
     }
     match publication.state {
         PublicationState::Pushed => Ok(()),
-        PublicationState::Failed => Err(Failure::work("the branch was not pushed; the same command tries again")),
+        PublicationState::Failed if publication.failure.as_ref().is_some_and(|failure| failure.retryable) => {
+            Err(Failure::work("the branch was not pushed; the same command tries again"))
+        }
+        PublicationState::Failed => Err(Failure::work("the branch was not pushed; settle what the reason says first")),
         PublicationState::Requested | PublicationState::Committed => {
             Err(Failure::work("the branch is still being pushed; `carrel task show` tells how it goes on"))
         }

@@ -136,6 +136,12 @@ async fn an_id_that_names_nothing_is_a_404_that_says_so() {
 
     assert_eq!(ran.code, 3);
     assert!(ran.stderr.contains("there is no such task"), "{ran:?}");
+    let ran = world.carrel(&["--json", "task", "show", nothing]).await;
+    let error: Value = serde_json::from_str(&ran.stderr).expect("errors are JSON, too");
+    assert_eq!(
+        (ran.stdout.as_str(), &error["code"], &error["error"]),
+        ("", &json!(3), &json!("there is no such task"))
+    );
     for path in [format!("attempts/{nothing}/cancel"), format!("tasks/{nothing}/turns"), "attempts/x/cancel".to_owned()]
     {
         let (status, problem) = post(&world, &path, &json!({"prompt": "x"})).await;
