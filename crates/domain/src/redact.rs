@@ -60,6 +60,17 @@ impl Redactor {
         self.needles.iter().any(|needle| text.contains(needle.as_str()))
     }
 
+    /// The length, in bytes, of the end of the text that may be the beginning of a secret: whoever shows a stream piece by
+    /// piece keeps that much back until the next piece tells.
+    #[must_use]
+    pub fn undecided(&self, text: &str) -> usize {
+        let begun = |needle: &String| {
+            let longest = needle.len().saturating_sub(1).min(text.len());
+            (1..=longest).rev().find(|length| needle.is_char_boundary(*length) && text.ends_with(&needle[..*length]))
+        };
+        self.needles.iter().filter_map(begun).max().unwrap_or(0)
+    }
+
     /// Every string of a JSON value, keys included, without the secrets.
     #[must_use]
     pub fn redact_json(&self, value: serde_json::Value) -> serde_json::Value {
@@ -151,6 +162,15 @@ mod tests {
         let redactor = Redactor::new([&Secret::new("s3cret/key+1")]);
 
         assert!(matches!(redactor.redact("nothing here"), Cow::Borrowed("nothing here")));
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_at_the_end_of_a_text_is_undecided() {
+        let redactor = Redactor::new([&Secret::new("s3cret/key+1")]);
+
+        assert_eq!(redactor.undecided("the key is s3cre"), 5);
+        assert_eq!(redactor.undecided("s3cret/key+1"), 0, "a whole one is taken out");
+        assert_eq!(redactor.undecided("nothing here\n"), 0);
     }
 
     #[test]

@@ -93,6 +93,8 @@ impl Shown {
         self.held = if lines == 0 { self.held + 1 } else { 0 };
         let waited = self.held >= HOLD_LINE_FOR || self.pending.len() > MAX_EVENT_BYTES;
         let end = if lines == 0 && waited { self.pending.len() } else { lines };
+        // However long it waits, the beginning of a secret is not shown before its end is known.
+        let end = end - redactor.undecided(&self.pending[..end]);
         let text = self.pending[..end].to_owned();
         self.pending.drain(..end);
         self.pieces(&text, redactor)
@@ -172,6 +174,12 @@ mod tests {
         let (texts, _) = shown([b"key hunter2".to_vec(), b"hunter2\n".to_vec()], &redactor);
 
         assert_eq!(texts.concat(), "key [redacted]\n");
+
+        let pauses = (0..2 * HOLD_LINE_FOR).map(|_| Vec::new());
+        let slowly = [b"key hunter2".to_vec()].into_iter().chain(pauses).chain([b"hunter2\n".to_vec()]);
+        let (texts, _) = shown(slowly, &redactor);
+
+        assert_eq!(texts, ["key ", "[redacted]\n"], "a pause in the middle does not help");
     }
 
     #[test]
