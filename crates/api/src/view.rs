@@ -1,8 +1,8 @@
 //! From the store's rows to what crosses HTTP.
 
 use carrel_domain::{
-    Attempt, AttemptId, AttemptState, Publication, RepositoryId, RepositoryLocation, Revision, Task, TaskId, TurnId,
-    UserId,
+    Attempt, AttemptId, AttemptState, Publication, RepositoryId, RepositoryLocation, Revision, Standing, Task, TaskId,
+    TurnId, UserId,
 };
 use carrel_store::{EnvironmentVersion, TaskListing, TaskThread, TurnThread};
 use carrel_wire as wire;
@@ -95,12 +95,8 @@ pub(crate) fn attempt(
 /// A task as a list shows it.
 pub(crate) fn summary(listing: TaskListing) -> wire::TaskSummary {
     let TaskListing { task, mode, attempts } = listing;
-    let state = carrel_domain::TaskState::of(&attempts).into();
-    let patch = attempts.iter().find_map(|state| match state {
-        AttemptState::Ready(outcome) => Some(outcome.patch.as_ref()),
-        _ => None,
-    });
-    let patch = patch.flatten();
+    let state = carrel_domain::TaskState::of(attempts.iter().map(|attempt| attempt.standing)).into();
+    let ready = attempts.iter().find(|attempt| attempt.standing == Standing::Ready);
     let Task { id, repository_id, repository: location, title, created_at, updated_at, .. } = task;
     wire::TaskSummary {
         id: id.as_uuid(),
@@ -109,8 +105,8 @@ pub(crate) fn summary(listing: TaskListing) -> wire::TaskSummary {
         state,
         mode: mode.into(),
         attempts: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
-        additions: patch.map(|patch| patch.additions),
-        deletions: patch.map(|patch| patch.deletions),
+        additions: ready.and_then(|attempt| attempt.additions),
+        deletions: ready.and_then(|attempt| attempt.deletions),
         created_at,
         updated_at,
     }

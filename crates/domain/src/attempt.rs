@@ -95,6 +95,22 @@ pub struct Outcome {
     pub patch: Option<PatchSummary>,
 }
 
+/// Where an attempt stands, without what belongs to that: what a list needs of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It waits for a worker.
+    Queued,
+    /// It is worked on.
+    UnderWay,
+    /// There is a result.
+    Ready,
+    /// It ended without one.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
 /// The stages an attempt can fail in, named as the states are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -140,6 +156,27 @@ impl AttemptState {
             Self::Ready(_) => "ready",
             Self::Failed { .. } => "failed",
             Self::Cancelled { .. } => "cancelled",
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        match self {
+            Self::Queued => Standing::Queued,
+            Self::Preparing | Self::SettingUp | Self::Running | Self::Collecting { .. } => Standing::UnderWay,
+            Self::Ready(_) => Standing::Ready,
+            Self::Failed { .. } => Standing::Failed,
+            Self::Cancelled { .. } => Standing::Cancelled,
+        }
+    }
+
+    /// The patch it has led to, if it has.
+    #[must_use]
+    pub const fn patch(&self) -> Option<&PatchSummary> {
+        match self {
+            Self::Ready(outcome) => outcome.patch.as_ref(),
+            _ => None,
         }
     }
 

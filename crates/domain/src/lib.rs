@@ -16,7 +16,7 @@ pub mod secret;
 pub mod task;
 pub mod usage;
 
-pub use attempt::{Attempt, AttemptState, CancelledBy, Outcome, Stage};
+pub use attempt::{Attempt, AttemptState, CancelledBy, Outcome, Stage, Standing};
 pub use clock::{Clock, SharedClock};
 pub use event::{Event, EventBody, NewEvent};
 pub use git::{BranchName, CommitOid, CommitPrefix, RepositoryLocation, Revision};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, AttemptState, EnvironmentId, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision, TaskId,
+    AttemptId, EnvironmentId, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision, Standing, TaskId,
     TurnId, UserId,
 };
 
@@ -159,21 +159,18 @@ pub enum TaskState {
 impl TaskState {
     /// The state that follows from the attempts of the last turn.
     #[must_use]
-    pub fn of<'a>(attempts: impl IntoIterator<Item = &'a AttemptState>) -> Self {
+    pub fn of(attempts: impl IntoIterator<Item = Standing>) -> Self {
         let mut queued = false;
         let mut running = false;
         let mut ready = false;
         let mut failed = false;
-        for state in attempts {
-            match state {
-                AttemptState::Queued => queued = true,
-                AttemptState::Preparing
-                | AttemptState::SettingUp
-                | AttemptState::Running
-                | AttemptState::Collecting { .. } => running = true,
-                AttemptState::Ready(_) => ready = true,
-                AttemptState::Failed { .. } => failed = true,
-                AttemptState::Cancelled { .. } => {}
+        for standing in attempts {
+            match standing {
+                Standing::Queued => queued = true,
+                Standing::UnderWay => running = true,
+                Standing::Ready => ready = true,
+                Standing::Failed => failed = true,
+                Standing::Cancelled => {}
             }
         }
         match (queued, running, ready, failed) {
@@ -190,18 +187,17 @@ impl TaskState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Outcome, Stage};
 
     #[test]
     fn a_task_is_what_its_attempts_make_it() {
-        let ready = AttemptState::Ready(Outcome { answer: String::new(), patch: None });
-        let failed = AttemptState::Failed { stage: Stage::Running, reason: String::new(), retryable: false };
+        use Standing::{Cancelled, Failed, Queued, Ready, UnderWay};
 
-        assert_eq!(TaskState::of([&AttemptState::Queued, &AttemptState::Queued]), TaskState::Queued);
-        assert_eq!(TaskState::of([&AttemptState::Queued, &ready]), TaskState::Running);
-        assert_eq!(TaskState::of([&AttemptState::Running, &failed]), TaskState::Running);
-        assert_eq!(TaskState::of([&ready, &failed]), TaskState::Ready);
-        assert_eq!(TaskState::of([&failed]), TaskState::Failed);
+        assert_eq!(TaskState::of([Queued, Queued]), TaskState::Queued);
+        assert_eq!(TaskState::of([Queued, Ready]), TaskState::Running);
+        assert_eq!(TaskState::of([UnderWay, Failed]), TaskState::Running);
+        assert_eq!(TaskState::of([Ready, Failed]), TaskState::Ready);
+        assert_eq!(TaskState::of([Failed, Cancelled]), TaskState::Failed);
+        assert_eq!(TaskState::of([Cancelled]), TaskState::Cancelled);
     }
 
     #[test]

@@ -155,7 +155,7 @@ async fn update(transaction: &Transaction, version: i64, moved: &Attempt) -> Res
     let changed = transaction
         .run(
             "update attempt set state = $4, version = $5, base_commit = $6, started_at = $7,
-                 ended_at = $8
+                 ended_at = $8, standing = $9, additions = $10, deletions = $11
              where id = $1 and organization_id = $2 and version = $3",
             [
                 moved.id.as_uuid().into(),
@@ -166,18 +166,26 @@ async fn update(transaction: &Transaction, version: i64, moved: &Attempt) -> Res
                 moved.base.as_ref().map(ToString::to_string).into(),
                 maybe_time(moved.started_at),
                 maybe_time(moved.ended_at),
+                json(&moved.state.standing()),
+                lines(moved.state.patch().map(|patch| patch.additions)),
+                lines(moved.state.patch().map(|patch| patch.deletions)),
             ],
         )
         .await?;
     if changed == 1 { Ok(()) } else { Err(StoreError::Conflict { noun: "attempt" }) }
 }
 
+/// A number of lines; more than the column holds is shown as the most it holds.
+fn lines(count: Option<u64>) -> sea_orm::Value {
+    count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)).into()
+}
+
 pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Result<(), StoreError> {
     transaction
         .run(
             "insert into attempt (id, organization_id, task_id, turn_id, number, state, version, environment_id,
-                 environment_version, model, base_commit, token_usage, created_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                 environment_version, model, base_commit, token_usage, created_at, standing)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             [
                 attempt.id.as_uuid().into(),
                 attempt.organization.as_uuid().into(),
@@ -192,6 +200,7 @@ pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Resu
                 attempt.base.as_ref().map(ToString::to_string).into(),
                 json(&attempt.usage),
                 time(attempt.created_at),
+                json(&attempt.state.standing()),
             ],
         )
         .await

@@ -29,7 +29,7 @@ pub use jobs::{Job, JobKind, Lease, Queue};
 pub use people::{Owner, Principal};
 pub use publications::NewPublication;
 pub use repositories::{EnvironmentVersion, Repository};
-pub use tasks::{TaskListing, TaskThread, TurnThread};
+pub use tasks::{AttemptListing, TaskListing, TaskThread, TurnThread};
 
 use database::Database;
 

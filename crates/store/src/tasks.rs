@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use carrel_domain::{
     Attempt, AttemptId, AttemptState, EnvironmentId, EventBody, Mode, NewEvent, NewTask, NewTurn, OrganizationId,
-    Publication, RepositoryId, Task, TaskId, TaskState, Turn, TurnId, Usage, UserId,
+    Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId, Usage, UserId,
 };
 use sea_orm::Value;
 
@@ -44,8 +44,19 @@ pub struct TaskListing {
     pub task: Task,
     /// The mode of its last turn.
     pub mode: Mode,
-    /// The states of the last turn's attempts, by number.
-    pub attempts: Vec<AttemptState>,
+    /// The last turn's attempts, by number.
+    pub attempts: Vec<AttemptListing>,
+}
+
+/// An attempt as a list shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptListing {
+    /// Where it stands.
+    pub standing: Standing,
+    /// Lines its patch adds, if it has one.
+    pub additions: Option<u64>,
+    /// Lines its patch removes, if it has one.
+    pub deletions: Option<u64>,
 }
 
 impl TaskThread {
@@ -53,7 +64,7 @@ impl TaskThread {
     #[must_use]
     pub fn state(&self) -> TaskState {
         let last = self.turns.last().map(|turn| turn.attempts.as_slice()).unwrap_or_default();
-        TaskState::of(last.iter().map(|attempt| &attempt.state))
+        TaskState::of(last.iter().map(|attempt| attempt.state.standing()))
     }
 
     /// One of its attempts, with its turn.
@@ -225,14 +236,14 @@ impl Store {
         &self,
         organization: OrganizationId,
         tasks: &[Task],
-    ) -> Result<HashMap<TaskId, (Mode, Vec<AttemptState>)>, StoreError> {
-        let mut found: HashMap<TaskId, (Mode, Vec<AttemptState>)> = HashMap::new();
+    ) -> Result<HashMap<TaskId, (Mode, Vec<AttemptListing>)>, StoreError> {
+        let mut found: HashMap<TaskId, (Mode, Vec<AttemptListing>)> = HashMap::new();
         if tasks.is_empty() {
             return Ok(found);
         }
         let places: Vec<String> = (2..tasks.len() + 2).map(|place| format!("${place}")).collect();
         let sql = format!(
-            "select a.task_id, a.state, u.mode from attempt a join turn u on u.id = a.turn_id
+            "select a.task_id, a.standing, a.additions, a.deletions, u.mode from attempt a join turn u on u.id = a.turn_id
              where a.organization_id = $1 and a.task_id in ({})
                and u.number = (select max(number) from turn where task_id = a.task_id)
              order by a.number",
@@ -242,8 +253,13 @@ impl Store {
         values.extend(tasks.iter().map(|task| Value::from(task.id.as_uuid())));
         for row in self.database.all(&sql, values).await? {
             let mode = mode(&row)?;
-            let (_, states) = found.entry(row.id("task_id", TaskId::from_uuid)?).or_insert((mode, Vec::new()));
-            states.push(row.json("state")?);
+            let lines = |column| Ok::<_, StoreError>(row.get::<Option<i64>>(column)?.map(i64::unsigned_abs));
+            let (_, attempts) = found.entry(row.id("task_id", TaskId::from_uuid)?).or_insert((mode, Vec::new()));
+            attempts.push(AttemptListing {
+                standing: row.json("standing")?,
+                additions: lines("additions")?,
+                deletions: lines("deletions")?,
+            });
         }
         Ok(found)
     }

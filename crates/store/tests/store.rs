@@ -7,9 +7,10 @@ use std::time::Duration;
 use carrel_domain::task::Attempts;
 use carrel_domain::{
     AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask, NewTurn,
-    OrganizationId, Prompt, PublicationState, Redactor, Revision, Secret, Stage, TaskId, UserId,
+    OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage, Standing,
+    TaskId, UserId,
 };
-use carrel_store::{Change, Lease, NewPublication, Principal, Queue, Store, StoreError, StoreOptions};
+use carrel_store::{AttemptListing, Change, Lease, NewPublication, Principal, Queue, Store, StoreError, StoreOptions};
 use jiff::Timestamp;
 
 /// A clock that stands still until it is moved.
@@ -333,7 +334,26 @@ async fn lists_go_from_new_to_old_page_by_page() {
 
     let seen: Vec<TaskId> = first.iter().chain(&second).map(|listing| listing.task.id).collect();
     assert_eq!(seen, ids);
-    assert_eq!(first[0].attempts, [AttemptState::Queued]);
+    let queued = AttemptListing { standing: Standing::Queued, additions: None, deletions: None };
+    assert_eq!(first[0].attempts, [queued]);
+}
+
+#[tokio::test]
+async fn a_list_shows_how_many_lines_a_ready_attempt_has_changed() {
+    let fixture = Fixture::new().await;
+    let (store, organization) = (&fixture.store, fixture.owner.organization);
+    let id = fixture.task(1).await;
+    let mut attempt = store.task(organization, id).await.expect("the task").turns[0].attempts[0].clone();
+    let patch = PatchSummary { additions: 3, deletions: 1, ..PatchSummary::default() };
+    let outcome = Outcome { answer: "Done.".to_owned(), patch: Some(patch) };
+
+    for next in [AttemptState::Preparing, AttemptState::Ready(outcome)] {
+        attempt = store.advance_attempt(&attempt, next, vec![]).await.expect("on its way");
+    }
+
+    let listed = store.tasks(organization, None, 1).await.expect("a list");
+    let ready = AttemptListing { standing: Standing::Ready, additions: Some(3), deletions: Some(1) };
+    assert_eq!(listed[0].attempts, [ready]);
 }
 
 #[tokio::test]

@@ -110,6 +110,10 @@ create table attempt (
     turn_id uuid not null references turn (id),
     number bigint not null,
     state text not null,
+    -- What lists show of the state, so that they need not read answers and names of files.
+    standing text not null,
+    additions bigint,
+    deletions bigint,
     version bigint not null,
     environment_id uuid not null,
     environment_version bigint not null,
