@@ -29,6 +29,14 @@ pub(super) async fn apply(client: &Client, id: Uuid, which: Which, json: bool) -
         .flat_map(|patch| &patch.files)
         .map(|file| file.path.as_str())
         .collect();
+    // Conflicts that are there already must not be taken for ours.
+    let unsettled = conflicts(&top)?;
+    if !unsettled.is_empty() {
+        let list = safe(&unsettled.join(", "));
+        return Err(Failure::work(format!(
+            "nothing was applied: this checkout has unsettled conflicts in {list}; settle them first"
+        )));
+    }
     // What can be taken back cleanly, and cannot be put on top, is there already.
     let is_there = git(&["-C", &top, "apply", "--check", "--reverse", "--binary", "-"], Some(&patch))?.status.success();
     if is_there && !git(&["-C", &top, "apply", "--check", "--binary", "-"], Some(&patch))?.status.success() {

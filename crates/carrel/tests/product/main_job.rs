@@ -163,6 +163,10 @@ async fn a_patch_that_meets_other_changes_says_what_conflicts() {
     assert!(applied.stderr.contains("with conflicts in\n  answer"), "{applied:?}");
     let text = std::fs::read_to_string(repository.path().join("answer")).expect("the file");
     assert!(text.contains("<<<<<<<") && text.contains("40") && text.contains("42"), "{text}");
+
+    let again = world.carrel_in(repository.path(), &["task", "apply", &id]).await;
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.stderr.contains("nothing was applied"), "{again:?}");
 }
 
 #[tokio::test]
