@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, AttemptState, FileChange, Mode, OrganizationId, PatchSummary, PublicationId, PublicationState, TaskId,
-    TurnId, Usage,
+    AttemptId, AttemptState, FileChange, Mode, OrganizationId, PatchSummary, PublicationId, PublicationState,
+    SnapshotId, TaskId, TurnId, Usage,
 };
 
 /// An event as it is stored.
@@ -55,6 +55,60 @@ pub enum EventBody {
     /// An attempt went into another state.
     #[serde(rename = "attempt.state")]
     AttemptState(AttemptState),
+    /// What the sandbox is made of is settled: the environment's version together with what the repository says.
+    #[serde(rename = "environment.resolved")]
+    EnvironmentResolved {
+        /// The environment.
+        name: String,
+        /// Its version.
+        version: i64,
+        /// The image, with its digest when it has one.
+        image: String,
+        /// What was settled by whom: the setting, and where its value comes from.
+        sources: Vec<(String, String)>,
+    },
+    /// It is settled whether a prepared environment is reused, and why.
+    #[serde(rename = "snapshot.looked_up")]
+    SnapshotLookedUp {
+        /// The snapshot that is reused, if one is.
+        snapshot_id: Option<SnapshotId>,
+        /// Why, or why not, for people.
+        reason: String,
+    },
+    /// A prepared environment was kept, or could not be.
+    #[serde(rename = "snapshot.kept")]
+    SnapshotKept {
+        /// The snapshot, if it was kept.
+        snapshot_id: Option<SnapshotId>,
+        /// Bytes of its layer.
+        size_bytes: Option<u64>,
+        /// Why it was not, for people.
+        reason: Option<String>,
+    },
+    /// A request of the sandbox's was let through, or refused. Equal ones within a moment are one event.
+    #[serde(rename = "network.decided")]
+    NetworkDecided {
+        /// The host that was asked for, as far as it could be read.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The method, where it was seen.
+        method: Option<String>,
+        /// Whether it was let through.
+        allowed: bool,
+        /// The rule that let it through, or why it was refused.
+        reason: String,
+        /// How many equal ones.
+        count: u32,
+    },
+    /// The sandbox ran into one of its limits.
+    #[serde(rename = "limit.hit")]
+    LimitHit {
+        /// Which: `memory`, `processes`, `disk`, `cpu`, `output`, `setup`.
+        limit: String,
+        /// What happened, for people.
+        message: String,
+    },
     /// A step of the way that has no event of its own, in words.
     #[serde(rename = "attempt.progress")]
     Progress {
@@ -253,6 +307,11 @@ impl EventBody {
         match self {
             Self::TurnCreated { .. } => "turn.created",
             Self::AttemptState(_) => "attempt.state",
+            Self::EnvironmentResolved { .. } => "environment.resolved",
+            Self::SnapshotLookedUp { .. } => "snapshot.looked_up",
+            Self::SnapshotKept { .. } => "snapshot.kept",
+            Self::NetworkDecided { .. } => "network.decided",
+            Self::LimitHit { .. } => "limit.hit",
             Self::Progress { .. } => "attempt.progress",
             Self::Warning { .. } => "attempt.warning",
             Self::ModelResponded { .. } => "model.responded",

@@ -72,6 +72,8 @@ id! {
     RepositoryId = "repository";
     /// How a sandbox is prepared.
     EnvironmentId = "environment";
+    /// A prepared environment, kept as a layer.
+    SnapshotId = "snapshot";
     /// One thing delegated.
     TaskId = "task";
     /// One prompt of a task and what came of it.

@@ -5,9 +5,11 @@
 
 pub mod attempt;
 pub mod clock;
+pub mod environment;
 pub mod event;
 pub mod git;
 pub mod ids;
+pub mod network;
 pub mod patch;
 pub mod prompt;
 pub mod publication;
@@ -18,12 +20,16 @@ pub mod usage;
 
 pub use attempt::{Attempt, AttemptState, CancelledBy, Outcome, Stage, Standing};
 pub use clock::{Clock, SharedClock};
+pub use environment::{
+    Environment, EnvironmentName, EnvironmentSpec, Image, ResourceLimits, SecretKind, SecretName, Setup, VariableName,
+};
 pub use event::{Event, EventBody, NewEvent};
 pub use git::{BranchName, CommitOid, CommitPrefix, RepositoryLocation, Revision};
 pub use ids::{
-    AttemptId, EnvironmentId, JobId, OrganizationId, PublicationId, RepositoryId, SandboxId, SessionId, TaskId,
-    TokenId, TurnId, UserId,
+    AttemptId, EnvironmentId, JobId, OrganizationId, PublicationId, RepositoryId, SandboxId, SessionId, SnapshotId,
+    TaskId, TokenId, TurnId, UserId,
 };
+pub use network::{DomainRule, HostName, Internet, Methods, NetworkPolicy};
 pub use patch::{FileChange, PatchSummary};
 pub use prompt::Prompt;
 pub use publication::{Publication, PublicationState};
