@@ -120,6 +120,14 @@ pub enum ForgeError {
         /// What the remote said.
         words: String,
     },
+    /// A file of the repository is longer than anything it could be meant for.
+    #[error("the repository's `{path}` is longer than {max_bytes} bytes; make it shorter")]
+    TooLarge {
+        /// Which.
+        path: String,
+        /// What it may be.
+        max_bytes: u64,
+    },
     /// It took longer than it may.
     #[error("git {what} did not end within {} s", after.as_secs())]
     TimedOut {
@@ -182,6 +190,7 @@ impl ForgeError {
             | Self::PatchDoesNotApply { .. }
             | Self::BranchTaken { .. }
             | Self::Rejected { .. }
+            | Self::TooLarge { .. }
             | Self::Unusable { .. }
             | Self::Git { .. } => false,
         }

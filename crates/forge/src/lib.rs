@@ -24,6 +24,7 @@ mod options;
 pub mod patch;
 mod probe;
 mod push;
+mod read;
 mod remote;
 mod words;
 

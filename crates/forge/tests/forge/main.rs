@@ -6,6 +6,7 @@ mod fetch;
 mod hostile;
 mod http;
 mod push;
+mod read;
 mod resolve;
 mod ssh;
 mod support;
