@@ -11,6 +11,7 @@
 
 pub mod init;
 pub mod kept;
+mod landlock;
 pub mod launcher;
 pub mod pidfd;
 mod privileges;

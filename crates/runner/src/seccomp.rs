@@ -10,6 +10,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule as Rule, TargetArch, apply_filter, sock_filter,
 };
 
+use crate::privileges::Inside;
+
 /// Refused once the root stands: what making it takes.
 const REFUSED_LATE: &[(libc::c_long, &str)] = &[
     (libc::SYS_mount, "changes what files are"),
@@ -22,9 +24,12 @@ const REFUSED_LATE: &[(libc::c_long, &str)] = &[
     (libc::SYS_sethostname, "belongs to the sandbox's maker"),
 ];
 
+/// Refused on the host's root besides. Root on a root of its own has the capability for it, which services that give
+/// up privileges need; a root above the sandbox's is nowhere to be found.
+const REFUSED_ON_HOST_ROOT: &[(libc::c_long, &str)] = &[(libc::SYS_chroot, "changes what files are")];
+
 /// Refused from the start, whatever the arguments are.
 const REFUSED: &[(libc::c_long, &str)] = &[
-    (libc::SYS_chroot, "changes what files are"),
     (libc::SYS_fsopen, "mounts by descriptor"),
     (libc::SYS_fsconfig, "mounts by descriptor"),
     (libc::SYS_fsmount, "mounts by descriptor"),
@@ -102,6 +107,14 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 /// Address families a program may open a socket of: all that the loopback device and local files need.
 const SOCKET_FAMILIES: [libc::c_int; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 
+/// Protocols of those families that hardly a program speaks, and whose code in the kernel is loaded when one asks.
+const RARE_PROTOCOLS: &[libc::c_int] =
+    &[libc::IPPROTO_DCCP, IPPROTO_L2TP, libc::IPPROTO_SCTP, libc::IPPROTO_UDPLITE, IPPROTO_SMC];
+
+/// Not in libc yet.
+const IPPROTO_L2TP: libc::c_int = 115;
+const IPPROTO_SMC: libc::c_int = 256;
+
 /// The old way to packets of the wire; deprecated in libc, alive in the kernel.
 const SOCK_PACKET: u64 = 10;
 
@@ -110,6 +123,7 @@ const SOCK_PACKET: u64 = 10;
 pub(crate) struct Filters {
     early: Vec<BpfProgram>,
     late: BpfProgram,
+    late_for_root: BpfProgram,
 }
 
 impl Filters {
@@ -119,9 +133,12 @@ impl Filters {
         refused.extend(refused_by_argument().map_err(|error| format!("cannot build the system call filter: {error}"))?);
         let refused = compile(refused, libc::EPERM)?;
         let absent = compile(all_of(&[ABSENT]), libc::ENOSYS)?;
+        let sockets = foreign_sockets().map_err(|error| format!("cannot build the system call filter: {error}"))?;
+        let sockets = compile(sockets, libc::EAFNOSUPPORT)?;
         Ok(Self {
-            early: vec![foreign_numbers(), absent, refused],
-            late: compile(all_of(&[REFUSED_LATE]), libc::EPERM)?,
+            early: vec![foreign_numbers(), absent, refused, sockets],
+            late: compile(all_of(&[REFUSED_LATE, REFUSED_ON_HOST_ROOT]), libc::EPERM)?,
+            late_for_root: compile(all_of(&[REFUSED_LATE]), libc::EPERM)?,
         })
     }
 
@@ -131,8 +148,11 @@ impl Filters {
     }
 
     /// Puts on the rest.
-    pub(crate) fn apply_late(&self) -> Result<(), String> {
-        apply(&self.late)
+    pub(crate) fn apply_late(&self, inside: Inside) -> Result<(), String> {
+        apply(match inside {
+            Inside::User => &self.late,
+            Inside::Root => &self.late_for_root,
+        })
     }
 }
 
@@ -150,19 +170,15 @@ fn refused_by_argument() -> Result<BTreeMap<i64, Vec<Rule>>, seccompiler::Backen
     let clone = namespaces.map(|flag| Rule::new(vec![Condition::new(0, Length::Qword, Op::MaskedEq(flag), flag)?]));
     rules.insert(libc::SYS_clone, clone.collect::<Result<_, _>>()?);
 
-    // Netlink, packet, vsock and the many rare families: vsock would reach a hypervisor, the others old kernel code.
-    let foreign = SOCKET_FAMILIES.iter().map(|family| Condition::new(0, Length::Dword, Op::Ne, *family as u64));
-    let foreign = Rule::new(foreign.collect::<Result<_, _>>()?)?;
     // The type's low four bits; the rest is SOCK_NONBLOCK and SOCK_CLOEXEC.
     let raw = Rule::new(vec![Condition::new(1, Length::Dword, Op::MaskedEq(0xf), libc::SOCK_RAW as u64)?])?;
     let packet = Rule::new(vec![Condition::new(1, Length::Dword, Op::MaskedEq(0xf), SOCK_PACKET)?])?;
-    rules.insert(libc::SYS_socket, vec![foreign.clone(), raw, packet]);
-    rules.insert(libc::SYS_socketpair, vec![foreign]);
+    rules.insert(libc::SYS_socket, vec![raw, packet]);
 
-    // Both write into the input of a terminal, as if its user had typed.
-    let typing =
-        [libc::TIOCSTI, libc::TIOCLINUX].map(|call| Rule::new(vec![Condition::new(1, Length::Dword, Op::Eq, call)?]));
-    rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
+    // Two write into the input of a terminal, as if its user had typed; the third loads protocols of modems and buses.
+    let terminals = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD]
+        .map(|call| Rule::new(vec![Condition::new(1, Length::Dword, Op::Eq, call)?]));
+    rules.insert(libc::SYS_ioctl, terminals.into_iter().collect::<Result<_, _>>()?);
 
     // Only the common personality, asking for it, and switching address randomisation off, which debuggers do.
     let usual = [0, 0xffff_ffff, 0x0004_0000].map(|persona| Condition::new(0, Length::Dword, Op::Ne, persona));
@@ -171,6 +187,18 @@ fn refused_by_argument() -> Result<BTreeMap<i64, Vec<Rule>>, seccompiler::Backen
     // Commands run as the runner's user: they may change limits of their own, not the runner's.
     rules.insert(libc::SYS_prlimit64, vec![Rule::new(vec![Condition::new(0, Length::Dword, Op::Eq, 1)?])?]);
     Ok(rules)
+}
+
+/// Netlink, packet, vsock and the many rare families: vsock would reach a hypervisor, the others old kernel code.
+/// Refused as if this kernel did not have them: `useradd` and `su` give up on any other error from the audit system.
+fn foreign_sockets() -> Result<BTreeMap<i64, Vec<Rule>>, seccompiler::BackendError> {
+    let foreign = SOCKET_FAMILIES.iter().map(|family| Condition::new(0, Length::Dword, Op::Ne, *family as u64));
+    let foreign = Rule::new(foreign.collect::<Result<_, _>>()?)?;
+    let mut sockets = vec![foreign.clone()];
+    for protocol in RARE_PROTOCOLS {
+        sockets.push(Rule::new(vec![Condition::new(2, Length::Dword, Op::Eq, *protocol as u64)?])?);
+    }
+    Ok(BTreeMap::from([(libc::SYS_socket, sockets), (libc::SYS_socketpair, vec![foreign])]))
 }
 
 fn compile(rules: BTreeMap<i64, Vec<Rule>>, errno: i32) -> Result<BpfProgram, String> {

@@ -141,7 +141,8 @@ pub enum Output {
         limit_bytes: usize,
     },
     /// Standard output only, complete; a slow reader holds the process back. The end of standard error
-    /// comes with [`Finished`]. Cannot be attached to.
+    /// comes with [`Finished`]. Cannot be attached to: a terminal is hung up when its [`Process`](crate::Process) is
+    /// dropped.
     Streamed,
 }
 

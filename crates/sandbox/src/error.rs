@@ -3,6 +3,8 @@
 use carrel_domain::SandboxId;
 use carrel_runner::protocol::ProtocolError;
 
+use crate::LayerName;
+
 /// Why an operation on a sandbox failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -12,6 +14,12 @@ pub enum SandboxError {
     /// A sandbox of that id was launched before.
     #[error("sandbox {0} exists already; attach to it or destroy it first")]
     Exists(SandboxId),
+    /// There is no such kept layer.
+    #[error("there is no kept layer `{0}`; make it again, or launch without it")]
+    NoSuchLayer(LayerName),
+    /// A layer of that name was kept before.
+    #[error("a kept layer `{0}` exists already; use it, or remove it first")]
+    LayerExists(LayerName),
     /// The stream to the runner broke or was taken over; the sandbox may well be alive.
     #[error("the connection to the sandbox's runner is closed; attach to the sandbox again")]
     Disconnected,

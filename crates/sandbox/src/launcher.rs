@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use carrel_runner::LAUNCHER_ARGUMENT;
-use carrel_runner::protocol::{self, Decoder, Frame, FromLauncher, Launch, Setup, ToLauncher, encode_control};
+use carrel_runner::protocol::{self, Decoder, Fact, Frame, FromLauncher, Launch, Setup, ToLauncher, encode_control};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -75,12 +75,16 @@ pub(crate) enum LaunchError {
 }
 
 impl Client {
-    /// Starts the launcher, which checks the kernel.
-    pub(crate) async fn start(launcher: Launcher, setup: Setup, tasks: &TaskTracker) -> Result<Self, SandboxError> {
-        let parked = Parked::start(&launcher, &setup).await?;
+    /// Starts the launcher, which checks the kernel; what it found comes with it.
+    pub(crate) async fn start(
+        launcher: Launcher,
+        setup: Setup,
+        tasks: &TaskTracker,
+    ) -> Result<(Self, Vec<Fact>), SandboxError> {
+        let (parked, facts) = Parked::start(&launcher, &setup).await?;
         let (orders, received) = mpsc::channel(64);
         tasks.spawn(serve(launcher, setup, parked, received));
-        Ok(Self { orders })
+        Ok((Self { orders }, facts))
     }
 
     /// Has a sandbox made.
@@ -114,7 +118,8 @@ async fn serve(launcher: Launcher, setup: Setup, first: Parked, mut orders: mpsc
                 order.launch.number = number;
                 if parked.is_none() {
                     tracing::warn!("the launcher had died; starting another");
-                    parked = Parked::start(&launcher, &setup).await.inspect_err(|error| tracing::error!(%error, "cannot start a launcher")).ok();
+                    let started = Parked::start(&launcher, &setup).await.inspect_err(|error| tracing::error!(%error, "cannot start a launcher"));
+                    parked = started.ok().map(|(parked, _facts)| parked);
                 }
                 waiting.insert(number, order.reply);
                 let sent = match &mut parked {
@@ -130,7 +135,7 @@ async fn serve(launcher: Launcher, setup: Setup, first: Parked, mut orders: mpsc
                 Ok(FromLauncher::Launched { number }) => answer(&mut waiting, number, Ok(())),
                 Ok(FromLauncher::Failed { number, reason }) => answer(&mut waiting, number, Err(LaunchError::Refused(reason))),
                 // Dropping the reply tells each that it died.
-                Ok(FromLauncher::Ready | FromLauncher::Unable { .. }) | Err(_) => {
+                Ok(FromLauncher::Ready { .. } | FromLauncher::Unable { .. }) | Err(_) => {
                     parked = None;
                     waiting.clear();
                 }
@@ -161,7 +166,7 @@ struct Parked {
 }
 
 impl Parked {
-    async fn start(launcher: &Launcher, setup: &Setup) -> Result<Self, SandboxError> {
+    async fn start(launcher: &Launcher, setup: &Setup) -> Result<(Self, Vec<Fact>), SandboxError> {
         let failed = || SandboxError::host(format!("cannot start the launcher `{}`", launcher.program.display()));
         let (ours, theirs) = StdStream::pair().map_err(failed())?;
         ours.set_nonblocking(true).map_err(failed())?;
@@ -175,7 +180,7 @@ impl Parked {
             Self { process, stream: UnixStream::from_std(ours).map_err(failed())?, decoder: Decoder::default() };
         parked.send(&ToLauncher::Setup(setup.clone())).await.map_err(failed())?;
         match tokio::time::timeout(WITHIN, parked.next()).await {
-            Ok(Ok(FromLauncher::Ready)) => Ok(parked),
+            Ok(Ok(FromLauncher::Ready { facts })) => Ok((parked, facts)),
             Ok(Ok(FromLauncher::Unable { reason })) => Err(SandboxError::Unsupported(reason)),
             Ok(Ok(_)) => Err(SandboxError::Launch("the launcher spoke out of turn".to_owned())),
             Ok(Err(error)) => Err(failed()(error)),
@@ -194,8 +199,10 @@ impl Parked {
         let mut buffer = [0; 4096];
         loop {
             match self.decoder.next_frame().map_err(io::Error::other)? {
-                Some(Frame::Control(payload)) => return protocol::message(&payload).map_err(io::Error::other),
-                Some(Frame::Data(..)) => return Err(io::Error::other("a launcher sends no data")),
+                Some(Frame::Control(payload)) => return protocol::message(payload).map_err(io::Error::other),
+                Some(Frame::Data(..) | Frame::Tunnel(..)) => {
+                    return Err(io::Error::other("a launcher sends no data"));
+                }
                 None => {}
             }
             match self.stream.read(&mut buffer).await? {

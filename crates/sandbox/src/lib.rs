@@ -6,18 +6,29 @@
 
 mod command;
 mod connection;
+mod disk;
 mod error;
+mod facts;
 mod launcher;
+mod layers;
+mod limits;
 mod local;
 mod options;
 mod process;
 mod sandbox;
+mod search;
 mod trash;
+mod tree;
+mod tunnel;
 
 pub use command::{Command, CommandId, ExitStatus, Finished, Output, ProcessEvent, Stdin, TerminalSize};
+pub use carrel_runner::protocol::{Fact, FactState, FolderIds};
 pub use error::SandboxError;
 pub use launcher::Launcher;
+pub use layers::{Layer, LayerName, Removed};
+pub use limits::LimitCounters;
 pub use local::Sandboxes;
-pub use options::{Limits, LocalOptions, ReadOnlyMount, SandboxSpec};
-pub use process::Process;
+pub use options::{Limits, LocalOptions, ReadOnlyMount, Root, SandboxSpec};
+pub use process::{Process, ProcessInput};
 pub use sandbox::{FileKind, FileStat, Sandbox};
+pub use tunnel::{TUNNEL_ADDRESS, Tunnel, Tunnels};

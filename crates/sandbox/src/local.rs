@@ -1,29 +1,40 @@
 //! Sandboxes of this machine: which exist, how they come and go.
 //!
 //! `<folder>/<id>/` is a sandbox: its writable layer, its runner's socket, and the record of its runner's process.
-//! The folder alone says which exist, so a new controller finds what an old one left.
+//! The folder alone says which exist, so a new controller finds what an old one left. Kept layers lie beside them.
+
+mod kept;
+mod limited;
+mod made;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use carrel_domain::SandboxId;
 use carrel_runner::pidfd::Pidfd;
-use carrel_runner::protocol::{Launch, RECORD_FILE, Record, SOCKET_FILE, Setup};
+use carrel_runner::protocol::{self, Fact, Launch, RECORD_FILE, Record, SOCKET_FILE, Setup, WORK_FOLDER};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::net::UnixStream;
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
+use crate::disk::Disks;
 use crate::launcher::{Client, LaunchError};
+use crate::layers::Layers;
+use crate::limits;
 use crate::trash::Trash;
-use crate::{LocalOptions, Sandbox, SandboxError, SandboxSpec};
+use crate::{Limits, LocalOptions, Root, Sandbox, SandboxError, SandboxSpec};
+
+/// How the folder of a layer begins while it is made.
+const MAKING: &str = ".making-";
 
 /// How long the end of a killed sandbox is waited for.
 const DEATH_WITHIN_S: u16 = 20;
@@ -36,10 +47,16 @@ pub struct Sandboxes {
 
 struct Local {
     folder: PathBuf,
+    layers: Layers,
     launcher: Client,
     connections: Mutex<HashMap<SandboxId, Weak<Connection>>>,
     trash: Arc<Trash>,
     tasks: TaskTracker,
+    disks: Disks,
+    /// What the launcher found at the start.
+    facts: Vec<Fact>,
+    /// What holds for all sandboxes.
+    limits: Limits,
 }
 
 impl Sandboxes {
@@ -49,22 +66,42 @@ impl Sandboxes {
         let trash = Trash::open(folder.join(".trash"))
             .map_err(SandboxError::host("cannot open the folder of removed sandboxes"))?;
         take_probes(&folder, &trash).map_err(SandboxError::host("cannot clear the folder of sandboxes"))?;
+        let (layers, unsynced) =
+            Layers::open(&folder, &trash).map_err(SandboxError::host("cannot open the folder of kept layers"))?;
         let setup = setup(&options, &folder)?;
         let tasks = TaskTracker::new();
-        let launcher = Client::start(options.launcher, setup, &tasks).await?;
-        let local = Local { folder, launcher, connections: Mutex::default(), trash: Arc::new(trash), tasks };
+        let (launcher, facts) = Client::start(options.launcher, setup, &tasks).await?;
+        let (disks, watcher) = Disks::new(folder.clone(), options.limits.free_disk_bytes);
+        let local = Local {
+            folder,
+            layers,
+            launcher,
+            connections: Mutex::default(),
+            trash: Arc::new(trash),
+            tasks,
+            disks,
+            facts,
+            limits: options.limits,
+        };
         local.sweep();
-        Ok(Self { local: Arc::new(local) })
+        let sandboxes = Self { local: Arc::new(local) };
+        sandboxes.watch(watcher);
+        unsynced.into_iter().for_each(|name| sandboxes.settle(name));
+        Ok(sandboxes)
     }
 
     /// Makes a new sandbox and connects to it.
     pub async fn launch(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
         let (id, folder) = (spec.id, self.local.folder_of(spec.id));
-        let launch = request(spec)?;
+        let layers = spec.layers.clone();
+        let launch = request(spec, &self.local.limits)?;
         for is_last in [false, true] {
-            make_private_folder(&folder, id)?;
+            self.local.layers.reserve(&folder, id, &launch.root, &layers)?;
             match self.local.launcher.launch(launch.clone()).await {
-                Ok(()) => return self.local.connect(id).await,
+                Ok(()) => {
+                    self.local.disks.launched(id, launch.resources.disk_bytes);
+                    return self.local.connect(id).await;
+                }
                 Err(LaunchError::Died) if !is_last => self.destroy(id).await?,
                 Err(LaunchError::Died) => {
                     self.destroy(id).await?;
@@ -74,6 +111,40 @@ impl Sandboxes {
                     self.destroy(id).await?;
                     return Err(SandboxError::Launch(reason));
                 }
+            }
+        }
+        Err(SandboxError::Launch("the launcher died twice; see the service's standard error".to_owned()))
+    }
+
+    /// Ends every process of a sandbox and makes it anew over the same writable layer: of what it held in memory, and
+    /// in `/dev/shm`, nothing is left. Root and layers must be those it was launched on. If it cannot be made, its files
+    /// stay, and it can be restarted again, or kept, or destroyed.
+    pub async fn restart(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+        let (id, folder) = (spec.id, self.local.folder_of(spec.id));
+        let launched = self.local.layers.launched(&folder).ok_or(SandboxError::Gone(id))?;
+        if launched.layers != spec.layers {
+            return Err(SandboxError::Invalid(format!("sandbox {id} was launched on other layers; restart it on those")));
+        }
+        let launch = request(spec, &self.local.limits)?;
+        if launched.root != launch.root {
+            // What is a folder on one root may be a link on another.
+            return Err(SandboxError::Invalid(format!("sandbox {id} was launched on another root; restart it on that")));
+        }
+        for is_last in [false, true] {
+            let (folder, local) = (folder.clone(), Arc::clone(&self.local));
+            local.connections().remove(&id);
+            let cleared = spawn_blocking(move || end(&folder).and_then(|()| clear(&folder, &local.trash))).await;
+            let cleared = cleared.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+            cleared.map_err(SandboxError::host(format!("cannot end sandbox {id}")))?;
+            match self.local.launcher.launch(launch.clone()).await {
+                Ok(()) => {
+                    self.local.disks.launched(id, launch.resources.disk_bytes);
+                    self.local.sweep();
+                    return self.local.connect(id).await;
+                }
+                Err(LaunchError::Died) if !is_last => {}
+                Err(LaunchError::Died) => break,
+                Err(LaunchError::Refused(reason)) => return Err(SandboxError::Launch(reason)),
             }
         }
         Err(SandboxError::Launch("the launcher died twice; see the service's standard error".to_owned()))
@@ -92,9 +163,13 @@ impl Sandboxes {
     pub async fn destroy(&self, id: SandboxId) -> Result<(), SandboxError> {
         self.local.connections().remove(&id);
         let (folder, trash) = (self.local.folder_of(id), Arc::clone(&self.local.trash));
-        let ended = spawn_blocking(move || end(&folder).and_then(|()| trash.take(&folder))).await;
-        let ended = ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
-        ended.map_err(SandboxError::host(format!("cannot end sandbox {id}")))?;
+        let ended = spawn_blocking(move || {
+            let remains = hold(&folder);
+            end(&folder).and_then(|()| trash.take(&folder)).map(|()| remains)
+        });
+        let ended = ended.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        self.local.bury(ended.map_err(SandboxError::host(format!("cannot end sandbox {id}")))?);
+        self.local.disks.ended(id);
         self.local.sweep();
         Ok(())
     }
@@ -138,6 +213,13 @@ impl Local {
         Ok(Sandbox::new(id, connection))
     }
 
+    /// Lets go of what was held of an ended sandbox.
+    fn bury(&self, remains: Option<File>) {
+        if let Some(remains) = remains {
+            self.tasks.spawn_blocking(move || drop(remains));
+        }
+    }
+
     /// Removes in the background what is in the trash.
     fn sweep(&self) {
         let trash = Arc::clone(&self.trash);
@@ -167,7 +249,8 @@ fn prepare(folder: &Path) -> Result<PathBuf, SandboxError> {
 fn take_probes(folder: &Path, trash: &Trash) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(".probe-") {
+        let name = entry.file_name();
+        if [".probe-", MAKING].iter().any(|left| name.to_string_lossy().starts_with(left)) {
             trash.take(&entry.path())?;
         }
     }
@@ -180,14 +263,13 @@ fn setup(options: &LocalOptions, folder: &Path) -> Result<Setup, SandboxError> {
         folder: text(folder)?,
         private_paths: options.private_paths.iter().map(|path| text(path)).collect::<Result<_, _>>()?,
         host_id: limits.host_id,
-        processes: limits.processes,
         open_files: limits.open_files,
         shared_memory_bytes: limits.shared_memory_bytes,
         orphan_after_s: limits.orphan_after.as_secs(),
     })
 }
 
-fn request(spec: SandboxSpec) -> Result<Launch, SandboxError> {
+fn request(spec: SandboxSpec, limits: &Limits) -> Result<Launch, SandboxError> {
     let mounts = spec.mounts.into_iter().map(|mount| Ok((text(&mount.source)?, mount.target)));
     Ok(Launch {
         // Given by the launcher's client.
@@ -196,6 +278,12 @@ fn request(spec: SandboxSpec) -> Result<Launch, SandboxError> {
         mounts: mounts.collect::<Result<_, SandboxError>>()?,
         environment: spec.environment,
         hostname: spec.hostname,
+        resources: limits::resources(&spec.limits, limits.processes),
+        root: match spec.root {
+            Root::Host => protocol::Root::Host,
+            Root::Folder { path, ids } => protocol::Root::Folder { path: text(&path)?, ids },
+        },
+        layers: spec.layers.into_iter().map(String::from).collect(),
     })
 }
 
@@ -206,15 +294,32 @@ fn text(path: &Path) -> Result<String, SandboxError> {
     })
 }
 
-fn make_private_folder(folder: &Path, id: SandboxId) -> Result<(), SandboxError> {
-    DirBuilder::new().mode(0o700).create(folder).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => SandboxError::Exists(id),
-        _ => SandboxError::Host { what: format!("cannot make `{}`", folder.display()), source: error },
-    })
+/// Takes from an ended sandbox what its next runner makes anew: the kernel refuses a work folder that was used without
+/// waiting for the disk.
+fn clear(folder: &Path, trash: &Trash) -> io::Result<()> {
+    [SOCKET_FILE, WORK_FOLDER].iter().try_for_each(|name| trash.take(&folder.join(name)))
 }
 
-/// Kills the runner of the sandbox in `folder`, and with it everything inside, and waits until all of it is dead.
+/// Kills the runner of the sandbox in `folder`, and with it everything inside, waits until all of it is dead, and lets
+/// its control group go.
 fn end(folder: &Path) -> io::Result<()> {
+    kill(folder)?;
+    limits::remove(&limits::record(folder)?.unwrap_or_default().groups);
+    Ok(())
+}
+
+/// Holds the file system of the sandbox in `folder`, so that the kernel takes it apart when this is dropped and not while
+/// somebody waits for the sandbox's end: that takes the longer the more files were looked at in it. Nothing where this
+/// process has no such right, as an ordinary user; then its end takes that long.
+fn hold(folder: &Path) -> Option<File> {
+    let record: Record = serde_json::from_slice(&fs::read(folder.join(RECORD_FILE)).ok()?).ok()?;
+    let root = format!("/proc/{}/root", record.pid);
+    let root = File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(root).ok()?;
+    // It lives still: so what was opened before is its, and not another process's of that number.
+    Pidfd::open(record).ok()?.map(|_runner| root)
+}
+
+fn kill(folder: &Path) -> io::Result<()> {
     let record: Record = match fs::read(folder.join(RECORD_FILE)) {
         Ok(text) => serde_json::from_slice(&text)?,
         // Never written: no process of it was let go on.

@@ -8,7 +8,7 @@ use carrel_runner::kept::Kept;
 use carrel_runner::protocol::{self, Event, ExecRequest, Failure, OUTPUT_WINDOW_BYTES, ProtocolError, Request};
 
 use crate::connection::{Connection, Item};
-use crate::{Command, CommandId, Finished, Output, Process, ProcessEvent, SandboxError, Stdin};
+use crate::{Command, CommandId, Finished, Output, Process, ProcessEvent, SandboxError, Stdin, Tunnels};
 
 /// The most a streamed command may say to [`Sandbox::run`], which holds all of it in memory.
 const STREAMED_RUN_BYTES: usize = 256 << 20;
@@ -90,6 +90,12 @@ impl Sandbox {
             }
         }
         Err(process.why_closed())
+    }
+
+    /// From now on the connections its programs make to their proxy arrive here; an earlier receiver hears no more.
+    /// Without a receiver they are closed at once.
+    pub fn tunnels(&self) -> Tunnels {
+        Tunnels::new(self.connection.shared())
     }
 
     /// Ends a command with everything it started, also what it left behind after its end. On return none of it lives.

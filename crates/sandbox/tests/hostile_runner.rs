@@ -8,8 +8,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::{self, JoinHandle};
 
 use carrel_domain::SandboxId;
-use carrel_runner::protocol::{Event, FromRunner, VERSION, encode_control, encode_data};
-use carrel_sandbox::{Sandbox, SandboxError};
+use carrel_runner::protocol::{
+    Event, FIRST_WINDOW_BYTES, FromRunner, MAX_TUNNELS, TUNNEL_BIT, VERSION, WIDE_WINDOW_BYTES, Word, encode_control,
+    encode_data, encode_word,
+};
+use carrel_sandbox::{Command, Sandbox, SandboxError};
 use world::{World, new_id};
 
 /// Stands where a runner would, and says this to the first who connects; reads until the other side closes.
@@ -47,6 +50,12 @@ fn data(channel: u32, bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
+fn word(channel: u32, word: Word) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode_word(&mut frame, channel, word);
+    frame
+}
+
 #[tokio::test]
 async fn a_false_greeting_is_refused() {
     let world = World::new().await;
@@ -67,9 +76,8 @@ async fn words_out_of_place_close_the_stream() {
     let world = World::new().await;
     let flood = (0..40).flat_map(|_| data(1, &[0; 60_000])).collect::<Vec<u8>>();
     let credit = event(1, Event::StdinTaken { bytes: u64::MAX });
-    let chatter = (0..20_000).flat_map(|_| event(1, Event::Started)).collect::<Vec<u8>>();
     let unopened = [event(77, Event::Done), data(77, b"x"), vec![0xff; 16], b"\0\0\0\x02\x09x".to_vec()];
-    for words in [flood, credit, chatter].into_iter().chain(unopened) {
+    for words in [flood, credit].into_iter().chain(unopened) {
         let (sandbox, speaker) = greeted(&world, words.clone()).await;
 
         // The channel of this request has number 1 and a budget of 1,000 bytes.
@@ -81,6 +89,75 @@ async fn words_out_of_place_close_the_stream() {
         drop(sandbox);
         speaker.join().expect("it ends");
     }
+}
+
+#[tokio::test]
+async fn a_runner_that_chatters_past_a_reader_who_waits_is_cut_off() {
+    let world = World::new().await;
+    let chatter = (0..20_000).flat_map(|_| event(1, Event::Started)).collect::<Vec<u8>>();
+    let (sandbox, speaker) = greeted(&world, chatter).await;
+
+    let _unread = sandbox.exec(Command::new("command", ["true"])).await.expect("it says that it started");
+
+    let after = sandbox.stat("/").await;
+    assert!(matches!(after, Err(SandboxError::Protocol(_))), "{after:?}");
+    drop(sandbox);
+    speaker.join().expect("it ends");
+}
+
+#[tokio::test]
+async fn tunnels_out_of_place_close_the_stream_and_cut_the_others() {
+    let world = World::new().await;
+    let (one, two) = (TUNNEL_BIT | 1, TUNNEL_BIT | 2);
+    let open = word(one, Word::Open);
+    let after_open = |words: &[Vec<u8>]| [open.clone(), words.concat()].concat();
+    let wide = vec![0; FIRST_WINDOW_BYTES as usize];
+    let all = [
+        ("opened out of turn", word(two, Word::Open)),
+        ("opened twice", after_open(std::slice::from_ref(&open))),
+        ("opened with a controller's number", word(1, Word::Open)),
+        ("too many", (1..=MAX_TUNNELS as u32 + 1).flat_map(|n| word(TUNNEL_BIT | n, Word::Open)).collect()),
+        ("bytes for one never opened", after_open(&[data(two, b"x")])),
+        ("bytes for number zero", after_open(&[data(TUNNEL_BIT, b"x")])),
+        ("a word for one never opened", after_open(&[word(two, Word::End)])),
+        ("a word about a command", after_open(&[word(1, Word::End)])),
+        ("an event on a tunnel", after_open(&[event(one, Event::Done)])),
+        ("more bytes than the window", after_open(&[data(one, &wide), data(one, b"x")])),
+        ("bytes after the end", after_open(&[word(one, Word::End), data(one, b"x")])),
+        ("two ends", after_open(&[word(one, Word::End), word(one, Word::End)])),
+        ("more credit than there is", after_open(&[word(one, Word::Credit(WIDE_WINDOW_BYTES))])),
+        ("credit that wraps", after_open(&[word(one, Word::Credit(u32::MAX))])),
+        ("a word that is none", after_open(&[b"\0\0\0\x0a\x03\x80\0\0\x01\x09\0\0\0\0".to_vec()])),
+    ];
+    for (what, words) in all {
+        let (sandbox, speaker) = greeted(&world, words).await;
+        let mut tunnels = sandbox.tunnels();
+
+        let read = sandbox.read_file("/file", 1000).await;
+
+        assert!(matches!(read, Err(SandboxError::Protocol(_))), "{what}: {read:?}");
+        assert!(tunnels.next().await.is_none(), "{what}: nothing is handed out any more");
+        drop((sandbox, tunnels));
+        speaker.join().expect("it ends");
+    }
+}
+
+#[tokio::test]
+async fn a_runner_that_opens_and_leaves_without_end_costs_nothing() {
+    let world = World::new().await;
+    // Nobody receives: each is refused, and what still comes for it is late, not wrong.
+    let churn = (1..=20_000_u32).flat_map(|number| {
+        let number = TUNNEL_BIT | number;
+        [word(number, Word::Open), data(number, &[0; 50]), word(number, Word::Reset)].concat()
+    });
+    let words: Vec<u8> = churn.chain(event(1, Event::Done)).collect();
+    let (sandbox, speaker) = greeted(&world, words).await;
+
+    let answered = sandbox.remove_file("/file").await;
+
+    assert!(answered.is_ok(), "{answered:?}");
+    drop(sandbox);
+    tokio::task::spawn_blocking(|| speaker.join()).await.expect("joined").expect("it ends");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use super::supervisor::{self, Report, Reports, Step};
 use super::tree;
 use crate::kept::Kept;
 use crate::protocol::{CHUNK_BYTES, EndedEvent, Event, ExecRequest, Failure, OUTPUT_WINDOW_BYTES, Status};
+use crate::sys::process::set_window_size;
 
 /// The most output of one command that can be kept.
 const KEPT_LIMIT_BYTES: u64 = 16 << 20;
@@ -131,15 +132,29 @@ impl Command {
         Ok(self.channel.replace(Channel::new(channel)).map(|old| old.number))
     }
 
-    /// Nobody listens any more.
+    /// Nobody listens any more. A terminal that nobody can come back to is hung up: the kernel tells its programs.
     pub(super) fn detach(&mut self) {
         self.channel = None;
+        if self.is_terminal && self.kept.is_none() {
+            (self.output, self.stdin) = (None, None);
+            self.stdin_queue.clear();
+        }
     }
 
     /// The listener took this much.
     pub(super) fn credit(&mut self, bytes: u64) {
         if let Some(channel) = &mut self.channel {
             channel.credit = channel.credit.saturating_add(bytes).min(OUTPUT_WINDOW_BYTES);
+        }
+    }
+
+    /// Gives its terminal, if it has one, another size; the kernel tells the program in front.
+    pub(super) fn resize(&self, columns: u16, rows: u16) {
+        if self.is_terminal
+            && let Some(terminal) = &self.output
+        {
+            // A terminal that takes no size has lost its last program this moment.
+            let _ended_meanwhile = set_window_size(terminal.as_fd(), columns, rows);
         }
     }
 

@@ -7,13 +7,17 @@ mod channel;
 mod command;
 mod connection;
 mod files;
+mod line;
+mod score;
 mod streams;
 mod supervisor;
 mod tree;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
@@ -25,10 +29,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::protocol::{Event, ExecRequest, Failure, Frame, Request, ToRunner, message};
+use crate::protocol::{Decoder, Event, ExecRequest, Failure, Frame, Request, TUNNEL_BIT, ToRunner, message};
 use command::{Command, Pipe};
 use connection::Connection;
 use files::{FileRead, FileWrite};
+pub use score::Score;
+pub(crate) use tunnel::listen_for_tunnels;
+use tunnel::{Misconduct, Tunnels};
 
 /// How much kept output of ended commands a runner holds in all; the oldest goes first.
 const ENDED_OUTPUT_BYTES: usize = 64 << 20;
@@ -54,12 +61,15 @@ impl From<Errno> for End {
     }
 }
 
-/// Serves controllers on `listener`, one at a time, until none came for `orphan_after`.
+/// Serves controllers on `listener`, one at a time, until none came for `orphan_after`; programs that connect to
+/// `proxy` are connected with them.
 /// Must be called by process 1 of a process namespace: it reaps every child there is.
 pub fn serve(
     listener: UnixListener,
+    proxy: TcpListener,
     environment: Vec<(String, String)>,
     orphan_after: Duration,
+    score: Score,
 ) -> Result<Infallible, End> {
     listener.set_nonblocking(true)?;
     let mut children = SigSet::empty();
@@ -76,6 +86,8 @@ pub fn serve(
         commands: Vec::new(),
         reads: Vec::new(),
         writes: HashMap::new(),
+        tunnels: Tunnels::new(proxy)?,
+        score,
     };
     loop {
         runner.turn()?;
@@ -88,6 +100,7 @@ enum Source {
     Signals,
     Listener,
     Connection,
+    Tunnels,
     Command(usize, Pipe),
 }
 
@@ -101,6 +114,8 @@ struct Runner {
     commands: Vec<Command>,
     reads: Vec<FileRead>,
     writes: HashMap<u32, FileWrite>,
+    tunnels: Tunnels,
+    score: Score,
 }
 
 impl Runner {
@@ -116,6 +131,7 @@ impl Runner {
                 Source::Signals => self.reap()?,
                 Source::Listener => self.accept(),
                 Source::Connection => self.listen(),
+                Source::Tunnels => self.tunnels.listen(self.connection.as_mut()),
                 Source::Command(index, pipe) => self.serve_pipe(index, pipe),
             }
         }
@@ -123,10 +139,11 @@ impl Runner {
     }
 
     fn wait(&self, now: Instant) -> Result<Vec<Source>, End> {
-        let mut sources = vec![Source::Signals, Source::Listener];
+        let mut sources = vec![Source::Signals, Source::Listener, Source::Tunnels];
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.tunnels.as_fd(), PollFlags::POLLIN),
         ];
         let congested = self.connection.as_ref().is_some_and(Connection::is_congested);
         if let Some(connection) = &self.connection {
@@ -149,6 +166,9 @@ impl Runner {
     }
 
     fn timeout(&self, now: Instant) -> PollTimeout {
+        if self.tunnels.is_due(self.connection.as_ref()) {
+            return PollTimeout::ZERO;
+        }
         let orphaned = self.connection.is_none().then(|| self.heard + self.orphan_after);
         let next = self.commands.iter().filter_map(Command::deadline).chain(orphaned).min();
         let Some(next) = next else { return PollTimeout::NONE };
@@ -166,6 +186,7 @@ impl Runner {
 
     /// Moves what is ready towards the controller.
     fn pump(&mut self, now: Instant) {
+        self.tunnels.pump(self.connection.as_mut());
         if let Some(connection) = &mut self.connection {
             for command in &mut self.commands {
                 command.pump(connection, now);
@@ -173,7 +194,7 @@ impl Runner {
             // A stream that took everything would wake nobody: so reading goes on until it takes no more.
             let sent = loop {
                 self.reads.retain_mut(|read| read.pump(connection));
-                match connection.flush() {
+                match connection.flush(self.tunnels.are_open()) {
                     Ok(()) if self.reads.is_empty() || connection.is_congested() => break true,
                     Ok(()) => {}
                     Err(_gone) => break false,
@@ -214,6 +235,7 @@ impl Runner {
         self.heard = Instant::now();
         self.reads.clear();
         self.writes.clear();
+        self.tunnels.cut();
         for command in &mut self.commands {
             command.detach();
         }
@@ -222,20 +244,33 @@ impl Runner {
     fn listen(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         let mut open = connection.receive();
-        while open && let Some(connection) = &mut self.connection {
-            match connection.next_frame() {
-                Ok(Some(Frame::Control(payload))) => match message(&payload) {
-                    Ok(request) => self.request(request),
-                    Err(_) => open = false,
-                },
-                Ok(Some(Frame::Data(channel, bytes))) => self.data(channel, &bytes),
-                Ok(None) => return,
-                Err(_) => open = false,
+        let mut received = connection.take_received();
+        while open {
+            match self.answer(&mut received) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Misconduct) => open = false,
             }
         }
-        if !open {
-            self.disconnect();
+        match &mut self.connection {
+            Some(connection) if open => connection.give_back(received),
+            _ => self.disconnect(),
         }
+    }
+
+    /// Acts on the next whole frame that came; false when there is none.
+    fn answer(&mut self, received: &mut Decoder) -> Result<bool, Misconduct> {
+        let Some(frame) = received.next_frame().map_err(|_| Misconduct)? else { return Ok(false) };
+        match (frame, &mut self.connection) {
+            (Frame::Control(payload), _) => self.request(message(payload).map_err(|_| Misconduct)?),
+            (Frame::Tunnel(number, word), Some(connection)) => self.tunnels.word(number, word, connection)?,
+            (Frame::Data(number, bytes), Some(connection)) if number & TUNNEL_BIT != 0 => {
+                self.tunnels.data(number, bytes, connection)?;
+            }
+            (Frame::Data(channel, bytes), _) => self.data(channel, bytes),
+            (Frame::Tunnel(..), None) => {}
+        }
+        Ok(true)
     }
 
     fn request(&mut self, ToRunner { channel, request }: ToRunner) {
@@ -251,6 +286,12 @@ impl Runner {
             }
             Request::Detach => {
                 self.with_channel(channel, Command::detach);
+                None
+            }
+            Request::Resize { command, columns, rows } => {
+                if let Some(command) = self.commands.iter().find(|known| known.id() == command) {
+                    command.resize(columns, rows);
+                }
                 None
             }
             Request::Kill { command } => Some(match self.commands.iter_mut().find(|known| known.id() == command) {
@@ -298,7 +339,7 @@ impl Runner {
             }
             return None;
         }
-        match Command::start(channel, exec, &self.environment) {
+        match self.score.of_commands(|| Command::start(channel, exec, &self.environment)) {
             Ok(command) => {
                 self.commands.push(command);
                 self.forget_old_output();

@@ -1,6 +1,7 @@
 //! Ending processes with everything they started, however they hide: by walking `/proc` from a supervisor down.
 //!
-//! First all are stopped until nobody new appears (a stopped process starts no others), then all are killed. If that
+//! First all are stopped until nobody new appears (a stopped process starts no others), then all are killed; of a large
+//! crowd everybody is stopped at once, and those it was not about go on afterwards. If that
 //! does not settle, everything in the sandbox but process 1 is killed at once, which the kernel does atomically.
 
 use std::collections::{HashMap, HashSet};
@@ -13,6 +14,8 @@ use nix::unistd::Pid;
 
 /// After this long a tree counts as not settling.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// More processes than this are stopped all at once.
+const CROWD: usize = 128;
 
 /// Ends everything below `supervisor`, but not itself: it then has nobody to wait for and ends.
 pub(super) fn kill_below(supervisor: Pid) {
@@ -32,9 +35,16 @@ pub(super) fn kill_everything() {
 }
 
 fn settle(tree: impl Fn(&Processes) -> Vec<i32>) {
+    let mut crowd = Crowd { is_stopped: false };
+    end(tree, &mut crowd);
+    crowd.go_on();
+}
+
+fn end(tree: impl Fn(&Processes) -> Vec<i32>, crowd: &mut Crowd) {
     let started = Instant::now();
     let mut stopped = HashSet::new();
     loop {
+        crowd.stop_if_large(started.elapsed());
         let living = tree(&Processes::now());
         if living.is_empty() {
             return;
@@ -43,6 +53,9 @@ fn settle(tree: impl Fn(&Processes) -> Vec<i32>) {
         if waited > 5 * PATIENCE {
             // Nothing can live on after the signal below: these are on their way out, slowly.
             return;
+        }
+        if crowd.is_stopped {
+            stopped.extend(living.iter().copied());
         }
         if waited > PATIENCE {
             let _nobody_there = kill(Pid::from_raw(-1), Signal::SIGKILL);
@@ -62,6 +75,46 @@ fn settle(tree: impl Fn(&Processes) -> Vec<i32>) {
     }
 }
 
+/// All processes of the sandbox but this one, as long as they are too many to be stopped one by one: those that do
+/// nothing but fork leave this process a small part of the processor, and it would not even get to look at them all.
+/// They are stopped by one call, and those that it was not about go on afterwards.
+struct Crowd {
+    is_stopped: bool,
+}
+
+impl Crowd {
+    fn stop_if_large(&mut self, waited: Duration) {
+        if !self.is_stopped && (waited > PATIENCE / 4 || numbers().count() > CROWD) {
+            self.is_stopped = kill(Pid::from_raw(-1), Signal::SIGSTOP).is_ok();
+        }
+    }
+
+    /// Lets the others go on, and the supervisors among them bury the dead: until then those count against the limit
+    /// of processes, and the next command could not be started.
+    fn go_on(self) {
+        if !self.is_stopped {
+            return;
+        }
+        let _nobody_left = kill(Pid::from_raw(-1), Signal::SIGCONT);
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE && numbers().any(is_left_by_another) {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// Whether a process is dead and waits for a parent that is not this process.
+fn is_left_by_another(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    parse(&stat).is_some_and(|(state, parent)| state == "Z" && parent != 1)
+}
+
+/// The numbers of all processes there are.
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
 /// Who started whom, at one moment. Zombies are left out: they are dead.
 struct Processes {
     children: HashMap<i32, Vec<i32>>,
@@ -70,8 +123,7 @@ struct Processes {
 impl Processes {
     fn now() -> Self {
         let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-        let numbers = fs::read_dir("/proc").into_iter().flatten();
-        for pid in numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
+        for pid in numbers() {
             if let Some(parent) = living_parent(pid) {
                 children.entry(parent).or_default().push(pid);
             }
@@ -99,12 +151,17 @@ fn living_parent(pid: i32) -> Option<i32> {
 }
 
 fn parse_parent(stat: &str) -> Option<i32> {
+    let (state, parent) = parse(stat)?;
+    (!matches!(state, "Z" | "X")).then_some(parent)
+}
+
+/// The state and the parent of a process.
+fn parse(stat: &str) -> Option<(&str, i32)> {
     // The name, in brackets, is the process's own choice and may hold brackets.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(parent)
+    Some((state, fields.next()?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use nix::sched::CloneFlags;
 use nix::unistd::{getegid, geteuid};
 
 use super::binds::Binds;
+use super::cgroup::Groups;
+use super::folder::Folders;
 use super::overlay::Overlay;
 use crate::protocol::Setup;
 use crate::seccomp::Filters;
@@ -20,14 +22,18 @@ pub(super) struct Base {
     pub(super) shared: PathBuf,
     /// How a sandbox's root is made.
     pub(super) mode: Mode,
+    /// How roots are made of folders.
+    pub(super) folders: Folders,
     /// The host's id of the user inside, when the launcher is root.
     pub(super) host_id: u32,
     /// The launcher's own user and group id.
     pub(super) own_ids: (u32, u32),
     /// The compiled system call filters.
     pub(super) filters: Filters,
-    /// Processes of a sandbox, open files of a process.
-    pub(super) limits: (u64, u64),
+    /// What holds sandboxes to their limits.
+    pub(super) groups: Groups,
+    /// Open files of a process.
+    pub(super) open_files: u64,
     /// Bytes of `/dev/shm`.
     pub(super) shared_memory_bytes: u64,
     /// Seconds a runner lives without a controller.
@@ -58,29 +64,33 @@ impl Base {
         } else {
             Mode::Binds(Binds::prepare(&shared, &private)?)
         };
+        let owner = matches!(mode, Mode::Overlay(_)).then_some(setup.host_id);
+        let folders = Folders::prepare(&shared, owner)?;
         super::stage::prepare(&shared)?;
         Ok(Self {
             folder,
             shared,
             mode,
+            folders,
             host_id: setup.host_id,
             own_ids: (geteuid().as_raw(), getegid().as_raw()),
             filters: Filters::compile()?,
-            limits: super::limits(setup),
+            groups: Groups::prepare(is_root_of_the_host()),
+            open_files: setup.open_files,
             shared_memory_bytes: setup.shared_memory_bytes,
             orphan_after_s: setup.orphan_after_s,
         })
     }
 
-    /// The namespaces a sandbox is cloned into. Root's sandboxes enter their user namespace later, when all that
+    /// The namespaces a sandbox is cloned into, but that of control groups, which it enters once it is in its own
+    /// group. Root's sandboxes enter their user namespace later, when all that
     /// needs power over the others is done; those then belong to the host, and nobody inside has a say in them.
     pub(super) fn namespaces(&self) -> CloneFlags {
         let all = CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID
             | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWCGROUP;
+            | CloneFlags::CLONE_NEWUTS;
         match self.mode {
             Mode::Overlay(_) => all,
             Mode::Binds(_) => all | CloneFlags::CLONE_NEWUSER,
@@ -106,23 +116,31 @@ pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), String> {
 
 /// Writes the files of `/etc` that have a content of ours into `folder`.
 pub(super) fn write_replaced_files(folder: &Path) -> Result<(), String> {
+    name_files(folder)?;
     let passwd = system_accounts("/etc/passwd", "carrel:x:1000:1000::/home/carrel:/bin/bash");
     let group = system_accounts("/etc/group", "carrel:x:1000:");
+    write_files(folder, &[("passwd", passwd.as_str()), ("group", &group)]).map(drop)
+}
+
+/// Writes the files of `/etc` that name the host and its neighbours into `folder`; their paths.
+pub(super) fn name_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let files = [
-        ("passwd", passwd.as_str()),
-        ("group", &group),
         ("hostname", "carrel\n"),
         ("hosts", "127.0.0.1 localhost carrel\n::1 localhost\n"),
         ("resolv.conf", ""),
         ("machine-id", ""),
     ];
-    for (name, content) in files {
+    write_files(folder, &files)
+}
+
+fn write_files(folder: &Path, files: &[(&str, &str)]) -> Result<Vec<PathBuf>, String> {
+    let write = |(name, content): &(&str, &str)| {
         let path = folder.join(name);
         let written =
             fs::write(&path, content).and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)));
-        written.map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-    }
-    Ok(())
+        written.map(|()| path.clone()).map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+    };
+    files.iter().map(write).collect()
 }
 
 /// The host's system accounts, which packages refer to by name, and ours; nobody's real name.

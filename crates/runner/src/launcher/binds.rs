@@ -3,6 +3,7 @@
 //! An overlay over the host's root needs root. `/var` is not shown at all (it holds data and sockets, hardly
 //! programs) but made new and writable, as are `/workspace`, `/tmp` and the home folder.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
@@ -14,7 +15,9 @@ use nix::unistd::chdir;
 
 use super::base::{make_folder, write_replaced_files};
 use super::paths::{HIDDEN_FILES, HIDDEN_FOLDERS, REPLACED_FILES};
-use crate::sys::mount::{Attributes, attach, clone_tree};
+use super::stack::{Stack, explain, make_upper, open_folder, open_layers};
+use crate::protocol::{UPPER_FOLDER, WORK_FOLDER};
+use crate::sys::mount::{Attributes, Notes, attach, clone_tree};
 
 /// The host's devices that are shown.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
@@ -33,6 +36,8 @@ pub(super) struct Binds {
     devices: PathBuf,
     root: PathBuf,
     folders: Vec<PathBuf>,
+    /// Those of the folders with other file systems mounted in them, which an overlay would not show.
+    split: HashSet<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
     private: Vec<PathBuf>,
 }
@@ -61,17 +66,18 @@ impl Binds {
         }
         let hidden = HIDDEN_FILES.iter().map(PathBuf::from).chain(private.iter().cloned());
         let private = hidden.filter_map(|path| fs::canonicalize(path).ok()).collect();
-        Ok(Self { files, empty, devices, root, folders, links, private })
+        let split = with_mounts_inside(&folders);
+        Ok(Self { files, empty, devices, root, folders, split, links, private })
     }
 
-    /// Builds the root of the sandbox in `folder` and goes there.
-    pub(super) fn enter(&self, folder: &Path) -> Result<(), String> {
+    /// Builds the root of the sandbox in `folder`, over the kept `layers` of `sandboxes`, and goes there.
+    pub(super) fn enter(&self, folder: &Path, sandboxes: &Path, layers: &[String]) -> Result<(), String> {
         let at = |path: &Path, error: Errno| format!("cannot show `{}`: {error}", path.display());
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("carrel"), &self.root, Some("tmpfs"), flags, Some("mode=755,size=1m"))
             .map_err(|error| at(&self.root, error))?;
         for path in &self.folders {
-            self.show(path, path, Attributes::ReadOnly).map_err(|error| at(path, error))?;
+            self.show_host(path).map_err(|error| at(path, error))?;
         }
         for (target, path) in &self.links {
             symlink(target, self.inside(path)).map_err(|error| format!("cannot make `{}`: {error}", path.display()))?;
@@ -79,14 +85,13 @@ impl Binds {
         for name in ["root", "home", "run", "proc", "sys", "dev"] {
             make_folder(&self.root.join(name), if name == "root" { 0o700 } else { 0o755 })?;
         }
-        let upper = folder.join("upper");
-        make_folder(&upper, 0o755)?;
-        for (layer, target, mode) in WRITABLE {
-            let layer = upper.join(layer);
-            make_folder(&layer, *mode)?;
-            self.show(&layer, Path::new(target), Attributes::Writable).map_err(|error| at(&layer, error))?;
+        chdir(folder).map_err(|error| at(folder, error))?;
+        for folder in [UPPER_FOLDER, WORK_FOLDER] {
+            make_folder(Path::new(folder), 0o755)?;
         }
-        self.fill_var(&upper.join("var"))?;
+        for (name, target, mode) in WRITABLE {
+            self.show_writable(folder, sandboxes, layers, (name, Path::new(target), *mode))?;
+        }
         self.mask().map_err(|error| format!("cannot mask private files: {error}"))?;
         chdir(&self.root).map_err(|error| at(&self.root, error))?;
         Ok(())
@@ -100,6 +105,34 @@ impl Binds {
             tree.map(|tree| (PathBuf::from(name), tree))
         };
         Ok((folder, DEVICES.iter().map(device).collect::<Result<_, _>>()?))
+    }
+
+    /// Shows a writable folder, over those of the same name in the layers.
+    fn show_writable(
+        &self,
+        folder: &Path,
+        sandboxes: &Path,
+        layers: &[String],
+        (name, target, mode): (&str, &Path, u32),
+    ) -> Result<(), String> {
+        let lower = open_layers(sandboxes, layers, Some(name))?;
+        let (upper, work) = (format!("{UPPER_FOLDER}/{name}"), format!("{WORK_FOLDER}/{name}"));
+        let is_first = fs::symlink_metadata(&upper).is_err() && lower.is_empty();
+        make_upper(Path::new(&upper), lower.first(), mode, None)?;
+        if is_first && name == "var" {
+            // Only while nobody else was here: a link in it would lead out.
+            self.fill_var(Path::new(&upper))?;
+        }
+        if lower.is_empty() {
+            return self
+                .show(Path::new(&upper), target, Attributes::Writable)
+                .map_err(|error| format!("cannot show `{upper}`: {error}"));
+        }
+        make_folder(Path::new(&work), 0o755)?;
+        let shown = self.inside(target);
+        fs::create_dir_all(&shown).map_err(|error| format!("cannot make `{}`: {error}", shown.display()))?;
+        let stack = Stack { lower: &lower, writable: Some((&upper, &work)), notes: Notes::User };
+        stack.show_at(&shown).map_err(|error| explain(folder, error))
     }
 
     fn fill_var(&self, var: &Path) -> Result<(), String> {
@@ -134,6 +167,22 @@ impl Binds {
         Ok(())
     }
 
+    /// Shows a folder of the host. Through an overlay, where that is possible: the sockets in one are copies, which
+    /// lead nowhere, while a program could connect to those in the folder itself.
+    fn show_host(&self, path: &Path) -> Result<(), Errno> {
+        if !self.split.contains(path)
+            && let (Ok(folder), Ok(empty)) = (open_folder(path), open_folder(&self.empty))
+        {
+            let shown = self.inside(path);
+            fs::create_dir_all(&shown).map_err(|_| Errno::EIO)?;
+            let stack = Stack { lower: &[folder, empty], writable: None, notes: Notes::User };
+            if stack.show_at(&shown).is_ok() {
+                return Ok(());
+            }
+        }
+        self.show(path, path, Attributes::ReadOnly)
+    }
+
     fn show(&self, source: &Path, target: &Path, attributes: Attributes) -> Result<(), Errno> {
         let tree = clone_tree(source, attributes)?;
         let target = self.inside(target);
@@ -144,4 +193,14 @@ impl Binds {
     fn inside(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
+}
+
+/// Those of the folders in which something else is mounted.
+fn with_mounts_inside(folders: &[PathBuf]) -> HashSet<PathBuf> {
+    // Without a table to read all of them may be.
+    let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return folders.iter().cloned().collect() };
+    let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let inside = |folder: &Path, place: &Path| place != folder && place.starts_with(folder);
+    let split = places.flat_map(|place| folders.iter().filter(move |folder| inside(folder, place)));
+    split.cloned().collect()
 }

@@ -4,8 +4,9 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -20,12 +22,12 @@ use nix::sys::stat::{Mode as Bits, umask};
 use nix::unistd::{chdir, pivot_root, sethostname, setsid};
 
 use super::base::{Base, Mode, make_folder};
-use super::paths::ENVIRONMENT;
-use super::stage;
-use crate::init;
-use crate::privileges::{INSIDE_ID, become_inside_user, limit, seal};
-use crate::protocol::{Decoder, Frame, Launch, SOCKET_FILE, message};
-use crate::sys::mount::{Attributes, attach, clone_tree};
+use super::cgroup::{Controller, Group, Limiter};
+use super::{inside, memory, paths, stack, stage};
+use crate::init::{self, Score};
+use crate::privileges::{INSIDE_ID, Inside, become_inside_user, limit, seal};
+use crate::protocol::{Decoder, Frame, Launch, Resources, Root, SOCKET_FILE, message};
+use crate::sys::mount::{Attributes, attach_over, clone_tree};
 use crate::sys::privilege::loopback_up;
 use crate::sys::process::{close_all_but, keep_ended_children, put_at};
 
@@ -38,13 +40,19 @@ pub(super) const FAILED: u8 = b'f';
 /// The launcher's one word.
 pub(super) const GO_ON: u8 = b'g';
 
+/// How many more processes the user's own limit allows than the group's.
+const PROCESSES_SLACK: u64 = 64;
+
 /// A child that has its namespaces and waits to be told which sandbox it is; returns its exit code when it is done.
-pub(super) fn become_runner(base: &Base, mut launcher: UnixStream) -> i32 {
-    let made = park(base, &launcher).and_then(|()| match next_launch(&mut launcher)? {
-        Some(launch) => enter(base, &launch, &mut launcher).map(|listener| Some((launch, listener))),
+pub(super) fn become_runner(base: &Base, group: &Group, mut launcher: UnixStream) -> i32 {
+    let made = park(base, group, &launcher).and_then(|held| match next_launch(&mut launcher)? {
+        Some(launch) => {
+            let (listener, proxy, score) = enter(base, &launch, held, &mut launcher)?;
+            Ok(Some((launch, listener, proxy, score)))
+        }
         None => Ok(None),
     });
-    let (launch, listener) = match made {
+    let (launch, listener, proxy, score) = match made {
         Ok(Some(made)) => made,
         // The launcher ended, or needs no more sandboxes.
         Ok(None) => return 0,
@@ -59,9 +67,11 @@ pub(super) fn become_runner(base: &Base, mut launcher: UnixStream) -> i32 {
         return 1;
     }
     drop(launcher);
-    let fixed = ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let environment = fixed.chain(launch.environment).collect();
-    let ended: Result<Infallible, _> = init::serve(listener, environment, Duration::from_secs(base.orphan_after_s));
+    let inside = Inside::of(&launch.root);
+    let home = (inside == Inside::Root).then(inside::home_of_root).flatten();
+    let environment = paths::environment(inside, home).into_iter().chain(launch.environment).collect();
+    let ended: Result<Infallible, _> =
+        init::serve(listener, proxy, environment, Duration::from_secs(base.orphan_after_s), score);
     match ended {
         Err(init::End::Orphaned) => 0,
         Err(init::End::Broken(_)) => 1,
@@ -69,19 +79,36 @@ pub(super) fn become_runner(base: &Base, mut launcher: UnixStream) -> i32 {
 }
 
 /// Everything that can be done before it is known which sandbox this is.
-fn park(base: &Base, launcher: &UnixStream) -> Result<(), String> {
+fn park(base: &Base, group: &Group, launcher: &UnixStream) -> Result<Held, String> {
     keep_ended_children();
     umask(Bits::from_bits_truncate(0o022));
     let _already_leader = setsid();
     // Above all the controller's stream: held open here, its end would never be seen.
-    close_streams(&[launcher.as_raw_fd()])?;
+    let kept: Vec<RawFd> = base.folders.kept_open().into_iter().chain([launcher.as_raw_fd()]).collect();
+    close_streams(&kept)?;
     prctl::set_name(c"carrel-runner").map_err(|error| format!("cannot set its name: {error}"))?;
+    let (limiter, score) = (base.groups.enter(group)?, Score::open());
     if let Mode::Binds(_) = base.mode {
-        map_own_ids(base.own_ids)?;
+        map_ids(&own_files()?, INSIDE_ID, base.own_ids)?;
     }
+    // Now, so that its own group is all it sees of them.
+    unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|error| format!("cannot make a cgroup namespace: {error}"))?;
     loopback_up().map_err(|error| format!("cannot bring the loopback device up: {error}"))?;
+    // As container engines do: whoever is alone on a network may have all its ports. A kernel without the switch
+    // keeps the low ones for the machine's root, and nothing else depends on it.
+    let _best_effort = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+    let proxy =
+        init::listen_for_tunnels().map_err(|error| format!("cannot listen at the proxy address inside: {error}"))?;
     stage::mount_parts(base)?;
-    base.filters.apply_early()
+    base.filters.apply_early()?;
+    Ok(Held { limiter, score, proxy })
+}
+
+/// What a parked child has opened and its launch needs.
+struct Held {
+    limiter: Limiter,
+    score: Score,
+    proxy: TcpListener,
 }
 
 /// Waits for the launcher's order; nothing when the launcher is gone.
@@ -90,7 +117,7 @@ fn next_launch(launcher: &mut UnixStream) -> Result<Option<Launch>, String> {
     let mut buffer = [0; 16 << 10];
     loop {
         if let Some(Frame::Control(payload)) = decoder.next_frame().map_err(|error| error.to_string())? {
-            return message(&payload).map(Some).map_err(|error| error.to_string());
+            return message(payload).map(Some).map_err(|error| error.to_string());
         }
         match launcher.read(&mut buffer) {
             Ok(0) => return Ok(None),
@@ -102,7 +129,14 @@ fn next_launch(launcher: &mut UnixStream) -> Result<Option<Launch>, String> {
 }
 
 /// Builds the sandbox's root, enters it, and gives everything up; the listener of its runner.
-fn enter(base: &Base, launch: &Launch, launcher: &mut UnixStream) -> Result<UnixListener, String> {
+fn enter(
+    base: &Base,
+    launch: &Launch,
+    held: Held,
+    launcher: &mut UnixStream,
+) -> Result<(UnixListener, TcpListener, Score), String> {
+    held.limiter.limit(&launch.resources)?;
+    memory::bound_segments(&launch.resources);
     let folder = base.folder.join(&launch.name);
     let listener = listen(&folder).map_err(|error| format!("cannot listen at `{}`: {error}", folder.display()))?;
     let read_only = launch.mounts.iter().map(|(source, target)| {
@@ -112,24 +146,34 @@ fn enter(base: &Base, launch: &Launch, launcher: &mut UnixStream) -> Result<Unix
         Ok((PathBuf::from(target), kind.is_dir(), tree))
     });
     let read_only: Vec<(PathBuf, bool, OwnedFd)> = read_only.collect::<Result<_, String>>()?;
-    match &base.mode {
-        Mode::Overlay(overlay) => overlay.enter(&folder)?,
-        Mode::Binds(binds) => binds.enter(&folder)?,
+    match (&launch.root, &base.mode) {
+        (Root::Host, Mode::Overlay(overlay)) => overlay.enter(&folder, &base.folder, &launch.layers)?,
+        (Root::Host, Mode::Binds(binds)) => binds.enter(&folder, &base.folder, &launch.layers)?,
+        (Root::Folder { path, ids }, _) => {
+            base.folders.enter(&folder, &base.folder, Path::new(path), *ids, &launch.layers)?;
+        }
     }
     stage::install(base)?;
     leave_old_root().map_err(|error| format!("cannot leave the host's root: {error}"))?;
+    let inside = Inside::of(&launch.root);
+    let owner = base.folders.owner().filter(|_| inside == Inside::Root);
     for (target, is_folder, tree) in read_only {
-        show(&target, is_folder, &tree).map_err(|error| format!("cannot mount at `{}`: {error}", target.display()))?;
+        let place = inside::place(&target, is_folder, owner);
+        place
+            .and_then(|place| attach_over(tree.as_fd(), place.as_fd()))
+            .map_err(|error| format!("cannot mount at `{}`: {error}", target.display()))?;
     }
-    if let Mode::Binds(_) = base.mode {
+    let is_closed = matches!(base.mode, Mode::Binds(_)) && inside == Inside::User;
+    if is_closed {
         let flags =
             MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
             .map_err(|error| format!("cannot close the root: {error}"))?;
     }
-    name_host(&launch.hostname, &base.mode)?;
-    give_up(base, &listener, launcher)?;
-    Ok(listener)
+    name_host(&launch.hostname, !is_closed)?;
+    memory::bound_files(base, &launch.resources)?;
+    give_up(base, launch, (&listener, &held.proxy, &held.score), launcher)?;
+    Ok((listener, held.proxy, held.score))
 }
 
 /// Listens in the sandbox's folder, by way of its descriptor: the path may be longer than a socket address.
@@ -142,7 +186,12 @@ fn listen(folder: &Path) -> io::Result<UnixListener> {
 }
 
 /// Gives up the host, then every power over the sandbox.
-fn give_up(base: &Base, listener: &UnixListener, launcher: &mut UnixStream) -> Result<(), String> {
+fn give_up(
+    base: &Base,
+    launch: &Launch,
+    (listener, proxy, score): (&UnixListener, &TcpListener, &Score),
+    launcher: &mut UnixStream,
+) -> Result<(), String> {
     if let Mode::Overlay(_) = base.mode {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| match error {
             Errno::ENOSPC | Errno::EUSERS => {
@@ -155,21 +204,42 @@ fn give_up(base: &Base, listener: &UnixListener, launcher: &mut UnixStream) -> R
     launcher.write_all(&[ASKS_FOR_IDS]).map_err(|error| format!("the launcher is gone: {error}"))?;
     let mut word = [0];
     launcher.read_exact(&mut word).map_err(|error| format!("the launcher is gone: {error}"))?;
-    close_streams(&[listener.as_raw_fd(), launcher.as_raw_fd()])?;
-    let keep_groups = matches!(base.mode, Mode::Binds(_));
-    become_inside_user(keep_groups).map_err(|error| format!("cannot become the user inside: {error}"))?;
-    let (processes, open_files) = base.limits;
-    limit(processes, open_files).map_err(|error| format!("cannot set limits: {error}"))?;
-    seal(&base.filters)
+    close_streams(&[listener.as_raw_fd(), proxy.as_raw_fd(), launcher.as_raw_fd(), score.as_raw_fd()])?;
+    let (keep_groups, inside) = (matches!(base.mode, Mode::Binds(_)), Inside::of(&launch.root));
+    if keep_groups && inside == Inside::Root {
+        // A second namespace below the one that owns the mounts: root in there has no say in them. What it takes is
+        // opened before, with the rights of the first: a sandbox may have closed its own root to everybody.
+        let own = own_files()?;
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| format!("cannot make a second user namespace: {error}"))?;
+        map_ids(&own, inside.id(), (INSIDE_ID, INSIDE_ID))?;
+    }
+    become_inside_user(inside, keep_groups).map_err(|error| format!("cannot become the user inside: {error}"))?;
+    let Resources { processes, disk_bytes, .. } = launch.resources;
+    // Where a group counts processes it should be the first to refuse one, because it also counts refusals.
+    let slack = if base.groups.found(Controller::Pids).is_ok() { PROCESSES_SLACK } else { 0 };
+    limit(processes + slack, base.open_files, disk_bytes).map_err(|error| format!("cannot set limits: {error}"))?;
+    seal(&base.filters, inside)
 }
 
-/// Maps the launcher's own ids to the ones inside; more a kernel does not let an ordinary user do.
-fn map_own_ids((user, group): (u32, u32)) -> Result<(), String> {
-    let write =
-        |file: &str, text: String| fs::write(file, text).map_err(|error| format!("cannot write `{file}`: {error}"));
-    write("/proc/self/setgroups", "deny".to_owned())?;
-    write("/proc/self/gid_map", format!("{INSIDE_ID} {group} 1"))?;
-    write("/proc/self/uid_map", format!("{INSIDE_ID} {user} 1"))
+fn own_files() -> Result<File, String> {
+    stack::open_folder(Path::new("/proc/self")).map_err(|error| format!("cannot open `/proc/self`: {error}"))
+}
+
+/// Maps this process's own ids to the one inside; more a kernel does not let an ordinary user do. `own` is what `/proc`
+/// has of this process.
+fn map_ids(own: &File, inside: u32, (user, group): (u32, u32)) -> Result<(), String> {
+    let files = [
+        ("setgroups", "deny".to_owned()),
+        ("gid_map", format!("{inside} {group} 1")),
+        ("uid_map", format!("{inside} {user} 1")),
+    ];
+    for (name, text) in files {
+        let written = nix::fcntl::openat(own, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Bits::empty())
+            .map_err(io::Error::from)
+            .and_then(|file| File::from(file).write_all(text.as_bytes()));
+        written.map_err(|error| format!("cannot write `{name}` of its user namespace: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Makes the working folder the root and lets the old one go, with everything mounted in it.
@@ -189,26 +259,15 @@ fn close_streams(keep: &[RawFd]) -> Result<(), String> {
     })
 }
 
-fn show(target: &Path, is_folder: bool, tree: &OwnedFd) -> Result<(), String> {
-    let folder = if is_folder { Some(target) } else { target.parent() };
-    if let Some(folder) = folder {
-        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    }
-    if !is_folder {
-        OpenOptions::new().create(true).append(true).open(target).map_err(|error| error.to_string())?;
-    }
-    attach(tree.as_fd(), target).map_err(|error| error.to_string())
-}
-
-fn name_host(name: &str, mode: &Mode) -> Result<(), String> {
+/// `is_open`: the files that hold the name can be written.
+fn name_host(name: &str, is_open: bool) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot set the host name: {error}");
     sethostname(OsStr::new(name)).map_err(|error| failed(&error))?;
-    if let Mode::Overlay(_) = mode
-        && name != "carrel"
-    {
-        fs::write("/etc/hostname", format!("{name}\n")).map_err(|error| failed(&error))?;
-        fs::write("/etc/hosts", format!("127.0.0.1 localhost {name}\n::1 localhost\n"))
-            .map_err(|error| failed(&error))?;
+    if is_open && name != "carrel" {
+        let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost\n");
+        for (path, text) in [("/etc/hostname", format!("{name}\n")), ("/etc/hosts", hosts)] {
+            inside::overwrite(path, &text).map_err(|error| failed(&error))?;
+        }
     }
     Ok(())
 }

@@ -6,9 +6,15 @@
 
 mod base;
 mod binds;
+mod cgroup;
 mod child;
+mod facts;
+mod folder;
+mod inside;
+mod memory;
 mod overlay;
 mod paths;
+mod stack;
 mod stage;
 
 use std::fs;
@@ -24,13 +30,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 
 use crate::pidfd::start_time;
-use crate::privileges::INSIDE_ID;
+use crate::privileges::{INSIDE_ID, Inside};
 use crate::protocol::{
-    Decoder, Frame, FromLauncher, Launch, RECORD_FILE, Record, Setup, ToLauncher, encode_control, message,
+    Decoder, Frame, FromLauncher, Launch, LimitsRecord, RECORD_FILE, Record, Resources, Root, ToLauncher, encode_control, message,
 };
 use crate::sys::privilege::wipe_environment;
 use crate::sys::process::{Cloned, clone_into, exit_now, ignore_ended_children};
 use base::Base;
+use cgroup::Group;
 use child::{ASKS_FOR_IDS, GO_ON, IS_READY};
 
 /// How long nothing is asked before the next child is made ready.
@@ -57,11 +64,11 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
     let Some(ToLauncher::Setup(setup)) = next_request(&mut stream, &mut decoder)? else {
         return Ok(());
     };
-    let base = match Base::prepare(&setup).and_then(|base| probe(&base).map(|()| base)) {
+    let base = match Base::prepare(&setup).and_then(try_out) {
         Ok(base) => base,
         Err(reason) => return answer(&mut stream, &FromLauncher::Unable { reason }),
     };
-    answer(&mut stream, &FromLauncher::Ready)?;
+    answer(&mut stream, &FromLauncher::Ready { facts: facts::gather(&base) })?;
 
     let (mut parked, mut is_wanted) = (None, true);
     let mut children: Vec<Child> = Vec::new();
@@ -71,6 +78,7 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
         let quiet = if is_due { PollTimeout::from(PARK_AFTER_MS) } else { PollTimeout::NONE };
         let ready = wait(&stream, &children, quiet)?;
         if is_due && !ready[0] {
+            base.groups.sweep();
             // If it cannot be made now, the next launch tries again and says why.
             parked = Parked::start(&base).ok();
             is_wanted = false;
@@ -80,7 +88,10 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
             if ready[index + 1]
                 && let Some(reply) = children[index].advance(&base)
             {
-                children.swap_remove(index);
+                let child = children.swap_remove(index);
+                if let FromLauncher::Failed { .. } = reply {
+                    base.groups.discard(child.group);
+                }
                 answer(&mut stream, &reply)?;
             }
         }
@@ -131,8 +142,8 @@ fn fill(stream: &mut UnixStream, decoder: &mut Decoder) -> io::Result<bool> {
 
 fn take_request(decoder: &mut Decoder) -> io::Result<Option<ToLauncher>> {
     match decoder.next_frame().map_err(io::Error::other)? {
-        Some(Frame::Control(payload)) => message(&payload).map(Some).map_err(io::Error::other),
-        Some(Frame::Data(..)) => Err(io::Error::other("a launcher takes no data")),
+        Some(Frame::Control(payload)) => message(payload).map(Some).map_err(io::Error::other),
+        Some(Frame::Data(..) | Frame::Tunnel(..)) => Err(io::Error::other("a launcher takes no data")),
         None => Ok(None),
     }
 }
@@ -143,19 +154,41 @@ fn answer(stream: &mut UnixStream, reply: &FromLauncher) -> io::Result<()> {
     stream.write_all(&frame)
 }
 
+/// Makes a sandbox, and if that fails one without control groups: better to hold less than to make none.
+fn try_out(mut base: Base) -> Result<Base, String> {
+    let Err(reason) = probe(&base) else { return Ok(base) };
+    if base.groups.is_empty() {
+        return Err(reason);
+    }
+    base.groups.abandon(&reason);
+    probe(&base).map(|()| base)
+}
+
 /// Makes a sandbox that ends as soon as it stands, so that what this kernel forbids is known at the start.
 fn probe(base: &Base) -> Result<(), String> {
     let name = format!(".probe-{}", std::process::id());
     let folder = base.folder.join(&name);
     fs::create_dir(&folder).map_err(|error| format!("cannot make `{}`: {error}", folder.display()))?;
-    let launch = Launch { number: 0, name, mounts: Vec::new(), environment: Vec::new(), hostname: "carrel".to_owned() };
+    let launch = Launch {
+        number: 0,
+        name,
+        mounts: Vec::new(),
+        environment: Vec::new(),
+        hostname: "carrel".to_owned(),
+        root: Root::Host,
+        layers: Vec::new(),
+        resources: Resources { processes: 16, ..Resources::default() },
+    };
     let result = Child::start(base, &launch, None).and_then(|mut child| {
-        loop {
-            match child.advance(base) {
-                None => {}
-                Some(FromLauncher::Failed { reason, .. }) => return Err(reason),
-                Some(_) => return kill(child.pid, Signal::SIGKILL).map_err(|error| error.to_string()),
+        let answer = loop {
+            if let Some(answer) = child.advance(base) {
+                break answer;
             }
+        };
+        base.groups.discard(child.group);
+        match answer {
+            FromLauncher::Failed { reason, .. } => Err(reason),
+            _ => kill(child.pid, Signal::SIGKILL).map_err(|error| error.to_string()),
         }
     });
     // What is left of it is swept when the controller opens the folder next.
@@ -167,14 +200,16 @@ fn probe(base: &Base) -> Result<(), String> {
 struct Parked {
     pid: Pid,
     handshake: UnixStream,
+    group: Group,
 }
 
 impl Parked {
     fn start(base: &Base) -> Result<Self, String> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
+        let group = base.groups.next();
         match clone_into(base.namespaces()).map_err(|error| explain_clone(base, error))? {
-            Cloned::Parent(pid) => Ok(Self { pid, handshake: ours }),
-            Cloned::Child => exit_now(child::become_runner(base, theirs)),
+            Cloned::Parent(pid) => Ok(Self { pid, handshake: ours, group }),
+            Cloned::Child => exit_now(child::become_runner(base, &group, theirs)),
         }
     }
 }
@@ -184,18 +219,22 @@ struct Child {
     number: u32,
     pid: Pid,
     handshake: UnixStream,
+    group: Group,
+    disk_bytes: Option<u64>,
+    inside: Inside,
     record: std::path::PathBuf,
 }
 
 impl Child {
     fn start(base: &Base, launch: &Launch, parked: Option<Parked>) -> Result<Self, String> {
         paths::check(launch)?;
-        let Parked { pid, mut handshake } = parked.map_or_else(|| Parked::start(base), Ok)?;
+        let Parked { pid, mut handshake, group } = parked.map_or_else(|| Parked::start(base), Ok)?;
         let mut frame = Vec::new();
         encode_control(&mut frame, launch).map_err(|error| error.to_string())?;
         // If it failed before it could read this, its reason waits to be read.
         let _told_by_its_answer = handshake.write_all(&frame);
-        Ok(Self { number: launch.number, pid, handshake, record: base.folder.join(&launch.name).join(RECORD_FILE) })
+        let record = base.folder.join(&launch.name).join(RECORD_FILE);
+        Ok(Self { number: launch.number, pid, handshake, group, disk_bytes: launch.resources.disk_bytes, inside: Inside::of(&launch.root), record })
     }
 
     /// Takes the child's next word; the answer for the controller when that was its last.
@@ -221,13 +260,20 @@ impl Child {
     /// lives that could not be found again; if this process dies in between, the child ends by itself.
     fn grant(&self, base: &Base) -> Result<(), String> {
         let started = start_time(self.pid.as_raw()).ok_or("it ended while it was made")?;
-        let record = Record { pid: self.pid.as_raw(), started };
+        let record = Written {
+            runner: Record { pid: self.pid.as_raw(), started },
+            limits: LimitsRecord { groups: self.group.folders(), disk_bytes: self.disk_bytes },
+        };
         let text = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
         fs::write(&self.record, text).map_err(|error| format!("cannot write `{}`: {error}", self.record.display()))?;
         if let Base { mode: base::Mode::Overlay(_), host_id, .. } = base {
+            let ids = match self.inside {
+                Inside::User => format!("{INSIDE_ID} {host_id} 1"),
+                Inside::Root => folder::ids_of_root(*host_id),
+            };
             for map in ["gid_map", "uid_map"] {
                 let path = format!("/proc/{}/{map}", self.pid);
-                fs::write(&path, format!("{INSIDE_ID} {host_id} 1"))
+                fs::write(&path, &ids)
                     .map_err(|error| format!("cannot write `{path}`: {error}"))?;
             }
         }
@@ -254,7 +300,11 @@ fn explain_clone(base: &Base, error: Errno) -> String {
     }
 }
 
-/// A sandbox's limits, as the launcher was told them.
-fn limits(setup: &Setup) -> (u64, u64) {
-    (setup.processes, setup.open_files)
+/// All of a sandbox's record.
+#[derive(serde::Serialize)]
+struct Written {
+    #[serde(flatten)]
+    runner: Record,
+    #[serde(flatten)]
+    limits: LimitsRecord,
 }

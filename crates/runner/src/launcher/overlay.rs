@@ -6,19 +6,21 @@
 //! `/nix`) are shown through read-only overlays of their own, under the same mask; sockets in them lead nowhere.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 use nix::unistd::chdir;
 
 use super::base::{make_folder, write_replaced_files};
 use super::paths::{HIDDEN_FILES, HIDDEN_FOLDERS, OWN_FOLDERS, REPLACED_FILES};
-use crate::sys::mount::{Attributes, clone_tree, set_opaque};
+use super::stack::{Stack, explain, make_upper, open_folder, open_layers};
+use crate::protocol::{UPPER_FOLDER, WORK_FOLDER};
+use crate::sys::mount::{Attributes, Notes, clone_tree, set_opaque};
 
 /// File systems whose mounts are shown inside; others (tmpfs, cgroup, network drives of people) are not.
 const SHOWN_FILE_SYSTEMS: &[&str] =
@@ -33,6 +35,9 @@ pub(super) struct Overlay {
     mask: PathBuf,
     devices: PathBuf,
     root: PathBuf,
+    base: PathBuf,
+    /// Whether kept layers lie below the host's root in one file system: they cannot be layers beside it then.
+    is_around_layers: bool,
     mounts: Vec<PathBuf>,
 }
 
@@ -49,36 +54,46 @@ impl Overlay {
             .map_err(|error| format!("cannot mount a tmpfs: {error}"))?;
         umask(Mode::empty());
 
-        let (mask, devices, root) = (shared.join("mask"), shared.join("dev"), shared.join("root"));
-        for folder in [&mask, &devices, &root] {
+        let [mask, devices, root, base] = ["mask", "dev", "root", "host"].map(|name| shared.join(name));
+        for folder in [&mask, &devices, &root, &base] {
             make_folder(folder, 0o755)?;
         }
         let mounts = shown_mounts(private)?;
         Mask { folder: mask.clone(), host_id }.fill(private)?;
         make_devices(&devices)?;
-        Ok(Self { mask, devices, root, mounts })
+        let is_around_layers = is_around(shared, &base)?;
+        Ok(Self { mask, devices, root, base, is_around_layers, mounts })
     }
 
-    /// Mounts the root of the sandbox in `folder` and goes there.
-    pub(super) fn enter(&self, folder: &Path) -> Result<(), String> {
+    /// Mounts the root of the sandbox in `folder`, over the kept `layers` of `sandboxes`, and goes there.
+    pub(super) fn enter(&self, folder: &Path, sandboxes: &Path, layers: &[String]) -> Result<(), String> {
         let at = |what: &str, error: Errno| format!("cannot {what} in `{}`: {error}", folder.display());
         chdir(folder).map_err(|error| at("go", error))?;
-        for layer in ["upper", "work"] {
-            make_folder(Path::new(layer), 0o755)?;
+        let mut lower = open_layers(sandboxes, layers, None)?;
+        make_upper(Path::new(UPPER_FOLDER), lower.first(), 0o755, None)?;
+        make_folder(Path::new(WORK_FOLDER), 0o755)?;
+        for path in [&self.mask, Path::new("/")] {
+            let opened = open_folder(path);
+            lower.push(opened.map_err(|error| format!("cannot open the layer `{}`: {error}", path.display()))?);
         }
-        // `volatile`: nobody waits for the disk when the sandbox goes; what must last is synced by who keeps it.
-        // Opened here, because layers must be seen in this mount namespace, and named by descriptor, because no
-        // character of a path may be taken for a separator.
-        let mask = File::open(&self.mask).map_err(|error| format!("cannot open the mask layer: {error}"))?;
-        let number = mask.as_fd().as_raw_fd();
-        let layers = format!("lowerdir=/proc/self/fd/{number}:/,upperdir=upper,workdir=work,volatile");
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(Some("overlay"), &self.root, Some("overlay"), flags, Some(layers.as_str()))
-            .map_err(|error| explain(folder, error))?;
+        self.show_root(lower).map_err(|error| explain(folder, error))?;
         for path in &self.mounts {
             self.show(path).map_err(|error| at(&format!("show `{}`", path.display()), error))?;
         }
         chdir(&self.root).map_err(|error| at("enter the root", error))
+    }
+
+    /// Shows the writable folder over these, the last two of which are the mask and the host's root.
+    fn show_root(&self, mut lower: Vec<File>) -> Result<(), Errno> {
+        if self.is_around_layers && lower.len() > 2 {
+            // The host's files then come from an overlay of their own. Not without layers, where it would only cost,
+            // and not once for all sandboxes: it would go on showing what the host has replaced since.
+            let host = lower.split_off(lower.len() - 2);
+            Stack { lower: &host, writable: None, notes: Notes::Trusted }.show_at(&self.base)?;
+            lower.push(open_folder(&self.base).map_err(|_| Errno::EIO)?);
+        }
+        let writable = Some((UPPER_FOLDER, WORK_FOLDER));
+        Stack { lower: &lower, writable, notes: Notes::Trusted }.show_at(&self.root)
     }
 
     /// The shared `/dev`, as a tree to attach.
@@ -88,28 +103,25 @@ impl Overlay {
 
     fn show(&self, path: &Path) -> Result<(), Errno> {
         let relative = path.strip_prefix("/").unwrap_or(path);
-        let lower = File::open(path).map_err(|_| Errno::ENOENT)?;
-        let mask = File::open(self.mask.join(relative)).map_err(|_| Errno::ENOENT)?;
-        let layers =
-            format!("lowerdir=/proc/self/fd/{}:/proc/self/fd/{}", mask.as_fd().as_raw_fd(), lower.as_fd().as_raw_fd());
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
-        mount(Some("overlay"), &self.root.join(relative), Some("overlay"), flags, Some(layers.as_str()))
+        let lower = [&self.mask.join(relative), path].map(open_folder);
+        let [Ok(mask), Ok(lower)] = lower else { return Err(Errno::ENOENT) };
+        let stack = Stack { lower: &[mask, lower], writable: None, notes: Notes::Trusted };
+        stack.show_at(&self.root.join(relative))
     }
 }
 
-fn explain(folder: &Path, error: Errno) -> String {
-    let place = folder.parent().unwrap_or(folder).display();
-    match error {
-        Errno::ENODEV => "this kernel has no overlay file system: load the module `overlay`".to_owned(),
-        Errno::ENOSPC | Errno::EDQUOT => format!("the disk of `{place}` is full"),
-        Errno::EINVAL | Errno::EREMOTE | Errno::ELOOP => format!(
-            "cannot mount an overlay with its upper layer in `{place}` ({error}): that folder must be on a real file system \
-             (ext4, xfs, btrfs); inside a container, put the data folder on a volume"
-        ),
-        Errno::EPERM | Errno::EACCES => {
-            format!("root may not mount here ({error}): give the service CAP_SYS_ADMIN, or run it as an ordinary user")
-        }
-        error => format!("cannot mount the overlay in `{place}`: {error}"),
+/// Whether the kernel takes folders beside the one that `shared` is in for a part of the host's root; tried at `place`.
+fn is_around(shared: &Path, place: &Path) -> Result<bool, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cannot try out an overlay of the host's root: {error}");
+    let folder = shared.parent().unwrap_or(shared);
+    let lower = [
+        open_folder(folder).map_err(|error| failed(&error))?,
+        open_folder(Path::new("/")).map_err(|error| failed(&error))?,
+    ];
+    match (Stack { lower: &lower, writable: None, notes: Notes::Trusted }).show_at(place) {
+        Ok(()) => umount2(place, MntFlags::MNT_DETACH).map(|()| false).map_err(|error| failed(&error)),
+        Err(Errno::ELOOP) => Ok(true),
+        Err(error) => Err(explain(&folder.join("."), error)),
     }
 }
 
@@ -206,7 +218,8 @@ impl Mask {
         let shown = self.like_host(parent)?.join(name);
         if real.is_dir() {
             make_folder(&shown, 0o755)?;
-            return set_opaque(&shown).map_err(|error| format!("cannot hide `{}`: {error}", real.display()));
+            return set_opaque(&shown, Notes::Trusted)
+                .map_err(|error| format!("cannot hide `{}`: {error}", real.display()));
         }
         // A character device 0/0 is an overlay's word for "not here".
         match mknod(&shown, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)) {
@@ -219,7 +232,7 @@ impl Mask {
     fn own(&self, path: &Path) -> Result<(), String> {
         let shown = self.folder.join(path.strip_prefix("/").unwrap_or(path));
         make_folder(&shown, if path == Path::new("/root") { 0o700 } else { 0o755 })?;
-        set_opaque(&shown).map_err(|error| format!("cannot prepare `{}`: {error}", path.display()))
+        set_opaque(&shown, Notes::Trusted).map_err(|error| format!("cannot prepare `{}`: {error}", path.display()))
     }
 
     /// The folder in the mask, with its parents, each looking as the host's does.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::protocol::Launch;
+use crate::privileges::Inside;
+use crate::protocol::{Launch, MAX_LAYERS, Root};
 
 /// Folders that are empty inside: homes, sockets, mail, logs, and file systems of other purposes.
 pub(super) const HIDDEN_FOLDERS: &[&str] = &[
@@ -83,8 +84,22 @@ pub(super) const REPLACED_FILES: &[&str] = &["passwd", "group", "hostname", "hos
 /// Folders that belong to the sandbox's user, and their permission bits.
 pub(super) const OWN_FOLDERS: &[(&str, u32)] = &[("/workspace", 0o755), ("/home/carrel", 0o755)];
 
-/// The variables every command has, before those of the sandbox and its own.
-pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
+/// The variables every command has, before those of the sandbox and its own: `home` is where root is at home.
+pub(super) fn environment(inside: Inside, home: Option<String>) -> Vec<(String, String)> {
+    let mut variables: Vec<(String, String)> =
+        ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    if inside == Inside::Root {
+        let home = home.unwrap_or_else(|| "/root".to_owned());
+        for (name, value) in [("HOME", home.as_str()), ("USER", "root"), ("LOGNAME", "root")] {
+            variables.retain(|(known, _)| known != name);
+            variables.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    variables
+}
+
+/// The variables of commands on the host's root.
+const ENVIRONMENT: &[(&str, &str)] = &[
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/home/carrel"),
     ("USER", "carrel"),
@@ -101,6 +116,19 @@ pub(super) fn check(launch: &Launch) -> Result<(), String> {
     let letters = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
     if launch.hostname.is_empty() || launch.hostname.len() > 63 || !letters(&launch.hostname) {
         return Err(format!("`{}` is no host name: use up to 63 letters, digits, `-` and `.`", launch.hostname));
+    }
+    if launch.layers.len() > MAX_LAYERS {
+        let count = launch.layers.len();
+        return Err(format!("{count} kept layers are more than the {MAX_LAYERS} one sandbox can stand on: keep fewer"));
+    }
+    if let Some(name) = launch.layers.iter().find(|name| name.is_empty() || name.starts_with('.') || name.contains('/'))
+    {
+        return Err(format!("`{name}` is no name of a kept layer"));
+    }
+    if let Root::Folder { path, .. } = &launch.root
+        && !Path::new(path).is_absolute()
+    {
+        return Err(format!("root folder `{path}` is not absolute"));
     }
     for (source, target) in &launch.mounts {
         if !Path::new(source).is_absolute() {
@@ -127,9 +155,19 @@ fn check_target(target: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Resources;
 
     fn launch() -> Launch {
-        Launch { number: 1, name: "a".into(), mounts: Vec::new(), environment: Vec::new(), hostname: "carrel".into() }
+        Launch {
+            number: 1,
+            name: "a".into(),
+            mounts: Vec::new(),
+            environment: Vec::new(),
+            hostname: "carrel".into(),
+            root: Root::Host,
+            layers: Vec::new(),
+            resources: Resources::default(),
+        }
     }
 
     #[test]

@@ -25,8 +25,19 @@ pub enum Request {
     },
     /// No more input will come.
     StdinEnd,
-    /// Nobody listens on this channel any more; the command goes on.
+    /// Nobody listens on this channel any more; the command goes on, but for one with a terminal whose output is
+    /// streamed: nobody could attach to it again, so its terminal is hung up.
     Detach,
+    /// The command's terminal has another size. Not answered: of a command without one, or that is over, it means
+    /// nothing.
+    Resize {
+        /// The command's id.
+        command: String,
+        /// Characters in a line.
+        columns: u16,
+        /// Lines.
+        rows: u16,
+    },
     /// End a command and everything it started. Answered with `Done` when none of it lives.
     Kill {
         /// The command's id.

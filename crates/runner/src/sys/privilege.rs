@@ -23,9 +23,10 @@ struct CapabilitySet {
     inheritable: u32,
 }
 
-/// Empties the bounding, ambient, inheritable, permitted and effective sets, for good.
-pub(crate) fn drop_all_capabilities() -> Result<(), Errno> {
-    for capability in 0..64 {
+/// Empties the ambient and inheritable sets and leaves only these capabilities in the bounding, permitted and effective
+/// sets, for good.
+pub(crate) fn keep_capabilities(kept: &[u32]) -> Result<(), Errno> {
+    for capability in (0..64).filter(|capability| !kept.contains(capability)) {
         // SAFETY: the call takes numbers only.
         let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) };
         match Errno::result(result) {
@@ -39,9 +40,14 @@ pub(crate) fn drop_all_capabilities() -> Result<(), Errno> {
     let result = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0, 0, 0) };
     Errno::result(result)?;
     let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
-    let empty = [CapabilitySet::default(); 2];
+    let mut sets = [CapabilitySet::default(); 2];
+    for capability in kept {
+        let set = &mut sets[*capability as usize / 32];
+        set.permitted |= 1 << (capability % 32);
+        set.effective = set.permitted;
+    }
     // SAFETY: version 3 takes one header and two sets, both are initialised and outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, empty.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
     Errno::result(result).map(drop)
 }
 

@@ -63,6 +63,13 @@ pub(crate) fn take_terminal() -> Result<(), Errno> {
     Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop)
 }
 
+/// Gives a terminal another size; its foreground processes get `SIGWINCH` when it is.
+pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> Result<(), Errno> {
+    let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: `terminal` is open, and the kernel reads a `winsize` from the pointer, which outlives the call.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(drop)
+}
+
 /// Closes every descriptor from 3 on, but these. Whoever owns one of the others must never use it again: the
 /// processes that call this drop nothing, they run to their end or replace themselves.
 pub(crate) fn close_all_but(keep: &[RawFd]) -> Result<(), Errno> {

@@ -2,8 +2,9 @@
 //!
 //! A reader task sorts frames into per-channel queues, a writer task sends; both end with the last handle. A runner
 //! is untrusted: data past a channel's budget, events past its queue, or frames for a channel never opened close the
-//! stream. Nothing a consumer leaves unread makes the others wait.
+//! stream. Nothing a consumer leaves unread makes the others wait. Tunnels, which the runner opens, are in `lines`.
 
+mod lines;
 mod stream;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use carrel_runner::protocol::{
     self, CHUNK_BYTES, CONNECTION, Decoder, Event, Frame, FromRunner, INPUT_WINDOW_BYTES, OUTPUT_WINDOW_BYTES,
-    ProtocolError, Request, ToRunner, encode_control, encode_data,
+    ProtocolError, Request, TUNNEL_BIT, ToRunner, encode_control, encode_data,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -21,7 +22,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::SandboxError;
-use stream::{Incoming, check_hello, read_all, write_all};
+use lines::Lines;
+use stream::{Incoming, read_all, write_all};
 
 /// How long a runner may take to greet, and to answer anything that is not a command's own course.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -37,8 +39,10 @@ pub(crate) struct Connection {
     _closes: DropGuard,
 }
 
-struct Shared {
+/// What the tasks of a connection and its handles share.
+pub(crate) struct Shared {
     state: Mutex<State>,
+    lines: Mutex<Lines>,
     has_notes: Notify,
     closed: CancellationToken,
 }
@@ -84,6 +88,14 @@ pub(crate) struct Channel {
     detaches: bool,
 }
 
+/// The way to the process at the other end of a channel. Of a channel that is closed, what is said goes nowhere.
+#[derive(Clone)]
+pub(crate) struct Speaker {
+    number: u32,
+    connection: Arc<Connection>,
+    stdin: Arc<Semaphore>,
+}
+
 impl Connection {
     /// Takes a stream to a runner and waits for its greeting.
     pub(crate) async fn open<S>(stream: S, tasks: &TaskTracker) -> Result<Arc<Self>, SandboxError>
@@ -92,16 +104,26 @@ impl Connection {
     {
         let (reader, writer) = tokio::io::split(stream);
         let mut incoming = Incoming { reader, decoder: Decoder::default() };
-        let hello = tokio::time::timeout(ANSWER_WITHIN, incoming.next()).await.map_err(|_| {
-            SandboxError::TimedOut { what: "the runner's greeting", seconds: ANSWER_WITHIN.as_secs() }
+        tokio::time::timeout(ANSWER_WITHIN, incoming.greeting()).await.map_err(|_| SandboxError::TimedOut {
+            what: "the runner's greeting",
+            seconds: ANSWER_WITHIN.as_secs(),
         })??;
-        check_hello(hello)?;
         let closed = CancellationToken::new();
-        let shared = Arc::new(Shared { state: Mutex::default(), has_notes: Notify::new(), closed: closed.clone() });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            lines: Mutex::default(),
+            has_notes: Notify::new(),
+            closed: closed.clone(),
+        });
         let (frames, outgoing) = mpsc::channel(16);
         tasks.spawn(read_all(incoming, Arc::clone(&shared)));
         tasks.spawn(write_all(writer, outgoing, Arc::clone(&shared)));
         Ok(Arc::new(Self { shared, frames, _closes: closed.drop_guard() }))
+    }
+
+    /// What the tunnels of this connection go through.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Whether the stream still stands.
@@ -122,7 +144,11 @@ impl Connection {
         if state.closed.is_some() {
             return Err(state.why_closed());
         }
-        state.last_channel = state.last_channel.checked_add(1).ok_or(SandboxError::Disconnected)?;
+        let next = state.last_channel + 1;
+        if next == TUNNEL_BIT {
+            return Err(SandboxError::Disconnected);
+        }
+        state.last_channel = next;
         let number = state.last_channel;
         let arrived = Arc::new(Notify::new());
         let stdin = Arc::new(Semaphore::new(INPUT_WINDOW_BYTES as usize));
@@ -207,6 +233,14 @@ impl Channel {
         Ok(())
     }
 
+    /// The way to the process at the other end, for somebody else than who listens.
+    pub(crate) fn speaker(&self) -> Speaker {
+        let (connection, stdin) = (Arc::clone(&self.connection), Arc::clone(&self.stdin));
+        Speaker { number: self.number, connection, stdin }
+    }
+}
+
+impl Speaker {
     /// Sends input of a process: what it has not taken yet holds it back.
     pub(crate) async fn send_stdin(&self, bytes: &[u8]) -> Result<(), SandboxError> {
         for chunk in bytes.chunks(CHUNK_BYTES) {
@@ -216,7 +250,9 @@ impl Channel {
             if let Some(route) = self.connection.shared.state().routes.get_mut(&self.number) {
                 route.stdin_under_way += chunk.len() as u64;
             }
-            self.send(chunk).await?;
+            let mut frame = Vec::with_capacity(chunk.len() + 16);
+            encode_data(&mut frame, self.number, chunk);
+            self.connection.send_frame(frame).await?;
         }
         Ok(())
     }
@@ -235,7 +271,10 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         let mut state = self.connection.shared.state();
-        state.routes.remove(&self.number);
+        if let Some(route) = state.routes.remove(&self.number) {
+            // Whoever still has input for it must not wait for room that nobody gives any more.
+            route.stdin.close();
+        }
         if self.detaches && state.closed.is_none() {
             state.notes.push(ToRunner { channel: self.number, request: Request::Detach });
             self.connection.shared.has_notes.notify_one();
@@ -247,6 +286,39 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change under this lock is complete before anything that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tunnels.
+    pub(crate) fn lines(&self) -> MutexGuard<'_, Lines> {
+        // As above.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the writer.
+    pub(crate) fn has_something_to_say(&self) {
+        self.has_notes.notify_one();
+    }
+
+    /// Sorts the frames that came.
+    fn sort_all(&self, decoder: &mut Decoder) -> Result<(), ProtocolError> {
+        while let Some(frame) = decoder.next_frame()? {
+            match frame {
+                Frame::Tunnel(number, word) => {
+                    let mut lines = self.lines();
+                    lines.word(number, word)?;
+                    if lines.has_words() {
+                        self.has_something_to_say();
+                    }
+                }
+                Frame::Data(number, bytes) if number & TUNNEL_BIT != 0 => self.lines().data(number, bytes)?,
+                Frame::Data(channel, bytes) => self.state().sort(channel, Queued::Data(BytesMut::from(bytes)))?,
+                Frame::Control(payload) => {
+                    let FromRunner { channel, event } = protocol::message(payload)?;
+                    self.state().sort(channel, Queued::Event(event))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn close(&self, why: Option<ProtocolError>) {
@@ -262,6 +334,7 @@ impl Shared {
             route.arrived.notify_one();
         }
         drop(state);
+        self.lines().close();
         self.closed.cancel();
     }
 }
@@ -281,15 +354,8 @@ impl State {
         }
     }
 
-    /// Sorts a frame into its channel's queue. Frames for a channel that was closed meanwhile are late, not wrong.
-    fn sort(&mut self, frame: Frame) -> Result<(), ProtocolError> {
-        let (channel, queued) = match frame {
-            Frame::Data(channel, bytes) => (channel, Queued::Data(BytesMut::from(bytes.as_slice()))),
-            Frame::Control(payload) => {
-                let FromRunner { channel, event } = protocol::message(&payload)?;
-                (channel, Queued::Event(event))
-            }
-        };
+    /// Sorts what came into its channel's queue. What is for a channel that was closed meanwhile is late, not wrong.
+    fn sort(&mut self, channel: u32, queued: Queued) -> Result<(), ProtocolError> {
         if channel == CONNECTION || channel > self.last_channel {
             return Err(ProtocolError::Message(format!("channel {channel} was never opened")));
         }

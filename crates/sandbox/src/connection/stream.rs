@@ -2,27 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use carrel_runner::protocol::{
-    self, CHUNK_BYTES, CONNECTION, Decoder, Event, Frame, FromRunner, ProtocolError, VERSION, encode_control,
+    self, CONNECTION, Decoder, Event, Frame, FromRunner, ProtocolError, VERSION, encode_control,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::Shared;
 use crate::SandboxError;
-
-/// Takes a runner's greeting of our version for one.
-pub(super) fn check_hello(frame: Option<Frame>) -> Result<(), SandboxError> {
-    let Some(frame) = frame else { return Err(SandboxError::Disconnected) };
-    let Frame::Control(payload) = frame else {
-        return Err(ProtocolError::Message("data before the greeting".to_owned()).into());
-    };
-    match protocol::message(&payload)? {
-        FromRunner { channel: CONNECTION, event: Event::Hello { version: VERSION } } => Ok(()),
-        other => Err(ProtocolError::Message(format!("version {VERSION} was expected, not {other:?}")).into()),
-    }
-}
 
 /// The reading half: whole frames.
 pub(super) struct Incoming<R> {
@@ -31,38 +18,52 @@ pub(super) struct Incoming<R> {
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    /// The next frame; `None` at the end of the stream.
-    pub(super) async fn next(&mut self) -> Result<Option<Frame>, ProtocolError> {
-        let mut buffer = BytesMut::with_capacity(CHUNK_BYTES);
+    /// Waits for a runner's greeting of our version.
+    pub(super) async fn greeting(&mut self) -> Result<(), SandboxError> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
-                return Ok(Some(frame));
+                return check_hello(frame);
             }
-            buffer.clear();
-            match self.reader.read_buf(&mut buffer).await {
-                Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => self.decoder.push(&buffer),
+            if !self.fill().await {
+                return Err(SandboxError::Disconnected);
             }
         }
+    }
+
+    /// Takes what came; false at the end of the stream. Nothing is lost when the wait is cancelled.
+    async fn fill(&mut self) -> bool {
+        match self.reader.read(self.decoder.space()).await {
+            Ok(0) | Err(_) => false,
+            Ok(bytes) => {
+                self.decoder.filled(bytes);
+                true
+            }
+        }
+    }
+}
+
+fn check_hello(frame: Frame<'_>) -> Result<(), SandboxError> {
+    let Frame::Control(payload) = frame else {
+        return Err(ProtocolError::Message("data before the greeting".to_owned()).into());
+    };
+    match protocol::message(payload)? {
+        FromRunner { channel: CONNECTION, event: Event::Hello { version: VERSION } } => Ok(()),
+        other => Err(ProtocolError::Message(format!("version {VERSION} was expected, not {other:?}")).into()),
     }
 }
 
 /// Sorts what comes into the channels' queues until the stream or the last handle ends.
 pub(super) async fn read_all<R: AsyncRead + Unpin>(mut incoming: Incoming<R>, shared: Arc<Shared>) {
     let why = loop {
-        let frame = tokio::select! {
-            () = shared.closed.cancelled() => break None,
-            frame = incoming.next() => frame,
+        if let Err(error) = shared.sort_all(&mut incoming.decoder) {
+            break Some(error);
+        }
+        let is_open = tokio::select! {
+            () = shared.closed.cancelled() => false,
+            is_open = incoming.fill() => is_open,
         };
-        match frame {
-            Ok(Some(frame)) => {
-                let sorted = shared.state().sort(frame);
-                if let Err(error) = sorted {
-                    break Some(error);
-                }
-            }
-            Ok(None) => break None,
-            Err(error) => break Some(error),
+        if !is_open {
+            break None;
         }
     };
     shared.close(why);
@@ -74,18 +75,22 @@ pub(super) async fn write_all<W: AsyncWrite + Unpin>(
     mut frames: mpsc::Receiver<Vec<u8>>,
     shared: Arc<Shared>,
 ) {
+    let mut notes = Vec::new();
     loop {
         let frame = tokio::select! {
             () = shared.closed.cancelled() => break,
-            () = shared.has_notes.notified() => encode_notes(&shared),
+            () = shared.has_notes.notified() => None,
             frame = frames.recv() => match frame {
-                Some(frame) => frame,
+                Some(frame) => Some(frame),
                 None => break,
             },
         };
+        if frame.is_none() {
+            take_notes(&shared, &mut notes);
+        }
         let written = tokio::select! {
             () = shared.closed.cancelled() => break,
-            written = writer.write_all(&frame) => written,
+            written = writer.write_all(frame.as_ref().unwrap_or(&notes)) => written,
         };
         if written.is_err() {
             break;
@@ -94,12 +99,12 @@ pub(super) async fn write_all<W: AsyncWrite + Unpin>(
     shared.close(None);
 }
 
-fn encode_notes(shared: &Shared) -> Vec<u8> {
+/// Collects what tunnels and small messages want sent, in place of what was sent before.
+fn take_notes(shared: &Shared, frames: &mut Vec<u8>) {
+    shared.lines().take_out(frames);
     let notes = std::mem::take(&mut shared.state().notes);
-    let mut frames = Vec::new();
     for note in notes {
-        let encoded = encode_control(&mut frames, &note);
+        let encoded = encode_control(frames, &note);
         debug_assert!(encoded.is_ok(), "notes are short");
     }
-    frames
 }

@@ -10,8 +10,12 @@ use carrel_domain::SandboxId;
 use carrel_runner::pidfd::Pidfd;
 use carrel_runner::protocol::{RECORD_FILE, Record};
 use carrel_sandbox::{Command, Finished, Launcher, Limits, LocalOptions, Sandbox, SandboxSpec, Sandboxes};
+use nix::unistd::geteuid;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+/// A user that owns nothing on this machine.
+const ORDINARY_ID: u32 = 64_242;
 
 /// A backend and its folder.
 pub struct World {
@@ -45,9 +49,31 @@ impl Drop for World {
 
 /// A folder that strangers may enter: what is hidden in it is hidden by us.
 pub fn folder() -> TempDir {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_not_ours| tempfile::tempdir());
+    let folder = folder.expect("a temporary folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     folder
+}
+
+/// Runs all tests of this program again as an ordinary user, if it was started by root.
+pub fn as_ordinary_user() {
+    if !geteuid().is_root() {
+        return;
+    }
+    // Below `/var/tmp`, where a file system is of the real kind.
+    let place = tempfile::tempdir_in("/var/tmp").expect("a temporary folder");
+    std::os::unix::fs::chown(place.path(), Some(ORDINARY_ID), Some(ORDINARY_ID)).expect("given away");
+    let ids = [format!("--reuid={ORDINARY_ID}"), format!("--regid={ORDINARY_ID}"), "--clear-groups".to_owned()];
+    let mut tests = std::process::Command::new("setpriv");
+    tests.args(ids).arg(std::env::current_exe().expect("a program")).args(["--test-threads", "2"]);
+    let ended = tests.env("TMPDIR", place.path()).current_dir(place.path()).output().expect("setpriv is there");
+
+    assert!(
+        ended.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr)
+    );
 }
 
 /// The options of a backend below `folder`.
