@@ -1,0 +1,260 @@
+//! The cache: unpacked images by digest, in one folder.
+//!
+//! `<folder>/<digest>-<owner>/` holds `root/`, `config.json` (the image's own, as it was served) and `image.json` (what
+//! is known of it here). A folder gets that name when everything in it is on disk, so what has the name is whole; what
+//! a crash left has another, and is removed at the next start.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::error::ImageError;
+use crate::manifest::{ImageConfig, read_config};
+use crate::options::Owner;
+use crate::unpack::{Notes, Unpacked, remove_tree};
+
+const PARTIAL: &str = "partial-";
+const REMOVING: &str = "removing-";
+const LOCK: &str = "lock";
+const CONFIG: &str = "config.json";
+const ABOUT: &str = "image.json";
+/// The folder that becomes a sandbox's `/`.
+pub(crate) const ROOT: &str = "root";
+
+/// An image on this machine. While one of these is around, [`crate::Images::remove`] leaves it alone.
+#[derive(Debug, Clone)]
+pub struct UnpackedImage {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Its files. The folders above it have mode 0700.
+    pub root: PathBuf,
+    /// How it wants its programs to be run.
+    pub config: ImageConfig,
+    /// What of it was left out.
+    pub notes: Notes,
+    /// Keeps it from being removed.
+    _use: Arc<Use>,
+}
+
+/// An image in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptImage {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// The name it was pulled under.
+    pub reference: String,
+    /// About how much disk it takes.
+    pub size_bytes: u64,
+    /// When it was last asked for.
+    pub last_used: SystemTime,
+    /// Whether an [`UnpackedImage`] of it is around.
+    pub is_used: bool,
+}
+
+/// Stands for one use of an image.
+#[derive(Debug)]
+struct Use;
+
+#[derive(Serialize, Deserialize)]
+struct About {
+    digest: String,
+    reference: String,
+    size_bytes: u64,
+    files: u64,
+    notes: Notes,
+}
+
+/// The folder.
+pub(crate) struct Keep {
+    folder: PathBuf,
+    owner: String,
+    uses: Mutex<HashMap<Digest, Weak<Use>>>,
+    counter: AtomicU64,
+    /// Held for as long as the process uses the folder.
+    _lock: File,
+}
+
+impl Keep {
+    /// Takes the folder, and removes what a crash left in it.
+    pub(crate) fn open(folder: &Path, owner: Owner) -> Result<Self, ImageError> {
+        // The last number of users stands for none, and chown takes it to mean that nothing shall change.
+        if matches!(owner, Owner::Shifted { start } if start > u32::MAX - 65_536) {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "the range of users ends after the last user");
+            return Err(ImageError::Io { what: "give files to users", source });
+        }
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(folder).map_err(ImageError::io("make it"))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(ImageError::io("set its mode"))?;
+        let lock = File::options().create(true).append(true).open(folder.join(LOCK));
+        let lock = lock.map_err(ImageError::io("make its lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(ImageError::Locked { folder: folder.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => return Err(ImageError::Io { what: "take its lock", source }),
+        }
+        for entry in fs::read_dir(folder).map_err(ImageError::io("look around"))? {
+            let path = entry.map_err(ImageError::io("look around"))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(PARTIAL) || name.starts_with(REMOVING) {
+                remove_tree(&path).map_err(ImageError::io("remove what was left"))?;
+            }
+        }
+        let owner = match owner {
+            Owner::Own => "own".to_owned(),
+            Owner::Shifted { start } => start.to_string(),
+        };
+        let (uses, counter) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { folder: folder.to_owned(), owner, uses, counter, _lock: lock })
+    }
+
+    fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(format!("{}-{}", digest.file_name(), self.owner))
+    }
+
+    fn uses(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Use>>> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The image, when it is here; using it is noted.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<Option<UnpackedImage>, ImageError> {
+        let path = self.path_of(digest);
+        let read = ImageError::io("read an image");
+        // Within the lock, so that nobody removes it between the look and the use.
+        let mut uses = self.uses();
+        let bytes = match fs::read(path.join(CONFIG)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(read(error)),
+        };
+        let about = self.about(&path)?;
+        let config = read_config(&bytes).map_err(|problem| ImageError::invalid(&about.reference, problem))?;
+        let used = uses.get(digest).and_then(Weak::upgrade).unwrap_or_else(|| Arc::new(Use));
+        uses.retain(|_, used| used.strong_count() > 0);
+        uses.insert(digest.clone(), Arc::downgrade(&used));
+        drop(uses);
+        touch(&path.join(ABOUT)).map_err(ImageError::io("note the use of an image"))?;
+        Ok(Some(UnpackedImage {
+            digest: digest.clone(),
+            root: path.join(ROOT),
+            config: config.runs_as,
+            notes: about.notes,
+            _use: used,
+        }))
+    }
+
+    fn about(&self, path: &Path) -> Result<About, ImageError> {
+        let bytes = fs::read(path.join(ABOUT)).map_err(ImageError::io("read about an image"))?;
+        serde_json::from_slice(&bytes).map_err(|error| ImageError::Io {
+            what: "read about an image",
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
+        })
+    }
+
+    /// A folder to unpack an image in.
+    pub(crate) fn begin(&self) -> Result<Partial, ImageError> {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(format!("{PARTIAL}{number}"));
+        DirBuilder::new().mode(0o700).create(&path).map_err(ImageError::io("begin an image"))?;
+        Ok(Partial { path })
+    }
+
+    /// Where an image stands when it is whole.
+    pub(crate) fn destination(&self, digest: &Digest) -> PathBuf {
+        self.path_of(digest)
+    }
+
+    /// What is here for this owner of files, in no order. What cannot be read is passed over.
+    pub(crate) fn list(&self) -> Result<Vec<KeptImage>, ImageError> {
+        let mut found = Vec::new();
+        let uses = self.uses();
+        for entry in fs::read_dir(&self.folder).map_err(ImageError::io("look around"))? {
+            let path = entry.map_err(ImageError::io("look around"))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let digest = name.rsplit_once('-').filter(|(_, owner)| *owner == self.owner);
+            let Some(digest) = digest.and_then(|(digest, _)| Digest::from_file_name(digest)) else { continue };
+            let (Ok(about), Ok(meta)) = (self.about(&path), path.join(ABOUT).metadata()) else { continue };
+            let last_used = meta.modified().map_err(ImageError::io("look around"))?;
+            let is_used = uses.get(&digest).is_some_and(|used| used.strong_count() > 0);
+            let About { reference, size_bytes, .. } = about;
+            found.push(KeptImage { digest, reference, size_bytes, last_used, is_used });
+        }
+        Ok(found)
+    }
+
+    /// Takes an image out of the cache, unless it is used. What is left to do is to remove the tree.
+    pub(crate) fn take_out(&self, digest: &Digest) -> Result<Option<PathBuf>, ImageError> {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let to = self.folder.join(format!("{REMOVING}{number}"));
+        let uses = self.uses();
+        if uses.get(digest).is_some_and(|used| used.strong_count() > 0) {
+            return Ok(None);
+        }
+        match fs::rename(self.path_of(digest), &to) {
+            Ok(()) => Ok(Some(to)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ImageError::Io { what: "take an image out", source: error }),
+        }
+    }
+}
+
+/// An image that is not whole. Dropping it removes it.
+pub(crate) struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    /// Where its files go.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.path.join(ROOT)
+    }
+
+    /// Makes it last, and gives it its place. An image that is there already stays.
+    pub(crate) fn finish(
+        self,
+        to: &Path,
+        digest: &Digest,
+        reference: &str,
+        config: &[u8],
+        unpacked: &Unpacked,
+    ) -> Result<(), ImageError> {
+        let about = About {
+            digest: digest.to_string(),
+            reference: reference.to_owned(),
+            size_bytes: unpacked.size_bytes,
+            files: unpacked.files,
+            notes: unpacked.notes,
+        };
+        let about = serde_json::to_vec(&about).expect("plain fields are always JSON");
+        fs::write(self.path.join(ABOUT), about).map_err(ImageError::io("write about an image"))?;
+        fs::write(self.path.join(CONFIG), config).map_err(ImageError::io("write an image's config"))?;
+        match crate::unpack::keep(&self.path, to) {
+            Err(_) if to.is_dir() => Ok(()),
+            result => result.map_err(ImageError::io("give an image its name")),
+        }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::warn!(folder = %self.path.display(), %error, "an unfinished image could not be removed");
+        }
+    }
+}
+
+/// Sets a file's time to now.
+fn touch(path: &Path) -> io::Result<()> {
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags)?)
+}
