@@ -10,7 +10,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{DomainRule, EnvironmentId, HostName, NetworkPolicy, OrganizationId, RepositoryLocation};
+use crate::{DomainRule, EnvironmentId, HostName, NetworkPolicy, OrganizationId, RepositoryLocation, SnapshotId};
 
 /// Longest name of an environment, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -251,6 +251,11 @@ impl EnvironmentSpec {
         Self { setup: Some(Setup::Nothing), image: Some(Image::Host), ..Self::default() }
     }
 
+    /// The secrets of this kind.
+    pub fn secrets(&self, kind: SecretKind) -> impl Iterator<Item = &SecretName> {
+        self.secrets.iter().filter(move |secret| secret.kind == kind)
+    }
+
     /// Whether it may be used with this repository.
     #[must_use]
     pub fn covers(&self, repository: &RepositoryLocation) -> bool {
@@ -265,6 +270,34 @@ impl EnvironmentSpec {
         }
         is_new
     }
+}
+
+/// What an attempt's sandbox is made of: settled once, from the environment's version and what the repository says, and
+/// written down, so that every worker and every follow-up makes it the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The image.
+    pub image: Image,
+    /// The digest its reference stood for, when it is an OCI image.
+    pub digest: Option<String>,
+    /// What is run before a snapshot is kept.
+    pub setup: Setup,
+    /// What is run when a snapshot is reused.
+    pub maintenance_script: Option<String>,
+    /// Variables of every command, those of the image included.
+    pub variables: BTreeMap<String, String>,
+    /// What it may use.
+    pub limits: ResourceLimits,
+    /// Whether the repository chose the image or set variables: what its tools say of themselves is the repository's word
+    /// then.
+    #[serde(default)]
+    pub is_shaped_by_repository: bool,
+    /// The snapshot it stands on, once that is known.
+    pub snapshot: Option<SnapshotId>,
+    /// The kept layers beneath its own, topmost first, once they are known.
+    pub layers: Vec<String>,
+    /// The hosts that the image's package managers need, where the network policy wants to know them.
+    pub package_hosts: Vec<DomainRule>,
 }
 
 /// An environment at one of its versions.

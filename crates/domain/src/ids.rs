@@ -95,6 +95,13 @@ impl AttemptId {
     pub const fn sandbox(self) -> SandboxId {
         SandboxId(self.0)
     }
+
+    /// The sandbox in which this attempt builds the snapshot it needs, if there is none yet. Its UUID differs in the
+    /// version alone, so it is nobody else's.
+    #[must_use]
+    pub const fn builder(self) -> SandboxId {
+        SandboxId(Uuid::from_u128(self.0.as_u128() ^ (0xF << 76)))
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,11 @@
 //! This crate does no I/O, has no async code and never asks for the time or for chance: both are handed in.
 
 pub mod attempt;
+pub mod automatic_setup;
 pub mod clock;
+pub mod devcontainer;
 pub mod environment;
+pub mod environment_file;
 pub mod event;
 pub mod git;
 pub mod ids;
@@ -21,7 +24,8 @@ pub mod usage;
 pub use attempt::{Attempt, AttemptState, CancelledBy, Outcome, Stage, Standing};
 pub use clock::{Clock, SharedClock};
 pub use environment::{
-    Environment, EnvironmentName, EnvironmentSpec, Image, ResourceLimits, SecretKind, SecretName, Setup, VariableName,
+    Environment, EnvironmentName, EnvironmentSpec, Image, Recipe, ResourceLimits, SecretKind, SecretName, Setup,
+    VariableName,
 };
 pub use event::{Event, EventBody, NewEvent};
 pub use git::{BranchName, CommitOid, CommitPrefix, RepositoryLocation, Revision};

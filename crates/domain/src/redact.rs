@@ -1,6 +1,10 @@
 //! Takes known secrets out of text before it reaches any sink: an event, a log line, an error body.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::Secret;
 
@@ -10,74 +14,80 @@ pub const REDACTED: &str = "[redacted]";
 /// The shortest value that is looked for: shorter ones would black out ordinary words.
 const SHORTEST: usize = 6;
 
+/// Longer forms are looked for one by one: in the automaton every byte of them would cost a state.
+const LONGEST_TOGETHER: usize = 2048;
+
 /// Knows the installation's secrets, in the forms in which they leak: as they are, in base64 (whatever stands before
-/// them), in hexadecimal and percent-encoded.
+/// them), in hexadecimal, percent-encoded and escaped as in JSON.
+///
+/// Clones share what they know: what one of them [learns](Redactor::learn), all of them take out from then on.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    needles: Vec<String>,
+    known: Arc<RwLock<Arc<Forms>>>,
 }
 
-impl Redactor {
-    /// A redactor for these secrets. Values of fewer than six bytes are not looked for.
-    #[must_use]
-    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut needles = Vec::new();
-        for secret in secrets {
-            let value = secret.expose().trim();
-            if value.len() < SHORTEST {
-                continue;
-            }
-            needles.push(value.to_owned());
-            needles.push(percent_encoded(value));
-            needles.push(with_small_escapes(&percent_encoded(value)));
-            needles.push(value.bytes().map(|byte| format!("{byte:02x}")).collect());
-            needles.push(value.bytes().map(|byte| format!("{byte:02X}")).collect());
-            for core in (0..3).filter_map(|offset| base64_core(value.as_bytes(), offset)) {
-                needles.push(core.replace('+', "-").replace('/', "_"));
-                needles.push(core);
-            }
-        }
-        needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
-        needles.dedup();
-        Self { needles }
-    }
+/// All forms of all secrets, and how they are found: most of them in one pass over the text, however many they are.
+#[derive(Default)]
+struct Forms {
+    /// In order, so that those that begin with some text stand together.
+    sorted: BTreeSet<String>,
+    together: Option<AhoCorasick>,
+    /// Those too long for that, longest first.
+    long: Vec<String>,
+    longest: usize,
+}
 
-    /// The text without any of the secrets.
-    #[must_use]
-    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut text = Cow::Borrowed(text);
-        for needle in &self.needles {
-            if text.contains(needle.as_str()) {
-                text = Cow::Owned(text.replace(needle.as_str(), REDACTED));
-            }
-        }
-        text
-    }
-
-    /// Whether the text holds a secret.
-    #[must_use]
-    pub fn finds_in(&self, text: &str) -> bool {
-        self.needles.iter().any(|needle| text.contains(needle.as_str()))
-    }
-
-    /// The length, in bytes, of the end of the text that may be the beginning of a secret: whoever shows a stream piece by
-    /// piece keeps that much back until the next piece tells.
-    #[must_use]
-    pub fn undecided(&self, text: &str) -> usize {
-        let begun = |needle: &String| {
-            let longest = needle.len().saturating_sub(1).min(text.len());
-            (1..=longest).rev().find(|length| needle.is_char_boundary(*length) && text.ends_with(&needle[..*length]))
+impl Forms {
+    fn new(sorted: BTreeSet<String>) -> Self {
+        let longest = sorted.iter().map(String::len).max().unwrap_or(0);
+        let (short, mut long): (Vec<&String>, Vec<&String>) =
+            sorted.iter().partition(|form| form.len() <= LONGEST_TOGETHER);
+        long.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        let long = long.into_iter().cloned().collect();
+        let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&short);
+        // The builder refuses nothing but more states than 31 bits count; then each is looked for by itself.
+        let (together, long) = match built {
+            Ok(together) => ((!short.is_empty()).then_some(together), long),
+            Err(_) => (None, sorted.iter().rev().cloned().collect()),
         };
-        self.needles.iter().filter_map(begun).max().unwrap_or(0)
+        Self { sorted, together, long, longest }
     }
 
-    /// Every string of a JSON value, keys included, without the secrets.
-    #[must_use]
-    pub fn redact_json(&self, value: serde_json::Value) -> serde_json::Value {
-        use serde_json::Value;
-        if self.needles.is_empty() {
-            return value;
+    fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+
+    fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut text = Cow::Borrowed(text);
+        for form in &self.long {
+            if text.contains(form.as_str()) {
+                text = Cow::Owned(text.replace(form.as_str(), REDACTED));
+            }
         }
+        let Some(together) = self.together.as_ref().filter(|together| together.is_match(text.as_ref())) else {
+            return text;
+        };
+        let mut clean = String::with_capacity(text.len());
+        together.replace_all_with(&text, &mut clean, |_, _, clean| {
+            clean.push_str(REDACTED);
+            true
+        });
+        Cow::Owned(clean)
+    }
+
+    fn finds_in(&self, text: &str) -> bool {
+        self.together.as_ref().is_some_and(|together| together.is_match(text))
+            || self.long.iter().any(|form| text.contains(form.as_str()))
+    }
+
+    /// Whether some form begins with this text and goes on after it.
+    fn goes_on_after(&self, text: &str) -> bool {
+        let mut behind = self.sorted.range::<str, _>((std::ops::Bound::Excluded(text), std::ops::Bound::Unbounded));
+        behind.next().is_some_and(|form| form.starts_with(text))
+    }
+
+    fn redact_json(&self, value: serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
         match value {
             Value::String(text) => Value::String(self.redact(&text).into_owned()),
             Value::Array(values) => Value::Array(values.into_iter().map(|value| self.redact_json(value)).collect()),
@@ -92,10 +102,95 @@ impl Redactor {
     }
 }
 
+impl Redactor {
+    /// A redactor for these secrets. Values of fewer than six bytes are not looked for.
+    #[must_use]
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let redactor = Self::default();
+        redactor.learn(secrets);
+        redactor
+    }
+
+    /// Takes these secrets out, too, from now on, and with it every clone. What is known is not forgotten: a value that
+    /// is used no more may still stand in what is yet to be told.
+    pub fn learn<'a>(&self, secrets: impl IntoIterator<Item = &'a Secret>) {
+        let forms: Vec<String> = secrets.into_iter().flat_map(forms_of).collect();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if forms.iter().all(|form| known.sorted.contains(form)) {
+            return;
+        }
+        let mut sorted = known.sorted.clone();
+        sorted.extend(forms);
+        *known = Arc::new(Forms::new(sorted));
+    }
+
+    /// The text without any of the secrets.
+    #[must_use]
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.known().redact(text)
+    }
+
+    /// Whether the text holds a secret.
+    #[must_use]
+    pub fn finds_in(&self, text: &str) -> bool {
+        self.known().finds_in(text)
+    }
+
+    /// The length, in bytes, of the end of the text that may be the beginning of a secret: whoever shows a stream piece by
+    /// piece keeps that much back until the next piece tells.
+    #[must_use]
+    pub fn undecided(&self, text: &str) -> usize {
+        let known = self.known();
+        let from = text.floor_char_boundary(text.len().saturating_sub(known.longest));
+        let ends = text[from..].char_indices().map(|(index, _)| &text[from + index..]);
+        ends.into_iter().find(|end| known.goes_on_after(end)).map_or(0, str::len)
+    }
+
+    /// Every string of a JSON value, keys included, without the secrets.
+    #[must_use]
+    pub fn redact_json(&self, value: serde_json::Value) -> serde_json::Value {
+        let known = self.known();
+        if known.is_empty() { value } else { known.redact_json(value) }
+    }
+
+    /// Every form that is looked for: for who searches what is no text.
+    #[must_use]
+    pub fn forms(&self) -> Vec<String> {
+        self.known().sorted.iter().cloned().collect()
+    }
+
+    fn known(&self) -> Arc<Forms> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Redactor({} forms)", self.needles.len())
+        write!(formatter, "Redactor({} forms)", self.known().sorted.len())
     }
+}
+
+/// The forms in which a secret leaks; none of one that is too short to be looked for.
+fn forms_of(secret: &Secret) -> Vec<String> {
+    let value = secret.expose().trim();
+    if value.len() < SHORTEST {
+        return Vec::new();
+    }
+    let percent = percent_encoded(value);
+    let mut forms = vec![
+        value.to_owned(),
+        with_small_escapes(&percent),
+        percent,
+        value.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        value.bytes().map(|byte| format!("{byte:02X}")).collect(),
+    ];
+    let quoted = serde_json::Value::from(value).to_string();
+    forms.push(quoted[1..quoted.len() - 1].to_owned());
+    for core in (0..3).filter_map(|offset| base64_core(value.as_bytes(), offset)) {
+        forms.push(core.replace('+', "-").replace('/', "_"));
+        forms.push(core);
+    }
+    forms
 }
 
 fn percent_encoded(value: &str) -> String {
@@ -171,6 +266,58 @@ mod tests {
         assert_eq!(redactor.undecided("the key is s3cre"), 5);
         assert_eq!(redactor.undecided("s3cret/key+1"), 0, "a whole one is taken out");
         assert_eq!(redactor.undecided("nothing here\n"), 0);
+    }
+
+    #[test]
+    fn what_one_clone_learns_every_clone_takes_out() {
+        let early = Redactor::new([&Secret::new("s3cret/key+1")]);
+        let other = early.clone();
+
+        early.learn([&Secret::new("later-secret")]);
+
+        assert_eq!(other.redact("s3cret/key+1 and later-secret"), "[redacted] and [redacted]");
+        assert_eq!(other.undecided("it is later-se"), 8);
+        assert!(!Redactor::default().finds_in("later-secret"), "only clones share");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_undecided_is_the_longest_end_that_some_form_begins_with(
+            secrets in proptest::collection::vec("[abé]{6,9}", 1..5),
+            text in "[abé]{0,24}",
+        ) {
+            let secrets: Vec<Secret> = secrets.into_iter().map(Secret::new).collect();
+            let redactor = Redactor::new(&secrets);
+
+            let clean = redactor.redact(&text);
+
+            for secret in &secrets {
+                proptest::prop_assert!(!clean.contains(secret.expose()), "{clean}");
+            }
+            let ends = clean.char_indices().map(|(index, _)| &clean[index..]);
+            let begins = |end: &&str| redactor.forms().iter().any(|form| form.len() > end.len() && form.starts_with(*end));
+            let expected = ends.into_iter().find(begins).map_or(0, str::len);
+            proptest::prop_assert_eq!(redactor.undecided(&clean), expected);
+        }
+    }
+
+    #[test]
+    fn the_longer_of_two_secrets_is_taken_out_whole() {
+        let redactor = Redactor::new([&Secret::new("hunter2-hunter2"), &Secret::new("hunter2-hunter2-and-more")]);
+
+        assert_eq!(redactor.redact("hunter2-hunter2-and-more hunter2-hunter2"), "[redacted] [redacted]");
+        assert_eq!(redactor.undecided("hunter2-hunter2"), 15, "the longer one may go on");
+    }
+
+    #[test]
+    fn a_key_of_many_lines_is_taken_out_whole_and_escaped() {
+        let key = format!("-----BEGIN KEY-----\n{}\n-----END KEY-----\n", "QUJDREVG\n".repeat(600));
+        let redactor = Redactor::new([&Secret::new(key.clone())]);
+
+        assert_eq!(redactor.redact(&format!("a {} b", key.trim())), "a [redacted] b");
+        let line = serde_json::Value::from(key.trim()).to_string();
+        assert_eq!(redactor.redact(&line), "\"[redacted]\"");
+        assert_eq!(redactor.undecided(&key[..5000]), 5000);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, EnvironmentId, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision, Standing, TaskId,
+    AttemptId, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision, Standing, TaskId,
     TurnId, UserId,
 };
 
@@ -43,6 +43,8 @@ pub struct NewTask {
     pub repository: RepositoryLocation,
     /// Where to start.
     pub revision: Revision,
+    /// The environment its attempts run in; `None` for the default one.
+    pub environment: Option<EnvironmentName>,
     /// The name of the model; `None` for the default one.
     pub model: Option<String>,
     /// The first turn.

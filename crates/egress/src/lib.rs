@@ -1,1 +1,110 @@
 //! The policy proxy: what a sandbox may reach is decided here, and enforced outside the sandbox.
+//!
+//! A sandbox has no route. Its one way out is a stream to a [`Session`], to which its programs speak as to an HTTP proxy.
+//! Everything on it is hostile: what is not understood in exactly one way is refused, and each decision is told.
+//!
+//! ```text
+//! stream -> connection: plain requests -------------------------> forward -> upstream
+//!              \-> tunnel: CONNECT -> hello: TLS, its name checked -> copied as it is
+//!                            \           \-> intercept: opened ----> forward
+//!                             \-> plain HTTP ----------------------> forward
+//! ```
+//!
+//! `decide` says what policy allows, `resolve` which addresses may be connected to, `forward` what becomes of one request.
+//! Which hosts an image's package managers need is found in [`packages`]. Carrying the streams is left to the sandbox's
+//! crate, storing decisions to the control plane.
+
+mod address;
+mod authority;
+mod body;
+mod connection;
+mod decide;
+mod fetch;
+mod forward;
+mod hello;
+mod http1;
+mod intercept;
+mod options;
+pub mod packages;
+mod pkcs12;
+mod policy;
+mod resolve;
+mod secrets;
+mod session;
+mod stream;
+mod target;
+mod tls;
+mod trust;
+mod tunnel;
+mod upstream;
+
+use std::sync::Arc;
+
+use carrel_domain::DomainRule;
+use tokio::sync::mpsc;
+
+pub use options::{EgressError, EgressOptions, Limits, OpenTls, PrivateHost, read_rules};
+pub use policy::{Decision, NetworkSecret, Phase, SessionPolicy};
+pub use session::Session;
+pub use target::InvalidTarget;
+pub use trust::TrustFiles;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    authority: authority::Authority,
+    tls: tls::Upstream,
+    resolver: resolve::Resolver,
+    common: Vec<DomainRule>,
+    packages: packages::Known,
+    private_hosts: Vec<PrivateHost>,
+    open_tls: OpenTls,
+    limits: Limits,
+}
+
+/// The proxy of an installation.
+#[derive(Debug)]
+pub struct Egress {
+    core: Arc<Core>,
+    trust: trust::TrustCache,
+}
+
+impl Egress {
+    /// Opens it, and makes its certificate authority at the first start.
+    ///
+    /// # Errors
+    /// When the authority cannot be kept or is damaged, and when the extra roots are no certificates.
+    pub fn open(options: EgressOptions) -> Result<Self, EgressError> {
+        let core = Core {
+            authority: authority::Authority::open(&options.folder)?,
+            tls: tls::Upstream::new(&options.extra_roots_pem)?,
+            resolver: resolve::Resolver::new(&options),
+            common: options.common,
+            packages: options.packages,
+            private_hosts: options.private_hosts,
+            open_tls: options.open_tls,
+            limits: options.limits,
+        };
+        Ok(Self { core: Arc::new(core), trust: trust::TrustCache::default() })
+    }
+
+    /// The certificate authority's certificate, in PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        self.core.authority.pem()
+    }
+
+    /// What a sandbox needs to trust us, made from its image's own list of certificates. The last few are remembered.
+    ///
+    /// # Errors
+    /// When the list is too long to be one.
+    pub fn trust(&self, image_bundle_pem: &[u8]) -> Result<Arc<TrustFiles>, EgressError> {
+        self.trust.files(&self.core.authority, image_bundle_pem)
+    }
+
+    /// Begins a phase of a sandbox. When nobody receives decisions any more, nothing is let through.
+    #[must_use]
+    pub fn session(&self, policy: SessionPolicy, decisions: mpsc::Sender<Decision>) -> Session {
+        Session::new(Arc::clone(&self.core), policy, decisions)
+    }
+}
