@@ -22,5 +22,7 @@ pub use endpoint::{ModelEndpoint, ModelTimeouts, PatchTool, Reasoning};
 pub use error::{AgentError, Limit};
 pub use journal::{Entry, Journal, JournalClosed};
 pub use model::{ModelClient, ModelClientError};
+pub use output::for_people;
+pub use output::show::{COLLECT_FOR, Shown};
 pub use run::run;
 pub use task::{AgentContext, AgentLimits, AgentTask, Finished};

@@ -57,7 +57,7 @@ pub(crate) async fn check(State(shared): State<Shared>, request: Request, next: 
             host.unwrap_or_default().chars().take(200).collect::<String>()
         )));
     }
-    if changes_something(request.method()) && request.headers().contains_key(header::ORIGIN) {
+    if changes_something(request.method(), request.headers()) && request.headers().contains_key(header::ORIGIN) {
         require_own_origin(&shared, request.method(), request.headers())?;
     }
     Ok(next.run(request).await)
@@ -72,9 +72,10 @@ fn host(request: &Request) -> Option<String> {
     }
 }
 
-/// Refuses a change whose `Origin` is missing or not the service's own.
+/// Refuses a change whose `Origin` is missing or not the service's own. A WebSocket is one, whatever comes through it: a
+/// browser lets every page open one, with the cookies, and only its `Origin` tells whose page it was.
 pub(crate) fn require_own_origin(shared: &Shared, method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
-    if !changes_something(method) {
+    if !changes_something(method, headers) {
         return Ok(());
     }
     let refusal = |detail: &str| Err(ApiError::new(StatusCode::FORBIDDEN, "foreign-origin").detail(detail));
@@ -95,8 +96,8 @@ fn same_place(origin: &Url, host: &str) -> bool {
     Url::parse(&format!("{}://{host}", origin.scheme())).is_ok_and(|target| target.origin() == origin.origin())
 }
 
-const fn changes_something(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+fn changes_something(method: &Method, headers: &HeaderMap) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || headers.contains_key(header::UPGRADE)
 }
 
 /// Headers of every answer of the API: it is data, never a page, and nobody keeps it.

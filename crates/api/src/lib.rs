@@ -6,6 +6,7 @@
 mod assets;
 mod attempts;
 mod caller;
+mod environments;
 mod extract;
 mod guard;
 mod health;
@@ -15,6 +16,7 @@ mod repositories;
 mod sessions;
 mod shared_errors;
 mod tasks;
+mod terminals;
 mod view;
 
 use std::sync::Arc;
@@ -103,10 +105,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     servers((url = "/api/v1")),
+    components(schemas(carrel_wire::TerminalRequest, carrel_wire::TerminalNews)),
     tags(
         (name = "tasks", description = "Things delegated, their turns and their logs"),
         (name = "attempts", description = "The agents' runs and what they leave"),
         (name = "publications", description = "Patches on their way to a git remote"),
+        (name = "environments", description = "How sandboxes are made ready, and what they may reach"),
         (name = "repositories", description = "What was worked on"),
         (name = "sessions", description = "Signing in, and who is signed in"),
     )
@@ -126,7 +130,13 @@ fn closed_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(tasks::follow_up::follow_up))
         .routes(routes!(attempts::patch::patch))
         .routes(routes!(attempts::cancel::cancel))
+        .routes(routes!(attempts::terminal::terminal))
         .routes(routes!(publications::create::create))
+        .routes(routes!(environments::list::list, environments::create::create))
+        .routes(routes!(environments::show::show, environments::edit::edit, environments::delete::delete))
+        .routes(routes!(environments::allow_domain::allow_domain))
+        .routes(routes!(environments::reset_cache::reset_cache))
+        .routes(routes!(environments::terminal::terminal))
         .routes(routes!(repositories::list::list))
         .routes(routes!(sessions::me::me))
         .routes(routes!(sessions::delete::delete))

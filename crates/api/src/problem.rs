@@ -54,7 +54,10 @@ fn title(kind: &str) -> &'static str {
         "invalid-request" => "the request is not valid",
         "too-large" => "the request is too large",
         "not-now" => "that cannot be done as things stand",
+        "not-a-websocket" => "the route is a WebSocket",
         "no-model" => "no model is configured",
+        "name-taken" => "the name is taken",
+        "secret-unusable" => "a secret's value cannot be used",
         "conflict" => "somebody else has changed it in the meantime",
         _ => "the service has a problem",
     }
@@ -84,6 +87,18 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotFound { noun } => Self::not_found(noun),
+            StoreError::UnknownEnvironment { .. } => Self::not_found("environment").detail(error.to_string()),
+            StoreError::EnvironmentExists { .. } => {
+                Self { status: StatusCode::CONFLICT, kind: "name-taken", ..Self::field("name", error) }
+            }
+            StoreError::NotCovered { .. } => Self::field("environment", error),
+            StoreError::TooManyEnvironments { .. }
+            | StoreError::EnvironmentDeleted { .. }
+            | StoreError::EnvironmentInUse { .. }
+            | StoreError::DefaultEnvironment => Self::new(StatusCode::CONFLICT, "not-now").detail(error.to_string()),
+            StoreError::SecretGone { .. } | StoreError::SecretClosed { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "secret-unusable").detail(error.to_string())
+            }
             StoreError::Conflict { noun } => Self::new(StatusCode::CONFLICT, "conflict")
                 .detail(format!("the {noun} was changed by somebody else in the meantime; look at it and try again")),
             other => {
@@ -126,12 +141,28 @@ impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
         let status = rejection.status();
         let kind = if status == StatusCode::PAYLOAD_TOO_LARGE { "too-large" } else { "invalid-request" };
-        let text = rejection.body_text();
+        let text = without_values(&rejection.body_text());
         match named_field(&text) {
             Some(field) => Self { status, ..Self::field(field, &text) },
             None => Self::new(status, kind).detail(text),
         }
     }
+}
+
+/// A complaint about a body without the value it complains of, which may be a secret: `invalid type: string "…", expected a
+/// map` keeps only the kind of value.
+fn without_values(text: &str) -> String {
+    for kind in ["string \"", "integer `", "floating point `", "character `"] {
+        let begins = ["invalid type: ", "invalid value: "].map(|what| format!("{what}{kind}"));
+        let Some(begin) = begins.iter().find_map(|begin| Some(text.find(begin)? + begin.len())) else { continue };
+        // The value may hold anything, also what looks like the end of it.
+        let quote = if kind.ends_with('"') { '"' } else { '`' };
+        if let Some(end) = text.rfind(&format!("{quote}, expected")) {
+            let end = end.max(begin);
+            return format!("{}…{}", &text[..begin], &text[end..]);
+        }
+    }
+    text.to_owned()
 }
 
 /// The field that a complaint about a body names: ``missing field `prompt` `` or ``mode: unknown variant …``.
@@ -141,7 +172,7 @@ fn named_field(text: &str) -> Option<&str> {
         return rest.split('`').next();
     }
     let (field, _) = complaint.split_once(": ")?;
-    field.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some(field)
+    field.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.[]".contains(&byte)).then_some(field)
 }
 
 impl From<QueryRejection> for ApiError {
@@ -153,5 +184,32 @@ impl From<QueryRejection> for ApiError {
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found").detail(rejection.body_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_values;
+
+    #[test]
+    fn a_complaint_about_a_body_does_not_repeat_the_value() {
+        for (text, expected) in [
+            (
+                r#"secrets.T: invalid type: string "hunter2", expected a map"#,
+                r#"secrets.T: invalid type: string "…", expected a map"#,
+            ),
+            (
+                r#"a: invalid type: string "x", expected y", expected a map"#,
+                r#"a: invalid type: string "…", expected a map"#,
+            ),
+            ("a: invalid type: integer `123456`, expected a string", "a: invalid type: integer `…`, expected a string"),
+            ("a: invalid type: null, expected u32", "a: invalid type: null, expected u32"),
+            (
+                "mode: unknown variant `play`, expected `ask` or `code`",
+                "mode: unknown variant `play`, expected `ask` or `code`",
+            ),
+        ] {
+            assert_eq!(without_values(text), expected);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! From the store's rows to what crosses HTTP.
 
 use carrel_domain::{
-    Attempt, AttemptId, AttemptState, Publication, RepositoryId, RepositoryLocation, Revision, Standing, Task, TaskId,
-    TurnId, UserId,
+    Attempt, AttemptId, AttemptState, Environment, EnvironmentId, Publication, RepositoryId, RepositoryLocation,
+    Revision, Standing, Task, TaskId, TurnId, UserId,
 };
-use carrel_store::{EnvironmentVersion, TaskListing, TaskThread, TurnThread};
+use carrel_store::{TaskListing, TaskThread, TurnThread};
 use carrel_wire as wire;
 
 /// A task with everything under it.
@@ -19,6 +19,7 @@ pub(crate) fn task(thread: TaskThread) -> wire::Task {
     wire::Task {
         id: TaskId::as_uuid(task.id),
         repository: repository(task.repository_id, &task.repository),
+        environment: environment(task.environment, &environments),
         branch,
         commit,
         state,
@@ -31,7 +32,7 @@ pub(crate) fn task(thread: TaskThread) -> wire::Task {
     }
 }
 
-fn turn(thread: TurnThread, publications: &[Publication], environments: &[EnvironmentVersion]) -> wire::Turn {
+fn turn(thread: TurnThread, publications: &[Publication], environments: &[Environment]) -> wire::Turn {
     let TurnThread { turn, attempts } = thread;
     wire::Turn {
         id: TurnId::as_uuid(turn.id),
@@ -46,11 +47,7 @@ fn turn(thread: TurnThread, publications: &[Publication], environments: &[Enviro
 }
 
 /// An attempt, with those of its task's publications and environments that are its own.
-pub(crate) fn attempt(
-    row: Attempt,
-    publications: &[Publication],
-    environments: &[EnvironmentVersion],
-) -> wire::Attempt {
+pub(crate) fn attempt(row: Attempt, publications: &[Publication], environments: &[Environment]) -> wire::Attempt {
     let state = wire::AttemptState::from(&row.state);
     let (result, failure) = match row.state {
         AttemptState::Ready(outcome) => {
@@ -74,11 +71,11 @@ pub(crate) fn attempt(
         number: row.number,
         state,
         base_commit: row.base.map(|commit| commit.to_string()),
-        environment: wire::Environment {
+        environment: wire::AttemptEnvironment {
             id: row.environment.as_uuid(),
-            name: pinned.map(|known| known.name.clone()).unwrap_or_default(),
+            name: pinned.map(|known| known.name.to_string()).unwrap_or_default(),
             version: row.environment_version,
-            image: pinned.map(|known| known.image.clone()).unwrap_or_default(),
+            image: pinned.and_then(|known| known.spec.image.as_ref()).map(ToString::to_string),
         },
         model: row.model,
         usage: row.usage.into(),
@@ -90,6 +87,12 @@ pub(crate) fn attempt(
         ended_at: row.ended_at,
         publications: publications.iter().filter(|one| one.attempt == row.id).cloned().map(Into::into).collect(),
     }
+}
+
+/// A task's environment. Every attempt of a task is pinned to a version of it, so its name is known.
+fn environment(id: EnvironmentId, environments: &[Environment]) -> wire::Named {
+    let known = environments.iter().find(|known| known.id == id);
+    wire::Named { id: id.as_uuid(), name: known.map(|known| known.name.to_string()).unwrap_or_default() }
 }
 
 /// A task as a list shows it.

@@ -1,5 +1,7 @@
 //! The command line as it is written. What it means is checked by the commands and, above all, by the service.
 
+pub(crate) mod environment;
+
 use std::io;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -8,6 +10,7 @@ use uuid::Uuid;
 
 use crate::exit::Failure;
 use crate::output;
+use environment::EnvironmentCommand;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -43,6 +46,12 @@ pub(crate) enum Command {
     /// Delegate tasks, follow them, and take their results
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Say how sandboxes are made ready, and what they may reach
+    #[command(subcommand)]
+    Environment(EnvironmentCommand),
+    /// Say what this machine offers sandboxes, what is missing, and what to do about it
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor,
     /// Print a fresh one-time link that signs a browser in
     OwnerLink,
     /// Print the OpenAPI document of the HTTP API
@@ -57,6 +66,28 @@ pub(crate) enum Command {
     Man,
 }
 
+const DOCTOR_HELP: &str = "\
+Makes a sandbox of its own and takes it away again; a running service is not touched. Run it as the user that runs the
+service, with the same variables.
+
+Exit codes:
+  0    sandboxes can be made here, whatever else is missing
+  1    they cannot";
+
+const SHELL_HELP: &str = "\
+The shell runs in the folder of the repository, as the agent's commands do, and on the very same files: the agent sees
+what you change. The task's log says who opened and closed a terminal, not what was typed. When the shell ends, or the
+connection does, everything it started is ended.
+
+What programs in there write reaches your terminal as it is, escape sequences included: that is what a terminal is for,
+and what is in there may be hostile. When standard input is no terminal, its content is run as commands, without prompt
+or echo: echo 'npm test' | carrel task shell ID
+
+Exit codes:
+  0 to 255  the shell's own; 128 and the signal's number when a signal ended it, or ended this command
+  1         also when the terminal was closed by the service, which says why
+  2 to 5    also as of every command, with an error that says why";
+
 const SERVE_HELP: &str = "\
 Settings (environment variables):
   CARREL_DATA             folder of all data [default: ~/.local/share/carrel]
@@ -68,6 +99,18 @@ Settings (environment variables):
   CARREL_MODEL_RETRIES    how often a request that did not work is made again [default: 5]
   CARREL_GIT_CREDENTIALS  file in the format of git-credential-store [default: git-credentials in the data folder]
   CARREL_GIT_AUTHOR       author of commits [default: Carrel <carrel@localhost>]
+  CARREL_SECRETS_KEY      key that values of secrets are sealed under: 32 bytes in base64 or hexadecimal
+  CARREL_SECRETS_KEY_FILE file of such keys, one a line; the first seals, all open [default: secrets.key in the data
+                          folder, made at the first start]. To rotate, put a new key first and start again
+  CARREL_PRIVATE_HOSTS    hosts whose private addresses sandboxes may reach where an environment allows the host:
+                          `name` or `name:port`, separated by commas
+  CARREL_CA_FILE          certificate authorities in PEM, beside the system's, for servers and registries
+  CARREL_OPEN_TLS         `needed`: only where a rule must see inside, `always`: everywhere [default: needed]
+  CARREL_COMMON_DOMAINS_FILE, CARREL_PACKAGES_FILE
+                          files in place of the presets `common` and `packages` that come with the program
+  CARREL_PLAIN_REGISTRIES registries of images spoken to without TLS, `host:port`, separated by commas
+  CARREL_REGISTRY_LOGINS  file of logins to registries, in the format of Docker's config.json
+  CARREL_MAX_LAYER_BYTES  what prepared environments and the files of attempts may take [default: 50000000000]
   CARREL_PRIVATE_PATHS    further paths to hide from sandboxes, separated by colons
   CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]
   CARREL_MAX_PATCH_BYTES  longest patch that is kept, 268435456 at most [default: 100000000]
@@ -112,6 +155,15 @@ pub(crate) enum TaskCommand {
     },
     /// Go on with a task from its latest files
     FollowUp(FollowUpArguments),
+    /// Open a shell in an attempt that runs
+    #[command(after_help = SHELL_HELP)]
+    Shell {
+        /// The task
+        id: Uuid,
+        /// The attempt's number within the last turn [default: the first that runs]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+        attempt: Option<u32>,
+    },
     /// Stop the attempts of a task
     Cancel {
         /// The task
@@ -152,6 +204,9 @@ pub(crate) struct CreateArguments {
     /// How many attempts are made side by side: 1 to 4
     #[arg(long, default_value_t = 1)]
     pub(crate) attempts: u32,
+    /// The environment its attempts run in [default: default]
+    #[arg(long)]
+    pub(crate) environment: Option<String>,
     /// The model's name [default: the service's]
     #[arg(long)]
     pub(crate) model: Option<String>,

@@ -1,6 +1,8 @@
 //! A client of the public API: where the service is, and one function a request. Nothing here that another program
 //! could not do.
 
+mod socket;
+
 use std::time::Duration;
 
 use carrel_domain::Secret;
@@ -14,6 +16,8 @@ use url::Url;
 
 use crate::exit::Failure;
 use crate::settings::Settings;
+
+pub(crate) use socket::{Sink, Stream as SocketStream};
 
 /// The file of the data folder that holds the local token.
 pub(crate) const TOKEN_FILE: &str = "token";
@@ -60,14 +64,17 @@ impl Client {
 
     /// A service at an address.
     pub(crate) fn at(base: Url, token: Secret, is_local: bool) -> Result<Self, Failure> {
+        let http = Self::builder(is_local).build().map_err(no_client)?;
+        Ok(Self { base, token, http, is_local })
+    }
+
+    fn builder(is_local: bool) -> reqwest::ClientBuilder {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .read_timeout(SILENCE)
             .redirect(reqwest::redirect::Policy::none());
         // A local service is spoken to directly, whatever proxy the person uses for the rest of the world.
-        let http = if is_local { http.no_proxy() } else { http };
-        let http = http.build().map_err(|error| Failure::service(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Self { base, token, http, is_local })
+        if is_local { http.no_proxy() } else { http }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
@@ -76,6 +83,14 @@ impl Client {
 
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         self.json(self.request(Method::POST, path)?.json(body).timeout(TIMEOUT)).await
+    }
+
+    pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.json(self.request(Method::PATCH, path)?.json(body).timeout(TIMEOUT)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.send(self.request(Method::DELETE, path)?.timeout(TIMEOUT)).await.map(drop)
     }
 
     /// The bytes behind a path.
@@ -149,6 +164,10 @@ impl Client {
         }
         Failure::unreachable(format!("cannot reach the service at {}: {reason}; is `carrel serve` running?", self.base))
     }
+}
+
+fn no_client(error: reqwest::Error) -> Failure {
+    Failure::service(format!("cannot make an HTTP client: {error}"))
 }
 
 /// Where the service on this machine listens: what `CARREL_LISTEN` says, or what the service wrote down.

@@ -1,7 +1,10 @@
 //! The client commands: each makes requests of the public API and prints what comes back.
 
 mod apply;
+mod doctor;
+mod environment;
 mod push;
+mod terminal;
 mod watch;
 
 use std::io::Read as _;
@@ -20,6 +23,8 @@ use crate::exit::Failure;
 use crate::output;
 use crate::settings::Settings;
 
+pub(crate) use environment::environment;
+pub(crate) use doctor::doctor;
 pub(crate) use watch::watch;
 
 /// How long `cancel` waits for the attempts to be gone.
@@ -40,6 +45,7 @@ pub(crate) async fn task(command: TaskCommand, settings: &Settings, json: bool) 
         TaskCommand::Diff { id, which } => diff(&client, id, which, json).await,
         TaskCommand::Apply { id, which } => apply::apply(&client, id, which, json).await,
         TaskCommand::FollowUp(arguments) => follow_up(&client, arguments, json).await,
+        TaskCommand::Shell { id, attempt } => terminal::in_attempt(&client, id, attempt).await,
         TaskCommand::Cancel { id, attempt } => cancel(&client, id, attempt, json).await,
         TaskCommand::Push { id, branch, message, which } => push::push(&client, id, which, branch, message, json).await,
     }
@@ -53,6 +59,7 @@ async fn create(client: &Client, arguments: CreateArguments, json: bool) -> Resu
         mode: arguments.mode.into(),
         prompt: prompt(arguments.prompt)?,
         attempts: Some(arguments.attempts),
+        environment: arguments.environment,
         model: arguments.model,
     };
     let task: Task = client.post("tasks", &request).await?;

@@ -103,6 +103,7 @@ async fn play(client: &Client, settings: &Settings, json: bool) -> Result<(), Fa
         mode: Mode::Code,
         prompt: PROMPT.to_owned(),
         attempts: Some(1),
+        environment: None,
         model: Some(DEMO_MODEL.to_owned()),
     };
     let task: Task = client.post("tasks", &request).await?;

@@ -19,6 +19,11 @@ impl Failure {
         Self { code: 1, message: message.into() }
     }
 
+    /// Something that ran for the person ended with a code of its own, and has said whatever there was to say.
+    pub(crate) fn exit(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+
     /// The command line or the settings make no sense.
     pub(crate) fn usage(message: impl ToString) -> Self {
         Self { code: 2, message: message.to_string() }
@@ -50,16 +55,22 @@ impl Failure {
         Self { code: 5, message: message.into() }
     }
 
+    /// What happened, and the way out.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Prints the message, for programs as JSON, on standard error, and gives the code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if self.message.is_empty() {
+            return ExitCode::from(self.code);
+        }
         if json {
             anstream::eprintln!("{}", serde_json::json!({ "code": self.code, "error": self.message }));
             return ExitCode::from(self.code);
         }
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-        if !self.message.is_empty() {
-            anstream::eprintln!("{red}error:{red:#} {}", self.message);
-        }
+        anstream::eprintln!("{red}error:{red:#} {}", self.message);
         ExitCode::from(self.code)
     }
 }

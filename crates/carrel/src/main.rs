@@ -53,6 +53,8 @@ async fn dispatch(cli: Cli, settings: Settings) -> Result<(), Failure> {
         Command::Serve => serve::serve(settings).await,
         Command::Demo => demo::demo(settings, json).await,
         Command::Task(command) => commands::task(command, &settings, json).await,
+        Command::Environment(command) => commands::environment(command, &settings, json).await,
+        Command::Doctor => commands::doctor(&settings, json).await,
         Command::OwnerLink => commands::owner_link(&settings, json).await,
         Command::Openapi => output::document(&carrel_api::openapi()),
         Command::Completions { shell } => cli::completions(shell),

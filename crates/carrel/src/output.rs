@@ -111,7 +111,11 @@ pub(crate) fn task(task: &Task) -> String {
         (None, None) => String::new(),
     };
     push(&mut text, format_args!("{BOLD}{}{BOLD:#}  {}", safe(&task.title), painted(task_word(task.state))));
-    push(&mut text, format_args!("{DIM}{}  {}{start}{DIM:#}", task.id, safe(&task.repository.location)));
+    let place = match task.environment.name.as_str() {
+        "default" => String::new(),
+        name => format!(", environment {}", safe(name)),
+    };
+    push(&mut text, format_args!("{DIM}{}  {}{start}{place}{DIM:#}", task.id, safe(&task.repository.location)));
     for turn in &task.turns {
         let mode = serde_json::to_value(turn.mode).unwrap_or_default();
         push(

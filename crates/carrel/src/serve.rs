@@ -1,12 +1,14 @@
 //! `carrel serve`: everything in one process, put together here and nowhere else.
 
+mod keys;
 mod logs;
+mod places;
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anstyle::Style;
@@ -16,7 +18,7 @@ use carrel_control::{Author, Control, ControlLimits, ControlOptions, Models};
 use carrel_domain::{Clock, Redactor, Secret, SharedClock};
 use carrel_forge::{Forge, GitOptions};
 use carrel_identity::Identity;
-use carrel_sandbox::{Launcher, Limits, LocalOptions, Sandboxes};
+use carrel_sandbox::{Launcher, Limits, LocalOptions};
 use carrel_store::{Store, StoreOptions};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -86,15 +88,20 @@ impl Service {
             .await
             .map_err(|error| Failure::service(error.to_string()))?;
         let recorded = RecordedModel::start().await?;
+        let sandboxes = places::open_sandboxes(&settings).await?;
         let control = Control::new(ControlOptions {
-            sandboxes: open_sandboxes(&settings).await?,
-            forge: open_forge(&settings, &redactor)?,
+            images: places::open_images(&settings, &sandboxes)?,
+            sandboxes,
+            egress: places::open_egress(&settings)?,
+            trust_folder: settings.data.join("trust"),
+            forge: open_forge(&settings, settings.data.join("mirrors"), &redactor)?,
             models: models(&settings, &recorded),
             client: ModelClient::new().map_err(|error| Failure::service(error.to_string()))?,
             author: Author { name: settings.git.author_name.clone(), email: settings.git.author_email.clone() },
             limits: ControlLimits {
                 jobs: settings.max_jobs,
                 patch_bytes: settings.max_patch_bytes,
+                layer_bytes: settings.max_layer_bytes,
                 ..ControlLimits::default()
             },
             store,
@@ -224,27 +231,35 @@ fn percent_decoded(text: &str) -> String {
 }
 
 async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redactor) -> Result<Store, Failure> {
-    let options = StoreOptions { folder: settings.data.clone(), clock: Arc::clone(clock), redactor: redactor.clone() };
-    Store::open(options).await.map_err(|error| Failure::service(error.to_string()))
+    let keys = keys::load(&settings.secrets, redactor)?;
+    let (folder, clock, redactor) = (settings.data.clone(), Arc::clone(clock), redactor.clone());
+    let opened = Store::open(StoreOptions { folder, clock, redactor, keys }).await;
+    let (store, closed) = opened.map_err(|error| Failure::service(error.to_string()))?;
+    for problem in closed {
+        tracing::warn!("{problem}");
+    }
+    Ok(store)
 }
 
-async fn open_sandboxes(settings: &Settings) -> Result<Sandboxes, Failure> {
+/// How sandboxes are made that live in the folder.
+pub(crate) fn sandbox_options(settings: &Settings, folder: PathBuf) -> LocalOptions {
     let mut private_paths = vec![settings.data.clone(), settings.git.home.clone(), "/etc/gitconfig".into()];
     private_paths.push(settings.git.credentials_file.clone());
+    private_paths.push(settings.secrets.key_file.clone());
     private_paths.extend(settings.private_paths.iter().cloned());
-    let options = LocalOptions {
-        folder: settings.data.join("sandboxes"),
+    LocalOptions {
+        folder,
         private_paths,
         // This very program, also when a newer one has been put in its place meanwhile.
         launcher: Launcher::new("/proc/self/exe", [crate::RUNNER.to_owned()]),
         limits: Limits::default(),
-    };
-    let opened = Sandboxes::open(options).await;
-    opened.map_err(|error| Failure::service(format!("sandboxes do not work here: {}", with_causes(&error))))
+    }
 }
 
-fn open_forge(settings: &Settings, redactor: &Redactor) -> Result<Forge, Failure> {
-    let mut options = GitOptions::new(settings.data.join("mirrors"), &settings.git.home);
+
+/// Git, with its mirrors in the folder.
+pub(crate) fn open_forge(settings: &Settings, mirrors: PathBuf, redactor: &Redactor) -> Result<Forge, Failure> {
+    let mut options = GitOptions::new(mirrors, &settings.git.home);
     options.credentials = settings.git.credentials();
     options.ssh_auth_sock.clone_from(&settings.git.ssh_auth_sock);
     options.committer_name.clone_from(&settings.git.author_name);
@@ -268,7 +283,7 @@ fn models(settings: &Settings, recorded: &RecordedModel) -> Models {
 }
 
 /// An error with what lies beneath it.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

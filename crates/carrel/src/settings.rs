@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use carrel_domain::Secret;
+use carrel_egress::PrivateHost;
 use url::Url;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
@@ -27,8 +28,14 @@ pub(crate) struct Settings {
     pub(crate) model: Option<ModelSettings>,
     /// Git and its credentials.
     pub(crate) git: GitSettings,
+    /// What values of secrets are sealed under.
+    pub(crate) secrets: SecretsSettings,
+    /// What sandboxes may reach and where images come from.
+    pub(crate) network: NetworkSettings,
     /// Further paths to hide from sandboxes.
     pub(crate) private_paths: Vec<PathBuf>,
+    /// What kept layers may take on the disk together, in bytes.
+    pub(crate) max_layer_bytes: u64,
     /// Attempts and publications worked on at once.
     pub(crate) max_jobs: usize,
     /// The longest patch that is kept, in bytes.
@@ -61,6 +68,36 @@ pub(crate) struct GitSettings {
     pub(crate) home: PathBuf,
     pub(crate) ssh_auth_sock: Option<OsString>,
     pub(crate) search_path: Option<OsString>,
+}
+
+/// What an administrator says about the network of sandboxes, and about registries of images.
+#[derive(Debug, Clone)]
+pub(crate) struct NetworkSettings {
+    /// Hosts whose private addresses may be reached: `name` or `name:port`, separated by commas.
+    pub(crate) private_hosts: Vec<PrivateHost>,
+    /// A file of certificates, beside the system's, that servers may be signed by.
+    pub(crate) authorities_file: Option<PathBuf>,
+    /// A file in place of the preset of common dependencies.
+    pub(crate) common_file: Option<PathBuf>,
+    /// A file in place of what is known of package managers.
+    pub(crate) packages_file: Option<PathBuf>,
+    /// Whether TLS is opened everywhere, and not only where a rule needs it.
+    pub(crate) opens_all_tls: bool,
+    /// Registries that are spoken to without TLS.
+    pub(crate) plain_registries: Vec<String>,
+    /// A file of logins to registries, in the format of Docker's `config.json`.
+    pub(crate) registry_logins_file: Option<PathBuf>,
+}
+
+/// Where the keys are that values of secrets are sealed under.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretsSettings {
+    /// The key that seals, when it is given by itself.
+    pub(crate) key: Option<Secret>,
+    /// A file of keys.
+    pub(crate) key_file: PathBuf,
+    /// Whether that file was named: then it must be there.
+    pub(crate) file_is_named: bool,
 }
 
 /// A service on another machine.
@@ -103,6 +140,11 @@ impl Settings {
             listen: variables.parsed("CARREL_LISTEN", "is not an address and a port, such as 127.0.0.1:7070")?,
             public_url: variables.url("CARREL_PUBLIC_URL")?,
             model: variables.model()?,
+            secrets: variables.secrets(&data)?,
+            network: variables.network()?,
+            max_layer_bytes: variables
+                .parsed("CARREL_MAX_LAYER_BYTES", "is not a whole number of bytes")?
+                .unwrap_or(50_000_000_000),
             private_paths: variables.paths("CARREL_PRIVATE_PATHS")?,
             max_jobs: variables.positive("CARREL_MAX_JOBS")?.unwrap_or(32),
             max_patch_bytes: variables.patch_bytes()?,
@@ -228,6 +270,52 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         })
     }
 
+    fn network(&self) -> Result<NetworkSettings, InvalidSetting> {
+        let hosts = self.list("CARREL_PRIVATE_HOSTS")?;
+        let private_hosts = hosts.iter().map(|host| {
+            host.parse().map_err(|error| invalid("CARREL_PRIVATE_HOSTS", &format!("has a part that is no host: {error}")))
+        });
+        let opens_all_tls = match self.text("CARREL_OPEN_TLS")?.as_deref() {
+            None | Some("needed") => false,
+            Some("always") => true,
+            Some(_) => return Err(invalid("CARREL_OPEN_TLS", "is neither `needed` nor `always`")),
+        };
+        Ok(NetworkSettings {
+            private_hosts: private_hosts.collect::<Result<_, _>>()?,
+            authorities_file: self.file("CARREL_CA_FILE")?,
+            common_file: self.file("CARREL_COMMON_DOMAINS_FILE")?,
+            packages_file: self.file("CARREL_PACKAGES_FILE")?,
+            opens_all_tls,
+            plain_registries: self.list("CARREL_PLAIN_REGISTRIES")?,
+            registry_logins_file: self.file("CARREL_REGISTRY_LOGINS")?,
+        })
+    }
+
+    /// Words separated by commas.
+    fn list(&self, name: &'static str) -> Result<Vec<String>, InvalidSetting> {
+        let text = self.text(name)?.unwrap_or_default();
+        Ok(text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn file(&self, name: &'static str) -> Result<Option<PathBuf>, InvalidSetting> {
+        match self.os(name).map(PathBuf::from) {
+            Some(path) if !path.is_absolute() => Err(invalid(name, "is not an absolute path")),
+            path => Ok(path),
+        }
+    }
+
+    fn secrets(&self, data: &std::path::Path) -> Result<SecretsSettings, InvalidSetting> {
+        let named = self.os("CARREL_SECRETS_KEY_FILE").map(PathBuf::from);
+        if named.as_ref().is_some_and(|file| !file.is_absolute()) {
+            return Err(invalid("CARREL_SECRETS_KEY_FILE", "is not an absolute path"));
+        }
+        Ok(SecretsSettings {
+            key: self.text("CARREL_SECRETS_KEY")?.map(Secret::new),
+            file_is_named: named.is_some(),
+            key_file: named.unwrap_or_else(|| data.join("secrets.key")),
+        })
+    }
+
     fn remote(&self) -> Result<Option<Remote>, InvalidSetting> {
         let Some(url) = self.url("CARREL_URL")? else { return Ok(None) };
         let token = self.text("CARREL_TOKEN")?;
@@ -294,6 +382,11 @@ mod tests {
             ("CARREL_MAX_JOBS", "0"),
             ("CARREL_PRIVATE_PATHS", "relative"),
             ("CARREL_DATA", "relative"),
+            ("CARREL_SECRETS_KEY_FILE", "relative"),
+            ("CARREL_PRIVATE_HOSTS", "git.corp,https://x"),
+            ("CARREL_OPEN_TLS", "yes"),
+            ("CARREL_CA_FILE", "relative"),
+            ("CARREL_MAX_LAYER_BYTES", "much"),
         ] {
             let error = settings(&[(name, value)]).expect_err(name);
             assert!(error.to_string().starts_with(name), "{error}");

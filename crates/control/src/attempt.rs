@@ -4,16 +4,26 @@
 //! Every stage may be entered twice, because its worker may die at any point: it looks at what is there and goes on.
 
 mod collect;
+pub(crate) mod limits;
+pub(crate) mod network;
 mod prepare;
 mod run;
+pub(crate) mod setup;
+mod site;
 
+use std::ops::Deref;
 use std::time::Duration;
 
-use carrel_domain::{Attempt, AttemptId, AttemptState, EventBody, NewEvent, TaskId, Turn};
+use carrel_domain::{
+    Attempt, AttemptId, AttemptState, BranchName, Environment, EventBody, Mode, Recipe, Revision, TaskId, Turn,
+};
 use carrel_forge::ForgeError;
-use carrel_sandbox::SandboxError;
-use carrel_store::{Job, Store, StoreError, TaskThread};
+use carrel_image::ImageError;
+use carrel_sandbox::{Finished, SandboxError};
+use carrel_store::{Job, StoreError, TaskThread};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use site::{Listener, Site};
 
 use crate::worker::{Left, MAX_CLAIMS, MAX_TRIES};
 use crate::{Control, cancel};
@@ -29,7 +39,7 @@ const ROOM_TRIES: u32 = 20;
 const ROOM_WAIT: Duration = Duration::from_millis(250);
 
 /// Why a stage does not lead to the next state.
-enum Halt {
+pub(crate) enum Halt {
     /// The attempt has failed.
     Failed { reason: String, retryable: bool },
     /// Somebody stopped it.
@@ -42,6 +52,29 @@ impl Halt {
     fn failed(reason: impl ToString) -> Self {
         Self::Failed { reason: reason.to_string(), retryable: false }
     }
+
+    fn from_image(error: &ImageError) -> Self {
+        Self::Failed { reason: with_causes(error), retryable: error.is_transient() }
+    }
+
+    /// The same, with what a person can do about it.
+    fn with_way_out(self, way_out: &str) -> Self {
+        match self {
+            Self::Failed { reason, retryable } => Self::Failed { reason: format!("{reason}\n{way_out}"), retryable },
+            Self::Cancelled | Self::Around(_) => self,
+        }
+    }
+}
+
+/// An error with what lies beneath it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        reason = format!("{reason}: {error}");
+        cause = error.source();
+    }
+    reason
 }
 
 impl From<StoreError> for Halt {
@@ -62,13 +95,7 @@ impl From<ForgeError> for Halt {
 
 impl From<SandboxError> for Halt {
     fn from(error: SandboxError) -> Self {
-        let mut reason = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            reason = format!("{reason}: {error}");
-            cause = error.source();
-        }
-        Self::Failed { reason, retryable: true }
+        Self::Failed { reason: with_causes(&error), retryable: true }
     }
 }
 
@@ -85,33 +112,39 @@ impl Step {
     }
 }
 
-/// What a stage works on.
-struct Scene<'a> {
-    control: &'a Control,
+/// What a stage works on: a site, and the attempt it is for.
+pub(crate) struct Scene<'a> {
+    site: Site<'a>,
     attempt: &'a Attempt,
     thread: &'a TaskThread,
     turn: &'a Turn,
     cancel: CancellationToken,
 }
 
+impl<'a> Deref for Scene<'a> {
+    type Target = Site<'a>;
+
+    fn deref(&self) -> &Site<'a> {
+        &self.site
+    }
+}
+
 impl Scene<'_> {
-    fn store(&self) -> &Store {
-        &self.control.inner.store
+    /// The branch the task names, if it names one.
+    fn branch(&self) -> Option<BranchName> {
+        match &self.thread.task.revision {
+            Revision::Branch(branch) => Some(branch.clone()),
+            Revision::DefaultBranch | Revision::Commit(_) => None,
+        }
     }
 
-    /// The folder of the repository in the sandbox.
-    fn workspace(&self) -> String {
-        format!("/workspace/{}", self.thread.task.repository.name())
-    }
-
-    async fn tell(&self, body: EventBody) -> Result<(), Halt> {
-        let event = NewEvent { attempt: Some(self.attempt.id), body };
-        Ok(self.store().append(self.attempt.organization, self.task(), vec![event]).await?)
-    }
-
-    async fn progress(&self, message: String, since: std::time::Instant) -> Result<(), Halt> {
-        let duration_ms = u64::try_from(since.elapsed().as_millis()).ok();
-        self.tell(EventBody::Progress { message, duration_ms }).await
+    /// What the sandbox is made of, as it was settled.
+    async fn recipe(&self) -> Result<Recipe, Halt> {
+        let recipe = self.store().recipe(self.attempt.organization, self.attempt.id).await?;
+        recipe.ok_or_else(|| Halt::Failed {
+            reason: "the attempt was prepared by an older version; start it again".to_owned(),
+            retryable: true,
+        })
     }
 
     const fn task(&self) -> TaskId {
@@ -129,7 +162,7 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
         };
         if attempt.state.has_ended() {
             tracing::info!(attempt = %id, task = %attempt.task, state = attempt.state.word(), "an attempt has ended");
-            put_away(control, id).await;
+            put_away(control, &attempt).await;
             return Left::Done;
         }
         let worked =
@@ -146,7 +179,7 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
         // Nothing of the attempt may run on once a person sees that it was stopped. Any other end is stored first: if
         // the service dies in between, what was found out must not be lost with the sandbox.
         if matches!(step.next, AttemptState::Cancelled { .. }) {
-            put_away(control, id).await;
+            end_sandboxes(control, id).await;
         }
         match advance_when_there_is_room(control, &attempt, step).await {
             Ok(()) | Err(StoreError::Conflict { .. }) => {}
@@ -159,7 +192,7 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
 /// its space back little by little.
 async fn advance_when_there_is_room(control: &Control, attempt: &Attempt, step: Step) -> Result<(), StoreError> {
     match advance(control, attempt.clone(), step.clone()).await {
-        Err(StoreError::DiskFull) => put_away(control, attempt.id).await,
+        Err(StoreError::DiskFull) => end_sandboxes(control, attempt.id).await,
         other => return other,
     }
     for _ in 0..ROOM_TRIES {
@@ -187,7 +220,20 @@ async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
     let thread = control.inner.store.task(attempt.organization, attempt.task).await?;
     let (turn, _) =
         thread.attempt(attempt.id).ok_or_else(|| Halt::failed("the attempt is no longer part of its task"))?;
-    let scene = Scene { control, attempt, thread: &thread, turn, cancel: CancellationToken::new() };
+    let pinned = |known: &&Environment| known.id == attempt.environment && known.version == attempt.environment_version;
+    let environment = thread.environments.iter().find(pinned);
+    let environment = environment.ok_or_else(|| Halt::failed("the attempt's environment is no longer known"))?;
+    let site = Site {
+        control,
+        organization: attempt.organization,
+        environment,
+        repository_id: thread.task.repository_id,
+        repository: &thread.task.repository,
+        sandbox: attempt.id.sandbox(),
+        builder: attempt.id.builder(),
+        listener: Listener::Log(attempt),
+    };
+    let scene = Scene { site, attempt, thread: &thread, turn, cancel: CancellationToken::new() };
     let changes = control.inner.store.changes();
     let watch = cancel::watch(&control.inner.store, changes, attempt, &scene.cancel);
     if attempt.cancel_requested_by.is_some() {
@@ -197,8 +243,7 @@ async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
         match &attempt.state {
             AttemptState::Queued => Ok(Step::to(AttemptState::Preparing)),
             AttemptState::Preparing => prepare::prepare(&scene).await,
-            // The environment `default` has no scripts; environments that have some run them here.
-            AttemptState::SettingUp => Ok(Step::to(AttemptState::Running)),
+            AttemptState::SettingUp => setup::set_up(&scene).await,
             AttemptState::Running => run::run(&scene).await,
             AttemptState::Collecting { answer } => collect::collect(&scene, answer).await,
             AttemptState::Ready(_) | AttemptState::Failed { .. } | AttemptState::Cancelled { .. } => {
@@ -234,9 +279,48 @@ fn ended(attempt: &Attempt, halt: Halt, tries: i64) -> Result<AttemptState, Stri
     }
 }
 
-/// Ends the sandbox, if there is one. A failure is told to the log of the service: the next start tries again.
-async fn put_away(control: &Control, id: AttemptId) {
-    if let Err(error) = control.inner.sandboxes.destroy(id.sandbox()).await {
-        tracing::warn!(attempt = %id, %error, "the sandbox of an attempt that has ended could not be removed");
+/// Puts the sandbox of an attempt that has ended away. The files of a change are kept, for the turn that may go on from
+/// them; all else goes.
+async fn put_away(control: &Control, attempt: &Attempt) {
+    let is_ready = matches!(attempt.state, AttemptState::Ready(_));
+    if is_ready && is_a_change(control, attempt).await {
+        match control.inner.sandboxes.keep(attempt.id.sandbox(), &setup::kept_layer(attempt.id)).await {
+            // Gone: it was kept before this worker's predecessor died.
+            Ok(()) | Err(SandboxError::Gone(_)) => control.tend_layers_soon(),
+            Err(error) => {
+                tracing::warn!(attempt = %attempt.id, error = with_causes(&error), "the files of an attempt could not be kept");
+            }
+        }
     }
+    end_sandboxes(control, attempt.id).await;
+}
+
+async fn is_a_change(control: &Control, attempt: &Attempt) -> bool {
+    let thread = control.inner.store.task(attempt.organization, attempt.task).await.ok();
+    thread.as_ref().and_then(|thread| thread.attempt(attempt.id)).is_some_and(|(turn, _)| turn.mode == Mode::Code)
+}
+
+/// Ends the sandbox, and the one a snapshot was built in, where there are any. A failure is told to the log of the
+/// service: the next start tries again.
+async fn end_sandboxes(control: &Control, id: AttemptId) {
+    for sandbox in [id.sandbox(), id.builder()] {
+        if let Err(error) = control.inner.sandboxes.destroy(sandbox).await {
+            tracing::warn!(attempt = %id, %error, "the sandbox of an attempt that has ended could not be removed");
+        }
+    }
+}
+
+/// A step inside the sandbox that has to work, or else its last words are the reason.
+fn succeeded(finished: &Finished, what: &str) -> Result<(), Halt> {
+    if finished.status.is_success() {
+        return Ok(());
+    }
+    let said = if finished.stderr.is_empty() {
+        String::from_utf8_lossy(&finished.output)
+    } else {
+        finished.stderr.as_str().into()
+    };
+    let tail: Vec<&str> = said.trim().lines().rev().take(5).collect();
+    let tail: Vec<&str> = tail.into_iter().rev().collect();
+    Err(Halt::failed(format!("could not {what} in the sandbox ({:?}): {}", finished.status, tail.join(" / "))))
 }

@@ -6,25 +6,38 @@
 //! run, retry and recovery after a crash are the same code.
 
 mod attempt;
+mod builds;
 mod cancel;
+mod environments;
 mod error;
+mod layers;
 mod models;
+mod packages;
 mod publish;
 mod submit;
+mod terminal;
+mod trust;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use carrel_agent::{AgentLimits, ModelClient};
 use carrel_domain::{Redactor, SharedClock};
+use carrel_egress::Egress;
 use carrel_forge::Forge;
+use carrel_image::Images;
 use carrel_sandbox::Sandboxes;
 use carrel_store::Store;
+use tokio::sync::Notify;
 
+pub use environments::EnvironmentEdit;
 pub use error::ControlError;
 pub use models::{CONFIGURE_A_MODEL, Models};
+pub use carrel_sandbox::TerminalSize;
 pub use publish::PublicationRequest;
+pub use terminal::{Terminal, TerminalInput, TerminalOutput};
 
 /// What the spine is made of.
 pub struct ControlOptions {
@@ -34,6 +47,12 @@ pub struct ControlOptions {
     pub sandboxes: Sandboxes,
     /// Where code comes from and goes to.
     pub forge: Forge,
+    /// Where the images of environments are.
+    pub images: Images,
+    /// What decides on the network of sandboxes.
+    pub egress: Egress,
+    /// Where files are kept that make programs in sandboxes trust the certificate authority.
+    pub trust_folder: PathBuf,
     /// Which models there are.
     pub models: Models,
     /// The connection to them.
@@ -70,6 +89,8 @@ pub struct ControlLimits {
     pub jobs: usize,
     /// The longest patch that is kept, in bytes. Default 100 MB.
     pub patch_bytes: usize,
+    /// What all kept layers may take on the disk together, in bytes. Default 50 GB.
+    pub layer_bytes: u64,
     /// How long a claimed job stays a worker's without a sign of life. Default 30 s.
     pub lease: Duration,
     /// What each agent may take.
@@ -78,7 +99,13 @@ pub struct ControlLimits {
 
 impl Default for ControlLimits {
     fn default() -> Self {
-        Self { jobs: 32, patch_bytes: 100_000_000, lease: Duration::from_secs(30), agent: AgentLimits::default() }
+        Self {
+            jobs: 32,
+            patch_bytes: 100_000_000,
+            layer_bytes: 50_000_000_000,
+            lease: Duration::from_secs(30),
+            agent: AgentLimits::default(),
+        }
     }
 }
 
@@ -86,13 +113,23 @@ impl Default for ControlLimits {
 #[derive(Clone)]
 pub struct Control {
     inner: Arc<ControlOptions>,
+    builds: Arc<builds::Builds>,
+    trust: Arc<trust::Known>,
+    layers_wanted: Arc<Notify>,
+    seats: terminal::Seats,
 }
 
 impl Control {
     /// Puts the spine together. Nothing is worked on until [`Control::work`] runs.
     #[must_use]
     pub fn new(options: ControlOptions) -> Self {
-        Self { inner: Arc::new(options) }
+        Self {
+            inner: Arc::new(options),
+            builds: Arc::default(),
+            trust: Arc::default(),
+            layers_wanted: Arc::default(),
+            seats: terminal::Seats::default(),
+        }
     }
 
     /// The store, for reading.

@@ -73,6 +73,7 @@ impl Control {
         tokio::join!(
             self.work_off(Queue::Attempts, self.inner.limits.jobs, &stop),
             self.work_off(Queue::Publications, PUBLICATIONS, &stop),
+            self.tend_layers(&stop),
         );
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use carrel_domain::{Clock, Redactor};
 use carrel_identity::{Identity, IdentityError, local_token};
-use carrel_store::{Principal, Store, StoreOptions};
+use carrel_store::{Principal, SealingKeys, Store, StoreOptions};
 use jiff::Timestamp;
 
 struct Noon;
@@ -18,9 +18,13 @@ impl Clock for Noon {
 
 async fn identity() -> (tempfile::TempDir, Identity, Principal) {
     let folder = tempfile::tempdir().expect("a folder");
-    let options =
-        StoreOptions { folder: folder.path().to_owned(), clock: Arc::new(Noon), redactor: Redactor::default() };
-    let store = Store::open(options).await.expect("a store");
+    let options = StoreOptions {
+        folder: folder.path().to_owned(),
+        clock: Arc::new(Noon),
+        redactor: Redactor::default(),
+        keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
+    };
+    let (store, _) = Store::open(options).await.expect("a store");
     let owner = store.ensure_owner().await.expect("an owner").principal;
     (folder, Identity::new(store, Arc::new(Noon)), owner)
 }

@@ -6,7 +6,7 @@ use carrel_domain::{
 };
 
 use crate::database::{Row, StoreError, Transaction, json, maybe_time, time};
-use crate::{Change, Store, events};
+use crate::{Change, Store, environments, events};
 
 pub(crate) const COLUMNS: &str = "a.id, a.organization_id, a.task_id, a.turn_id, a.number, a.state, a.version,
     a.environment_id, a.environment_version, a.model, a.base_commit, a.token_usage, a.cancel_requested_by,
@@ -143,6 +143,10 @@ async fn move_on(
     transaction
         .run("update job set tries = 1 where kind = 'attempt' and subject_id = $1", [attempt.id.as_uuid().into()])
         .await?;
+    if moved.state.has_ended() {
+        // It may have been the last to hold an older version of its environment, with that version's secrets.
+        environments::purge_values(transaction, attempt.organization, attempt.environment).await?;
+    }
     let bodies = also.into_iter().chain([EventBody::AttemptState(moved.state.clone())]);
     let events: Vec<NewEvent> = bodies.map(|body| NewEvent { attempt: Some(attempt.id), body }).collect();
     let last_seq = events::append(store, transaction, attempt.organization, attempt.task, &events).await?;

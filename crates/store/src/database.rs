@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use carrel_domain::{EnvironmentName, RepositoryLocation, VariableName};
 use jiff::Timestamp;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult,
@@ -42,6 +43,70 @@ pub enum StoreError {
     Unreadable {
         /// Which value.
         what: String,
+    },
+    /// There is no environment of this name.
+    #[error("no environment `{name}`; create one with `carrel environment create {name}`")]
+    UnknownEnvironment {
+        /// The name.
+        name: EnvironmentName,
+    },
+    /// The name is taken.
+    #[error(
+        "there is an environment `{name}` already; change it with `carrel environment edit {name}`, or choose another name"
+    )]
+    EnvironmentExists {
+        /// The name.
+        name: EnvironmentName,
+    },
+    /// There are as many as there may be.
+    #[error("there are {most} environments, and no more can be made; delete one that is not used")]
+    TooManyEnvironments {
+        /// How many there may be.
+        most: u32,
+    },
+    /// The environment is not for this repository.
+    #[error("{}", not_covered(.name.as_ref(), .repository))]
+    NotCovered {
+        /// The environment that was chosen, if one was.
+        name: Option<EnvironmentName>,
+        /// The repository.
+        repository: RepositoryLocation,
+    },
+    /// A task's environment was deleted since.
+    #[error("the task's environment `{name}` was deleted; create a new task in another environment")]
+    EnvironmentDeleted {
+        /// What it was called.
+        name: EnvironmentName,
+    },
+    /// Attempts run in the environment.
+    #[error(
+        "attempts are under way in the environment `{name}` ({attempts}); wait until they have ended, or stop them"
+    )]
+    EnvironmentInUse {
+        /// What it is called.
+        name: EnvironmentName,
+        /// How many there are.
+        attempts: u32,
+    },
+    /// The default environment stays.
+    #[error("the environment `default` cannot be deleted; `carrel environment edit default` changes it")]
+    DefaultEnvironment,
+    /// A secret's value is no longer kept.
+    #[error("the value of the secret `{name}` is no longer kept: its environment was changed or deleted; try again")]
+    SecretGone {
+        /// The secret.
+        name: VariableName,
+    },
+    /// A secret's value cannot be sealed or opened.
+    #[error(
+        "the value of the secret `{name}` cannot be used: {reason}; put the key back into the file of keys and start the \
+         service again, or give the secret a new value with `carrel environment edit`"
+    )]
+    SecretClosed {
+        /// The secret.
+        name: VariableName,
+        /// Why.
+        reason: String,
     },
     /// The folder cannot be used.
     #[error("cannot use {path}: {source}")]
@@ -163,6 +228,23 @@ impl Transaction {
 
     pub(crate) async fn one(&self, sql: &str, values: impl Into<Values>) -> Result<Option<Row>, StoreError> {
         one(&self.inner, sql, values.into()).await.inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))
+    }
+
+    pub(crate) async fn all(&self, sql: &str, values: impl Into<Values>) -> Result<Vec<Row>, StoreError> {
+        all(&self.inner, sql, values.into()).await.inspect_err(|_| self.is_doubtful.store(true, Ordering::Release))
+    }
+}
+
+fn not_covered(name: Option<&EnvironmentName>, repository: &RepositoryLocation) -> String {
+    match name {
+        Some(name) => format!(
+            "the environment `{name}` does not cover `{repository}`; add it with `carrel environment edit {name} \
+             --repository {repository}`, or choose another environment"
+        ),
+        None => format!(
+            "no environment covers `{repository}`; create one with `carrel environment create NAME --repository \
+             {repository}`, and choose it"
+        ),
     }
 }
 

@@ -9,12 +9,17 @@ mod artifacts;
 mod attempts;
 mod changes;
 mod database;
+mod environments;
 mod events;
 mod jobs;
 mod migrations;
 mod people;
 mod publications;
+mod recipes;
 mod repositories;
+mod seal;
+mod secrets;
+mod snapshots;
 mod tasks;
 
 use std::path::PathBuf;
@@ -25,10 +30,14 @@ use carrel_domain::{Redactor, SharedClock};
 pub use artifacts::Artifact;
 pub use changes::{Change, Changes};
 pub use database::StoreError;
+pub use environments::{EnvironmentContent, NewEnvironment};
 pub use jobs::{Job, JobKind, Lease, Queue};
 pub use people::{Owner, Principal};
 pub use publications::NewPublication;
-pub use repositories::{EnvironmentVersion, Repository};
+pub use repositories::Repository;
+pub use seal::{InvalidKeys, KeyId, SealingKeys};
+pub use secrets::{KeptSecret, NewSecret};
+pub use snapshots::{NewSnapshot, Snapshot};
 pub use tasks::{AttemptListing, TaskListing, TaskThread, TurnThread};
 
 use database::Database;
@@ -39,8 +48,10 @@ pub struct StoreOptions {
     pub folder: PathBuf,
     /// The time.
     pub clock: SharedClock,
-    /// What must never be written to the event log.
+    /// What must never be written to the event log. It learns every value of a secret that is kept here.
     pub redactor: Redactor,
+    /// What values of secrets are sealed under.
+    pub keys: SealingKeys,
 }
 
 /// The state of an installation. Clones share one pool of connections.
@@ -53,24 +64,28 @@ pub struct Store {
 struct Shared {
     clock: SharedClock,
     redactor: Redactor,
+    keys: SealingKeys,
     changes: changes::Bell,
     artifacts: PathBuf,
 }
 
 impl Store {
-    /// Opens the state in a folder, making or migrating it as needed.
+    /// Opens the state in a folder, making or migrating it as needed. Gives, too, what is wrong with values of secrets that
+    /// do not open, in words for the log: everything else works without them.
     ///
     /// # Errors
     /// When the folder cannot be used, or the database is not ours or from a newer version.
-    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
-        let StoreOptions { folder, clock, redactor } = options;
+    pub async fn open(options: StoreOptions) -> Result<(Self, Vec<String>), StoreError> {
+        let StoreOptions { folder, clock, redactor, keys } = options;
         database::make_private_folder(&folder)?;
         let artifacts = folder.join("artifacts");
         database::make_private_folder(&artifacts)?;
         artifacts::sweep(&artifacts)?;
         let database = Database::open(&folder.join("carrel.sqlite")).await?;
         let changes = changes::Bell::new();
-        Ok(Self { database, shared: Arc::new(Shared { clock, redactor, changes, artifacts }) })
+        let store = Self { database, shared: Arc::new(Shared { clock, redactor, keys, changes, artifacts }) };
+        let closed = store.take_custody().await?;
+        Ok((store, closed))
     }
 
     /// Whether the database answers, and could be written to.

@@ -10,7 +10,11 @@ pub(crate) struct Migrations;
 
 impl MigratorTrait for Migrations {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(Script { name: "0001_first", sql: include_str!("migrations/0001_first.sql") })]
+        vec![
+            Box::new(Script { name: "0001_first", sql: include_str!("migrations/0001_first.sql") }),
+            Box::new(Script { name: "0002_environments", sql: include_str!("migrations/0002_environments.sql") }),
+            Box::new(Script { name: "0003_recipes", sql: include_str!("migrations/0003_recipes.sql") }),
+        ]
     }
 }
 

@@ -1,6 +1,6 @@
-//! Repositories an organization works on, and the environments its attempts are pinned to.
+//! Repositories an organization works on.
 
-use carrel_domain::{EnvironmentId, OrganizationId, RepositoryId, RepositoryLocation};
+use carrel_domain::{OrganizationId, RepositoryId, RepositoryLocation};
 
 use crate::database::{Row, StoreError, Transaction, time};
 use crate::{Store, fresh};
@@ -12,19 +12,6 @@ pub struct Repository {
     pub id: RepositoryId,
     /// Where it is.
     pub location: RepositoryLocation,
-}
-
-/// An environment as it was at one of its versions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvironmentVersion {
-    /// Which environment.
-    pub id: EnvironmentId,
-    /// Its name.
-    pub name: String,
-    /// The version.
-    pub version: i64,
-    /// What its sandboxes are made of; `host` is the host's own root file system.
-    pub image: String,
 }
 
 impl Store {
@@ -43,26 +30,19 @@ impl Store {
         rows.iter().map(repository).collect()
     }
 
-    /// One version of every environment that attempts of this organization are pinned to or may be.
+    /// The id of a repository; one that was never used is known from now on.
     ///
     /// # Errors
-    /// When there is none, or the database refuses.
-    pub async fn environment_version(
+    /// When the database refuses.
+    pub async fn know_repository(
         &self,
         organization: OrganizationId,
-        id: EnvironmentId,
-        version: i64,
-    ) -> Result<EnvironmentVersion, StoreError> {
-        let row = self
-            .database
-            .one(
-                "select e.id, e.name, v.version, v.image
-                 from environment e join environment_version v on v.environment_id = e.id
-                 where e.organization_id = $1 and e.id = $2 and v.version = $3",
-                [organization.as_uuid().into(), id.as_uuid().into(), version.into()],
-            )
-            .await?;
-        environment(&row.ok_or(StoreError::NotFound { noun: "environment" })?)
+        location: &RepositoryLocation,
+    ) -> Result<RepositoryId, StoreError> {
+        let transaction = self.database.write().await?;
+        let id = ensure_repository(self, &transaction, organization, location).await?;
+        transaction.commit().await?;
+        Ok(id)
     }
 }
 
@@ -81,31 +61,6 @@ pub(crate) async fn ensure_repository(
         )
         .await?;
     row.ok_or(StoreError::NotFound { noun: "repository" })?.id("id", RepositoryId::from_uuid)
-}
-
-/// The environment `default` at its current version.
-pub(crate) async fn default_environment(
-    transaction: &Transaction,
-    organization: OrganizationId,
-) -> Result<EnvironmentVersion, StoreError> {
-    let row = transaction
-        .one(
-            "select e.id, e.name, v.version, v.image
-             from environment e join environment_version v on v.environment_id = e.id and v.version = e.version
-             where e.organization_id = $1 and e.name = 'default'",
-            [organization.as_uuid().into()],
-        )
-        .await?;
-    environment(&row.ok_or(StoreError::NotFound { noun: "environment" })?)
-}
-
-fn environment(row: &Row) -> Result<EnvironmentVersion, StoreError> {
-    Ok(EnvironmentVersion {
-        id: row.id("id", EnvironmentId::from_uuid)?,
-        name: row.get("name")?,
-        version: row.get("version")?,
-        image: row.get("image")?,
-    })
 }
 
 fn repository(row: &Row) -> Result<Repository, StoreError> {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use carrel_domain::{
-    Attempt, AttemptId, AttemptState, EnvironmentId, EventBody, Mode, NewEvent, NewTask, NewTurn, OrganizationId,
-    Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId, Usage, UserId,
+    Attempt, AttemptId, AttemptState, Environment, EnvironmentId, EventBody, Mode, NewEvent, NewTask, NewTurn,
+    OrganizationId, Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId, Usage, UserId,
 };
 use sea_orm::Value;
 
 use crate::database::{Row, StoreError, Transaction, json, time, unreadable};
-use crate::repositories::{EnvironmentVersion, default_environment, ensure_repository};
-use crate::{Change, JobKind, Store, attempts, events, fresh, jobs};
+use crate::repositories::ensure_repository;
+use crate::{Change, JobKind, Store, attempts, environments, events, fresh, jobs};
 
 const COLUMNS: &str = "t.id, t.organization_id, t.repository_id, r.location, t.environment_id, t.revision, t.title,
     t.created_by, t.created_at, t.updated_at, t.last_seq";
@@ -25,7 +25,7 @@ pub struct TaskThread {
     /// Its publications, oldest first.
     pub publications: Vec<Publication>,
     /// The environments its attempts are pinned to.
-    pub environments: Vec<EnvironmentVersion>,
+    pub environments: Vec<Environment>,
 }
 
 /// A turn with its attempts.
@@ -85,7 +85,8 @@ impl Store {
         let id = TaskId::from_uuid(fresh());
         let transaction = self.database.write().await?;
         let repository = ensure_repository(self, &transaction, new.organization, &new.repository).await?;
-        let environment = default_environment(&transaction, new.organization).await?;
+        let (name, location) = (new.environment.as_ref(), &new.repository);
+        let environment = environments::for_new_task(&transaction, new.organization, name, location).await?;
         transaction
             .run(
                 "insert into task (id, organization_id, repository_id, environment_id, revision, title, created_by,
@@ -132,7 +133,8 @@ impl Store {
         if turns != after {
             return Err(StoreError::Conflict { noun: "task" });
         }
-        let environment = default_environment(&transaction, task.organization).await?;
+        let (id, location) = (task.environment, &task.repository);
+        let environment = environments::for_next_turn(&transaction, task.organization, id, location).await?;
         let place = Place { organization: task.organization, task: task.id, number: turns + 1, created_by };
         let last_seq = insert_turn(self, &transaction, place, new, &environment, model).await?;
         transaction.commit().await?;
@@ -268,8 +270,8 @@ impl Store {
         &self,
         organization: OrganizationId,
         turns: &[TurnThread],
-    ) -> Result<Vec<EnvironmentVersion>, StoreError> {
-        let mut found: Vec<EnvironmentVersion> = Vec::new();
+    ) -> Result<Vec<Environment>, StoreError> {
+        let mut found: Vec<Environment> = Vec::new();
         for attempt in turns.iter().flat_map(|turn| &turn.attempts) {
             let pinned = (attempt.environment, attempt.environment_version);
             if !found.iter().any(|known| (known.id, known.version) == pinned) {
@@ -299,7 +301,7 @@ async fn insert_turn(
     transaction: &Transaction,
     place: Place,
     new: &NewTurn,
-    environment: &EnvironmentVersion,
+    environment: &Environment,
     model: &str,
 ) -> Result<i64, StoreError> {
     let id = TurnId::from_uuid(fresh());
@@ -334,14 +336,7 @@ async fn insert_turn(
     events::append(store, transaction, place.organization, place.task, &[NewEvent { attempt: None, body }]).await
 }
 
-fn queued(
-    store: &Store,
-    place: Place,
-    turn: TurnId,
-    number: u32,
-    environment: &EnvironmentVersion,
-    model: &str,
-) -> Attempt {
+fn queued(store: &Store, place: Place, turn: TurnId, number: u32, environment: &Environment, model: &str) -> Attempt {
     Attempt {
         id: AttemptId::from_uuid(fresh()),
         organization: place.organization,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use carrel_domain::task::Attempts;
 use carrel_domain::{Clock, Mode, NewTask, NewTurn, Prompt, Redactor, Revision};
-use carrel_store::{Principal, Store, StoreError, StoreOptions};
+use carrel_store::{Principal, SealingKeys, Store, StoreError, StoreOptions};
 use jiff::Timestamp;
 
 struct Noon;
@@ -47,8 +47,13 @@ impl Drop for SmallDisk {
 }
 
 async fn open(folder: &Path) -> (Store, Principal) {
-    let options = StoreOptions { folder: folder.to_owned(), clock: Arc::new(Noon), redactor: Redactor::default() };
-    let store = Store::open(options).await.expect("a store");
+    let options = StoreOptions {
+        folder: folder.to_owned(),
+        clock: Arc::new(Noon),
+        redactor: Redactor::default(),
+        keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
+    };
+    let (store, _) = Store::open(options).await.expect("a store");
     let owner = store.ensure_owner().await.expect("an owner").principal;
     (store, owner)
 }
@@ -59,6 +64,7 @@ fn task(owner: Principal) -> NewTask {
         created_by: owner.user,
         repository: "/srv/code/api".parse().expect("a path"),
         revision: Revision::DefaultBranch,
+        environment: None,
         model: None,
         turn: NewTurn {
             prompt: Prompt::parse(&"x".repeat(100_000)).expect("a prompt"),

@@ -10,7 +10,9 @@ use carrel_domain::{
     OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage, Standing,
     TaskId, UserId,
 };
-use carrel_store::{AttemptListing, Change, Lease, NewPublication, Principal, Queue, Store, StoreError, StoreOptions};
+use carrel_store::{
+    AttemptListing, Change, Lease, NewPublication, Principal, Queue, SealingKeys, Store, StoreError, StoreOptions,
+};
 use jiff::Timestamp;
 
 /// A clock that stands still until it is moved.
@@ -40,10 +42,11 @@ impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = StandingClock::default();
-        let store = Store::open(StoreOptions {
+        let (store, _) = Store::open(StoreOptions {
             folder: folder.path().join("data"),
             clock: Arc::new(clock.clone()),
             redactor: Redactor::new([&Secret::new("hunter2-hunter2")]),
+            keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
         })
         .await
         .expect("a store");
@@ -57,6 +60,7 @@ impl Fixture {
             created_by: self.owner.user,
             repository: "/srv/code/api".parse().expect("a path"),
             revision: Revision::DefaultBranch,
+            environment: None,
             model: None,
             turn: turn("Fix it\nnow", attempts),
         };

@@ -157,6 +157,34 @@ impl World {
         Ran::from(output.expect("the program can be started"))
     }
 
+    /// Runs `carrel` with these arguments and this text on its standard input.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn carrel_given(&self, input: &str, arguments: &[&str]) -> Ran {
+        let file = self.folder.path().join("input");
+        std::fs::write(&file, input).expect("the temporary folder is writable");
+        let file = std::fs::File::open(&file).expect("it was just written");
+        let mut command = self.command(arguments);
+        let running = command.current_dir(self.folder.path()).stdin(file).output();
+        let output = tokio::time::timeout(PATIENCE, running).await;
+        let output = output.unwrap_or_else(|_| panic!("carrel {arguments:?} does not end; {}", self.logged()));
+        Ran::from(output.expect("the program can be started"))
+    }
+
+    /// Starts `carrel` with these arguments on a terminal, which becomes its own: its keys and its size arrive there as
+    /// signals. The process that is given is `carrel` itself.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn carrel_on(&self, terminal: std::os::fd::OwnedFd, arguments: &[&str]) -> Child {
+        let copy = || terminal.try_clone().expect("a terminal can be used twice");
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).arg(&self.program).args(arguments);
+        self.furnish(&mut command);
+        command.stdin(copy()).stdout(copy()).stderr(copy()).spawn().expect("setsid can be started")
+    }
+
     /// Runs `carrel --json` with these arguments and reads what it prints.
     ///
     /// # Panics
@@ -246,8 +274,14 @@ impl World {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
+        command.args(arguments);
+        self.furnish(&mut command);
         command
-            .args(arguments)
+    }
+
+    /// Gives a program the variables of this world.
+    fn furnish(&self, command: &mut Command) {
+        command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.home())
@@ -258,7 +292,6 @@ impl World {
             .env("CARREL_MODEL", "gpt-5-codex")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true);
-        command
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Attempt {
     /// The commit it starts from, once that is pinned.
     pub base_commit: Option<String>,
     /// The environment it is pinned to.
-    pub environment: Environment,
+    pub environment: AttemptEnvironment,
     /// The name of the model it is pinned to.
     pub model: String,
     /// Tokens so far.
@@ -80,7 +80,7 @@ impl From<&DomainState> for AttemptState {
 
 /// The environment an attempt is pinned to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Environment {
+pub struct AttemptEnvironment {
     /// Its id.
     pub id: Uuid,
     /// Its name.
@@ -88,9 +88,9 @@ pub struct Environment {
     pub name: String,
     /// Its version.
     pub version: i64,
-    /// What its sandboxes are made of.
+    /// What its sandboxes are made of; null: what the repository says, or else `host`.
     #[schema(example = "host")]
-    pub image: String,
+    pub image: Option<String>,
 }
 
 /// What an attempt leaves.

@@ -4,17 +4,26 @@
 //! Times are RFC 3339 in UTC, ids are UUIDs, sizes are bytes, durations are milliseconds.
 
 pub mod attempts;
+pub mod environments;
 pub mod events;
 pub mod problem;
 pub mod publications;
 pub mod repositories;
 pub mod sessions;
 pub mod tasks;
+pub mod terminals;
 
-pub use attempts::{Attempt, AttemptResult, AttemptState, ChangeKind, Environment, Failure, Patch, PatchFile, Usage};
+pub use attempts::{
+    Attempt, AttemptEnvironment, AttemptResult, AttemptState, ChangeKind, Failure, Patch, PatchFile, Usage,
+};
+pub use environments::{
+    AllowDomain, CacheReset, CreateEnvironment, EditEnvironment, Environment, EnvironmentList, EnvironmentSecret,
+    Internet, Limits, LimitsChange, Methods, NetworkChange, NetworkPolicy, SecretChange, SecretKind, SecretText, Setup,
+};
 pub use events::{Event, EventPage};
 pub use problem::{FieldError, Problem};
 pub use publications::{CreatePublication, Publication, PublicationState};
 pub use repositories::{Repository, RepositoryList};
 pub use sessions::{CreateSession, Me, Model, Named, OwnerLink};
 pub use tasks::{CreateTask, CreateTurn, Mode, Task, TaskChange, TaskPage, TaskState, TaskSummary, Turn};
+pub use terminals::{TerminalNews, TerminalRequest};

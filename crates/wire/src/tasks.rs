@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Attempt, Repository};
+use crate::{Attempt, Named, Repository};
 
 /// What is wanted of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -87,6 +87,10 @@ pub struct CreateTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4, example = 1)]
     pub attempts: Option<u32>,
+    /// The name of the environment its attempts run in. Default: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "default")]
+    pub environment: Option<String>,
     /// The model's name. Default: the service's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -119,6 +123,8 @@ pub struct Task {
     pub title: String,
     /// Where the code is.
     pub repository: Repository,
+    /// The environment its attempts run in; each is pinned to one of its versions.
+    pub environment: Named,
     /// The branch it was asked to start from.
     pub branch: Option<String>,
     /// The commit it was asked to start from.

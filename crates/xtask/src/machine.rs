@@ -29,6 +29,14 @@ pub(crate) const TO_TEST: &[Tool] = &[
     Tool { name: "chromium", package: "chromium", why: "the browser story" },
     Tool { name: "sshd", package: "openssh-server", why: "pushing over ssh" },
     Tool { name: "bwrap", package: "bubblewrap", why: "comparing sandboxes" },
+    Tool { name: "docker-registry", package: "docker-registry", why: "pulling images" },
+    Tool { name: "skopeo", package: "skopeo", why: "making images" },
+    Tool { name: "umoci", package: "umoci", why: "comparing unpacked images" },
+    Tool { name: "busybox", package: "busybox-static", why: "small root file systems" },
+    Tool { name: "openssl", package: "openssl", why: "certificates of test servers" },
+    Tool { name: "python3", package: "python3", why: "escape attempts, real clients" },
+    Tool { name: "pip3", package: "python3-pip", why: "asking package managers" },
+    Tool { name: "curl", package: "curl", why: "a real client for the egress policy" },
 ];
 
 /// Makes sure that the tools are there.

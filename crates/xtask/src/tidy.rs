@@ -47,8 +47,8 @@ const POWERS: &[Power] = &[
     Power { what: "git", text: "Command::new(\"git\")", crates: &["forge", "testkit", "carrel", "xtask"] },
     Power { what: "the state of attempts", text: ".advance_attempt(", crates: &["control", "store"] },
     Power { what: "the state of publications", text: ".advance_publication(", crates: &["control", "store"] },
-    // The agent reads it where a server says to wait until a date.
-    Power { what: "the time", text: "Timestamp::now", crates: &["agent", "carrel", "xtask"] },
+    // The agent reads it where a server says to wait until a date, the sandbox notes when a layer was kept.
+    Power { what: "the time", text: "Timestamp::now", crates: &["agent", "sandbox", "carrel", "xtask"] },
 ];
 
 /// Text that has no place in any source file.

@@ -17,6 +17,12 @@ export const repositoriesQuery = queryOptions({
   staleTime: 30_000,
 });
 
+export const environmentsQuery = queryOptions({
+  queryKey: ["environments"],
+  queryFn: () => bodyOf(client.GET("/environments")),
+  staleTime: 30_000,
+});
+
 export const tasksQuery = infiniteQueryOptions({
   queryKey: ["tasks"],
   initialPageParam: undefined as string | undefined,

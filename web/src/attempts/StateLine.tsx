@@ -19,7 +19,7 @@ export function StateLine({ attempt, worded }: Props) {
       <Elapsed attempt={attempt} />
       <span className="font-mono">{attempt.model}</span>
       {tokens > 0 && <span className="tabular-nums">{tokens.toLocaleString("en")} tokens</span>}
-      <span title={`image ${attempt.environment.image}`}>
+      <span title={`image ${attempt.environment.image ?? "as the repository says"}`}>
         {attempt.environment.name} v{attempt.environment.version}
       </span>
     </p>

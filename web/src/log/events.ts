@@ -18,6 +18,25 @@ export type Body =
   | { readonly type: "attempt.progress"; readonly message: string; readonly durationMs: number | undefined }
   | { readonly type: "attempt.warning"; readonly message: string }
   | {
+      readonly type: "environment.resolved";
+      readonly name: string;
+      readonly version: number;
+      readonly image: string;
+      readonly sources: readonly (readonly [string, string])[];
+    }
+  | { readonly type: "snapshot.looked_up"; readonly reason: string }
+  | { readonly type: "snapshot.kept"; readonly reason: string | undefined }
+  | {
+      readonly type: "network.decided";
+      readonly host: string;
+      readonly port: number;
+      readonly method: string | undefined;
+      readonly allowed: boolean;
+      readonly reason: string;
+      readonly count: number;
+    }
+  | { readonly type: "limit.hit"; readonly limit: string; readonly message: string }
+  | {
       readonly type: "model.retrying";
       readonly reason: string;
       readonly waitMs: number;
@@ -121,7 +140,42 @@ function readBody(type: string, data: Fields): Body | undefined {
     case "tool.refused":
       return { type, tool: text(data.tool), reason: text(data.reason) };
     default:
-      return readCommand(type, data);
+      return readPlace(type, data) ?? readCommand(type, data);
+  }
+}
+
+/** Events about the place an attempt works in. */
+function readPlace(type: string, data: Fields): Body | undefined {
+  switch (type) {
+    case "environment.resolved":
+      return {
+        type,
+        name: text(data.name),
+        version: number(data.version),
+        image: text(data.image),
+        sources: list(data.sources).map((source) => {
+          const [setting, from] = list(source);
+          return [text(setting), text(from)] as const;
+        }),
+      };
+    case "snapshot.looked_up":
+      return { type, reason: text(data.reason) };
+    case "snapshot.kept":
+      return { type, reason: maybeText(data.reason) };
+    case "network.decided":
+      return {
+        type,
+        host: text(data.host),
+        port: number(data.port),
+        method: maybeText(data.method),
+        allowed: data.allowed === true,
+        reason: text(data.reason),
+        count: number(data.count),
+      };
+    case "limit.hit":
+      return { type, limit: text(data.limit), message: text(data.message) };
+    default:
+      return undefined;
   }
 }
 

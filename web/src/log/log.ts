@@ -112,6 +112,21 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
     case "attempt.warning":
       note("warning", body.message);
       return;
+    case "environment.resolved":
+      note("step", resolved(body));
+      return;
+    case "snapshot.looked_up":
+      note("step", body.reason);
+      return;
+    case "snapshot.kept":
+      if (body.reason) note("warning", `Nothing of the prepared environment is kept: ${body.reason}`);
+      return;
+    case "network.decided":
+      note(body.allowed ? "step" : "refused", decided(body));
+      return;
+    case "limit.hit":
+      note("warning", body.message);
+      return;
     case "model.retrying":
       note("warning", `Retry ${body.retry} in ${Math.ceil(body.waitMs / 1000)} s: ${body.reason}`);
       return;
@@ -139,6 +154,20 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
     default:
       addToCommand(draft, seq, at, body);
   }
+}
+
+function resolved(body: Extract<Body, { readonly type: "environment.resolved" }>): string {
+  const sources = body.sources.map(([setting, from]) => `${setting} from ${from}`).join(", ");
+  const made = `Environment ${body.name}, version ${body.version}, image ${body.image}`;
+  return sources === "" ? made : `${made} (${sources})`;
+}
+
+function decided(body: Extract<Body, { readonly type: "network.decided" }>): string {
+  const what = [body.method, `${body.host}:${body.port}`].filter(Boolean).join(" ");
+  const times = body.count > 1 ? ` (${body.count} times)` : "";
+  return body.allowed
+    ? `Network: ${what}${times} allowed by ${body.reason}`
+    : `Network: ${what}${times} refused: ${body.reason}`;
 }
 
 function addToCommand(

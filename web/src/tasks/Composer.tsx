@@ -10,10 +10,11 @@ import { Icon } from "../parts/Icon";
 import { ProblemNotice } from "../parts/Notice";
 import { FieldProblem, PromptBox, SubmitHint } from "../parts/PromptBox";
 import { AttemptsChoice, ModeChoice } from "./choices";
+import { EnvironmentField } from "./EnvironmentField";
 import { type Draft, draftFrom, missingIn, type Prefill, requestOf } from "./form";
 import { RepositoryField } from "./RepositoryField";
 
-const FIELDS = ["repository", "branch", "mode", "attempts", "prompt"] as const;
+const FIELDS = ["repository", "branch", "environment", "mode", "attempts", "prompt"] as const;
 
 export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: Prefill }) {
   const [draft, setDraft] = useState<Draft>(() => draftFrom(prefill));
@@ -44,7 +45,7 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
         placeholder="Fix the failing test, explain how a request flows, find the bug behind this stack trace…"
         error={problem?.field("prompt")}
       />
-      <div className="grid gap-3 sm:grid-cols-[1fr_13rem]">
+      <div className="grid gap-3 sm:grid-cols-[1fr_10rem_10rem]">
         <RepositoryField
           value={draft.repository}
           onChange={(repository) => change({ repository })}
@@ -54,6 +55,11 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
           value={draft.branch}
           onChange={(branch) => change({ branch })}
           error={problem?.field("branch")}
+        />
+        <EnvironmentField
+          value={draft.environment}
+          onChange={(environment) => change({ environment })}
+          error={problem?.field("environment")}
         />
       </div>
       <div className="flex flex-wrap items-end gap-x-5 gap-y-3">

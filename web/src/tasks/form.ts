@@ -1,18 +1,23 @@
 // What is being composed, and which of the service's complaints belongs to which field.
 import type { CreateTask, Mode } from "../api/types";
 
+/** The environment that every organization has. */
+export const DEFAULT_ENVIRONMENT = "default";
+
 export interface Draft {
   readonly repository: string;
   readonly branch: string;
+  readonly environment: string;
   readonly mode: Mode;
   readonly attempts: number;
   readonly prompt: string;
 }
 
-/** What a deep link may fill in: `/?repository=&branch=&mode=&prompt=`. */
+/** What a deep link may fill in: `/?environment=&repository=&branch=&mode=&prompt=`. */
 export interface Prefill {
   readonly repository?: string;
   readonly branch?: string;
+  readonly environment?: string;
   readonly mode?: Mode;
   readonly prompt?: string;
 }
@@ -22,7 +27,12 @@ export function readPrefill(search: Record<string, unknown>): Prefill {
     const value = search[name];
     return typeof value === "string" ? value : undefined;
   };
-  const fields = { repository: text("repository"), branch: text("branch"), prompt: text("prompt") };
+  const fields = {
+    repository: text("repository"),
+    branch: text("branch"),
+    environment: text("environment"),
+    prompt: text("prompt"),
+  };
   const mode = search.mode === "ask" || search.mode === "code" ? search.mode : undefined;
   return Object.fromEntries(
     Object.entries({ ...fields, mode }).filter(([, value]) => value !== undefined),
@@ -33,6 +43,7 @@ export function draftFrom(prefill: Prefill): Draft {
   return {
     repository: prefill.repository ?? "",
     branch: prefill.branch ?? "",
+    environment: prefill.environment ?? DEFAULT_ENVIRONMENT,
     mode: prefill.mode ?? "code",
     attempts: 1,
     prompt: prefill.prompt ?? "",
@@ -44,6 +55,7 @@ export function requestOf(draft: Draft): CreateTask {
   return {
     repository: draft.repository.trim(),
     ...(branch === "" ? {} : { branch }),
+    environment: draft.environment,
     mode: draft.mode,
     attempts: draft.attempts,
     prompt: draft.prompt,

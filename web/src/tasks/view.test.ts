@@ -57,17 +57,30 @@ test("a_tab_that_is_not_there_yet_is_not_shown", () => {
 
 test("a_deep_link_fills_the_draft", () => {
   const draft = draftFrom(
-    readPrefill({ repository: "/r", branch: "12", mode: "ask", prompt: "Why?", tab: "x" }),
+    readPrefill({ environment: "e", repository: "/r", branch: "12", mode: "ask", prompt: "Why?", tab: "x" }),
   );
 
-  expect(draft).toEqual({ repository: "/r", branch: "12", mode: "ask", attempts: 1, prompt: "Why?" });
+  expect(draft).toEqual({
+    repository: "/r",
+    branch: "12",
+    environment: "e",
+    mode: "ask",
+    attempts: 1,
+    prompt: "Why?",
+  });
   expect(draftFrom(readPrefill({ mode: "shell" })).mode).toBe("code");
 });
 
 test("an_empty_branch_is_not_sent", () => {
   const draft = draftFrom({ repository: " /r ", prompt: " Fix it. " });
 
-  expect(requestOf(draft)).toEqual({ repository: "/r", mode: "code", attempts: 1, prompt: " Fix it. " });
+  expect(requestOf(draft)).toEqual({
+    repository: "/r",
+    environment: "default",
+    mode: "code",
+    attempts: 1,
+    prompt: " Fix it. ",
+  });
   expect(missingIn(draft)).toBeUndefined();
   expect(missingIn({ ...draft, prompt: " " })).toBe("Say what is to be done first");
 });

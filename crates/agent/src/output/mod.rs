@@ -10,7 +10,8 @@ use serde_json::Value;
 
 /// An event as people may see it: without secrets, and with nothing in it that does not show. Items of the
 /// conversation are for the model, and are left as they are.
-pub(crate) fn for_people(body: EventBody, redactor: &Redactor) -> EventBody {
+#[must_use]
+pub fn for_people(body: EventBody, redactor: &Redactor) -> EventBody {
     if matches!(body, EventBody::ConversationItem { .. }) {
         return body;
     }

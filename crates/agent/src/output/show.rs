@@ -7,7 +7,7 @@ use carrel_domain::Redactor;
 use super::clean::Cleaner;
 
 /// How long output is collected before it becomes an event.
-pub(crate) const COLLECT_FOR: Duration = Duration::from_millis(50);
+pub const COLLECT_FOR: Duration = Duration::from_millis(50);
 
 /// How long the beginning of a line waits for its end: a secret must not be cut in two by two events.
 const HOLD_LINE_FOR: u32 = 10;
@@ -20,7 +20,7 @@ const HALF_BYTES: usize = 512 << 10;
 
 /// The output of one command.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub struct Shown {
     cleaner: Cleaner,
     /// Clean text that is in no event yet.
     pending: String,
@@ -42,7 +42,8 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// Output of which so many bytes are in events already.
-    pub(crate) fn new(skip_bytes: u64) -> Self {
+    #[must_use]
+    pub fn new(skip_bytes: u64) -> Self {
         Self {
             cleaner: Cleaner::default(),
             pending: String::new(),
@@ -57,14 +58,14 @@ impl Shown {
     }
 
     /// Takes output.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.output_bytes += bytes.len() as u64;
         self.cleaner.push(bytes, &mut self.pending);
         self.make_room();
     }
 
     /// Takes note of output that was left out before it came here.
-    pub(crate) fn skip(&mut self, bytes: u64) {
+    pub fn skip(&mut self, bytes: u64) {
         self.output_bytes += bytes;
         self.lost_bytes += bytes;
         self.pending.push_str(&left_out(bytes));
@@ -72,17 +73,20 @@ impl Shown {
     }
 
     /// Whether something waits to become an event.
-    pub(crate) fn is_waiting(&self) -> bool {
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// How much was printed, and how much of that is in no event.
-    pub(crate) fn totals(&self) -> (u64, u64) {
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
         (self.output_bytes, (self.lost_bytes + self.left_out_bytes).min(self.output_bytes))
     }
 
     /// The texts of the next events: whole lines, and what has waited for the end of its line long enough.
-    pub(crate) fn flush(&mut self, redactor: &Redactor) -> Vec<String> {
+    #[must_use]
+    pub fn flush(&mut self, redactor: &Redactor) -> Vec<String> {
         if self.shown_bytes >= HALF_BYTES {
             return Vec::new();
         }
@@ -101,7 +105,8 @@ impl Shown {
     }
 
     /// The texts of the last events.
-    pub(crate) fn finish(&mut self, redactor: &Redactor) -> Vec<String> {
+    #[must_use]
+    pub fn finish(&mut self, redactor: &Redactor) -> Vec<String> {
         self.cleaner.finish(&mut self.pending);
         self.make_room();
         let mut text = std::mem::take(&mut self.pending);

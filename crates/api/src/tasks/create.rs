@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
+use carrel_control::ControlError;
 use carrel_domain::{NewTask, NewTurn, RepositoryLocation, Revision};
-use carrel_store::Principal;
+use carrel_store::{Principal, StoreError};
 use carrel_wire::{CreateTask, Problem, Task};
 
 use super::{attempts, prompt, shown};
@@ -32,9 +33,17 @@ pub(crate) async fn create(
     Body(request): Body<CreateTask>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Task>), ApiError> {
     let new = understood(request, caller.principal)?;
-    let id = shared.control.create_task(&new).await?;
+    let id = shared.control.create_task(&new).await.map_err(refused)?;
     let task = shown(&shared, caller.principal, id).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/api/v1/tasks/{id}"))], Json(task)))
+}
+
+/// An environment that is not there is a field that makes no sense, not a route that leads nowhere.
+fn refused(error: ControlError) -> ApiError {
+    match error {
+        ControlError::Store(unknown @ StoreError::UnknownEnvironment { .. }) => ApiError::field("environment", unknown),
+        other => other.into(),
+    }
 }
 
 /// What the request means. The only place where that is checked.
@@ -48,11 +57,13 @@ fn understood(request: CreateTask, principal: Principal) -> Result<NewTask, ApiE
         (None, Some(commit)) => Revision::Commit(commit.parse().map_err(|error| ApiError::field("commit", error))?),
         (None, None) => Revision::DefaultBranch,
     };
+    let environment = request.environment.as_deref().map(str::parse).transpose();
     Ok(NewTask {
         organization: principal.organization,
         created_by: principal.user,
         repository: repository.map_err(|error| ApiError::field("repository", error))?,
         revision,
+        environment: environment.map_err(|error| ApiError::field("environment", error))?,
         model: request.model,
         turn: NewTurn {
             prompt: prompt(&request.prompt)?,

@@ -130,6 +130,12 @@ impl Printer {
                 format!("{BOLD}turn {}{BOLD:#} {}", event.data["number"], output::first_line(&text("prompt")))
             }
             "attempt.state" => self.state(&event.data),
+            "environment.resolved" => resolved(&event.data),
+            "snapshot.looked_up" => format!("{DIM}{}{DIM:#}", text("reason")),
+            "snapshot.kept" if text("reason").is_empty() => String::new(),
+            "snapshot.kept" => format!("{WARNING}nothing of the prepared environment is kept: {}{WARNING:#}", text("reason")),
+            "network.decided" => decided(&event.data),
+            "limit.hit" => format!("{WARNING}{}{WARNING:#}", text("message")),
             "attempt.progress" => format!("{DIM}{}{DIM:#}", text("message")),
             "attempt.warning" => format!("{WARNING}{}{WARNING:#}", text("message")),
             "model.retrying" => {
@@ -182,6 +188,30 @@ impl Printer {
         let next = self.numbers.len() + 1;
         let number = *self.numbers.entry(attempt).or_insert(next);
         if self.numbers.len() > 1 { format!("{DIM}[{number}]{DIM:#} ") } else { String::new() }
+    }
+}
+
+/// What the sandbox is made of, and where each setting comes from.
+fn resolved(data: &Value) -> String {
+    let text = |value: &Value| value.as_str().map(safe).unwrap_or_default();
+    let sources = data["sources"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let from: Vec<String> =
+        sources.iter().map(|source| format!("{} from {}", text(&source[0]), text(&source[1]))).collect();
+    let from = if from.is_empty() { String::new() } else { format!(" ({})", from.join(", ")) };
+    format!("{DIM}environment {} version {}, image {}{from}{DIM:#}", text(&data["name"]), data["version"], text(&data["image"]))
+}
+
+/// A request of the sandbox's that was let through or refused.
+fn decided(data: &Value) -> String {
+    let text = |field: &str| data[field].as_str().map(safe).unwrap_or_default();
+    let times = match data["count"].as_u64() {
+        Some(0 | 1) | None => String::new(),
+        Some(count) => format!(" ({count} times)"),
+    };
+    let what = format!("{} {}:{}{times}", text("method"), text("host"), data["port"]);
+    match data["allowed"].as_bool() {
+        Some(true) => format!("{DIM}network: {} allowed by {}{DIM:#}", what.trim(), text("reason")),
+        _ => format!("{WARNING}network: {} refused: {}{WARNING:#}", what.trim(), text("reason")),
     }
 }
 

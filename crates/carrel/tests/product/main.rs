@@ -4,11 +4,14 @@ mod access;
 mod bad_input;
 mod browser;
 mod canary;
+mod doctor;
+mod environments;
 mod limits;
 mod main_job;
 mod model_trouble;
 mod publishing;
 mod recovery;
+mod terminal;
 mod turns;
 
 use carrel_testkit::model::{Reply, Script, Step};

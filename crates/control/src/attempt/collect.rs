@@ -8,8 +8,7 @@ use carrel_forge::patch;
 use carrel_sandbox::{Command, Output, ProcessEvent, Sandbox, SandboxError};
 use carrel_store::StoreError;
 
-use super::prepare::succeeded;
-use super::{Halt, OBJECTS, PATCH, Scene, Step};
+use super::{Halt, OBJECTS, PATCH, Scene, Step, succeeded};
 
 /// How long git may take to find the changes.
 const LIMIT: Duration = Duration::from_secs(20 * 60);

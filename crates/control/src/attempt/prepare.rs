@@ -1,41 +1,18 @@
-//! Preparing: the mirror is fetched, the base commit pinned, the sandbox launched, the commit checked out, and the
-//! files of the attempt a follow-up goes on from put on top.
-//!
-//! Entered again after a crash it begins with a new sandbox: nothing of worth is in the old one yet.
+//! Preparing: the mirror is fetched, the base commit pinned, and what the sandbox is made of is settled and written down:
+//! the environment's version, what the repository says of itself, and the digest of the image.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use carrel_domain::{AttemptState, EventBody, Revision};
+use carrel_domain::environment_file::{self, RepositorySettings};
+use carrel_domain::{AttemptState, CommitOid, EventBody, Image, Recipe, Revision, devcontainer};
 use carrel_forge::{Base, Mirror};
-use carrel_sandbox::{Command, Finished, ReadOnlyMount, Sandbox, SandboxSpec};
-use carrel_store::StoreError;
+use carrel_image::Progress;
+use tokio::sync::mpsc;
 
-use super::{Halt, OBJECTS, PATCH, Scene, Step};
+use super::{Halt, Scene, Site, Step};
 
-/// How long git may take to check out a commit.
-const CHECKOUT_LIMIT: Duration = Duration::from_secs(20 * 60);
-
-/// Runs inside the sandbox, on its git: `$1` folder, `$2` branch, `$3` commit, `$4` object format, `$5` objects.
-const CHECK_OUT: &str = r#"
-set -eu
-mkdir -p -- "$1"
-cd -- "$1"
-git init --quiet --initial-branch="$2" --object-format="$4" .
-printf '%s\n' "$5" > .git/objects/info/alternates
-git config user.name Carrel
-git config user.email carrel@localhost
-git config gc.auto 0
-git config advice.detachedHead false
-git -c checkout.workers=0 reset --quiet --hard "$3"
-"#;
-
-/// Puts the patch `$2` onto the files of `$1`. What it adds is left for git to find, as if the agent had just done it.
-const PUT_ON_TOP: &str = r#"
-set -eu
-cd -- "$1"
-git apply --binary --whitespace=nowarn -- "$2"
-rm -f -- "$2"
-"#;
+/// The longest file of settings, and the longest script, that is taken from a repository.
+const FILE_BYTES: usize = 1 << 20;
 
 pub(super) async fn prepare(scene: &Scene<'_>) -> Result<Step, Halt> {
     let since = Instant::now();
@@ -50,25 +27,15 @@ pub(super) async fn prepare(scene: &Scene<'_>) -> Result<Step, Halt> {
     scene
         .progress(format!("fetched the repository; starting from commit {}{from}", base.commit.short()), since)
         .await?;
-
-    let since = Instant::now();
-    let sandbox = launch(scene, &mirror).await?;
-    scene.progress("launched the sandbox".to_owned(), since).await?;
-
-    let since = Instant::now();
-    check_out(scene, &sandbox, &base).await?;
-    scene.progress(format!("checked out the commit at {}", scene.workspace()), since).await?;
-    put_on_top(scene, &sandbox).await?;
+    let recipe = settle(scene, &mirror, &base.commit).await?;
+    scene.store().pin_recipe(scene.attempt, &recipe).await?;
     Ok(Step::to(AttemptState::SettingUp))
 }
 
 /// The commit this attempt starts from: the one of the attempt it goes on from, or of its siblings, or else the one
 /// the task's revision names now.
 async fn pin(scene: &Scene<'_>, mirror: &Mirror) -> Result<Base, Halt> {
-    let branch = match &scene.thread.task.revision {
-        Revision::Branch(branch) => Some(branch.clone()),
-        Revision::DefaultBranch | Revision::Commit(_) => None,
-    };
+    let branch = scene.branch();
     let known = scene.attempt.base.clone().or_else(|| inherited(scene));
     let base = match known {
         Some(commit) => Base { commit, branch },
@@ -81,7 +48,7 @@ async fn pin(scene: &Scene<'_>, mirror: &Mirror) -> Result<Base, Halt> {
     Ok(Base { commit, ..base })
 }
 
-fn inherited(scene: &Scene<'_>) -> Option<carrel_domain::CommitOid> {
+fn inherited(scene: &Scene<'_>) -> Option<CommitOid> {
     if let Some(from) = scene.turn.from_attempt {
         return scene.thread.attempt(from).and_then(|(_, attempt)| attempt.base.clone());
     }
@@ -89,59 +56,131 @@ fn inherited(scene: &Scene<'_>) -> Option<carrel_domain::CommitOid> {
     siblings.flat_map(|thread| &thread.attempts).find_map(|sibling| sibling.base.clone())
 }
 
-async fn launch(scene: &Scene<'_>, mirror: &Mirror) -> Result<Sandbox, Halt> {
-    let sandboxes = &scene.control.inner.sandboxes;
-    let id = scene.attempt.id.sandbox();
-    sandboxes.destroy(id).await?;
-    let spec = SandboxSpec {
-        mounts: vec![ReadOnlyMount { source: mirror.objects(), target: OBJECTS.to_owned() }],
-        ..SandboxSpec::new(id)
+/// Settles what the sandbox is made of. `base` is the commit to start from.
+pub(super) async fn settle(site: &Site<'_>, mirror: &Mirror, base: &CommitOid) -> Result<Recipe, Halt> {
+    let environment = site.environment;
+    let (file, container) = repository_settings(site, mirror, base).await?;
+    for warning in file.iter().chain(&container).flat_map(|settings| &settings.warnings) {
+        site.tell(EventBody::Warning { message: warning.clone() }).await?;
+    }
+    let settled = environment_file::settle(&environment.spec, file.as_ref(), container.as_ref());
+    for message in settled.warnings.clone() {
+        site.tell(EventBody::Warning { message }).await?;
+    }
+    if !settled.unmet_domains.is_empty() {
+        let names: Vec<String> = settled.unmet_domains.iter().map(ToString::to_string).collect();
+        let flags: Vec<String> = names.iter().map(|name| format!("--allow-domain {name}")).collect();
+        let message = format!(
+            "the repository asks for {}, which the environment does not allow; to allow it: carrel environment edit {} {}",
+            names.join(", "),
+            environment.name,
+            flags.join(" ")
+        );
+        site.tell(EventBody::Warning { message }).await?;
+    }
+    let is_shaped_by_repository = settled.is_shaped_by_repository();
+    let mut recipe = Recipe {
+        image: settled.image,
+        digest: None,
+        setup: settled.setup,
+        maintenance_script: settled.maintenance_script,
+        variables: settled.variables.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+        limits: settled.limits,
+        is_shaped_by_repository,
+        snapshot: None,
+        layers: Vec::new(),
+        package_hosts: Vec::new(),
     };
-    Ok(sandboxes.launch(spec).await?)
+    if let Image::Oci(reference) = recipe.image.clone() {
+        pull(site, &reference, &mut recipe).await?;
+    }
+    let image = match &recipe.digest {
+        Some(digest) => format!("{} ({digest})", recipe.image),
+        None => recipe.image.to_string(),
+    };
+    let resolved = EventBody::EnvironmentResolved {
+        name: environment.name.to_string(),
+        version: environment.version,
+        image,
+        sources: settled.sources,
+    };
+    site.tell(resolved).await?;
+    Ok(recipe)
 }
 
-async fn check_out(scene: &Scene<'_>, sandbox: &Sandbox, base: &Base) -> Result<(), Halt> {
-    let branch = base.branch.as_ref().map_or("carrel", |branch| branch.as_str());
-    let format = if base.commit.as_str().len() == 64 { "sha256" } else { "sha1" };
-    let workspace = scene.workspace();
-    let command = Command::new(
-        "prepare.check-out",
-        ["bash", "-c", CHECK_OUT, "check-out", &workspace, branch, base.commit.as_str(), format, OBJECTS],
-    );
-    let finished = sandbox.run(command.directory("/").time_limit(CHECKOUT_LIMIT)).await?;
-    succeeded(&finished, "check out the commit")
-}
-
-async fn put_on_top(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(), Halt> {
-    let Some(from) = scene.turn.from_attempt else { return Ok(()) };
-    let artifact = match scene.store().artifact(scene.attempt.organization, from, PATCH).await {
-        Ok(artifact) => artifact,
-        // An attempt that changed nothing leaves no patch.
-        Err(StoreError::NotFound { .. }) => return Ok(()),
+/// What the repository says of its environment, on its default branch: what counts there has been accepted there, whatever
+/// the branch of the task says.
+async fn repository_settings(
+    site: &Site<'_>,
+    mirror: &Mirror,
+    base: &CommitOid,
+) -> Result<(Option<RepositorySettings>, Option<RepositorySettings>), Halt> {
+    let commit = match mirror.resolve(&Revision::DefaultBranch).await {
+        Ok(base) => base.commit,
+        // A repository may have no default branch, and tasks name another.
+        Err(carrel_forge::ForgeError::NoDefaultBranch { .. }) => base.clone(),
         Err(error) => return Err(error.into()),
     };
-    let since = Instant::now();
-    let patch = tokio::fs::read(&artifact.path).await.map_err(StoreError::from)?;
-    let file = "/tmp/.carrel-patch";
-    sandbox.write_file(file, &patch, None).await?;
-    let workspace = scene.workspace();
-    let command = Command::new("prepare.put-on-top", ["bash", "-c", PUT_ON_TOP, "put-on-top", &workspace, file]);
-    let finished = sandbox.run(command.directory("/").time_limit(CHECKOUT_LIMIT)).await?;
-    succeeded(&finished, "put the earlier changes on top")?;
-    scene.progress("put the changes of the attempt before on top".to_owned(), since).await
+    let (mirror, commit) = (&mirror, &commit);
+    let text = |path: &'static str| async move {
+        let Some(bytes) = mirror.file(commit, path, FILE_BYTES).await? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|_| Halt::failed(format!("the repository's `{path}` is not UTF-8")))?;
+        Ok::<_, Halt>(Some(text))
+    };
+    let mut file = None;
+    if let Some(found) = text(environment_file::PATH).await? {
+        let parsed = environment_file::parse(&found).map_err(Halt::failed)?;
+        let mut scripts = Vec::new();
+        for path in parsed.script_files() {
+            let bytes = mirror.file(commit, path, FILE_BYTES).await?.ok_or_else(|| {
+                Halt::failed(format!("`{}` names the script `{path}`, which is not in the repository", environment_file::PATH))
+            })?;
+            let script = String::from_utf8(bytes)
+                .map_err(|_| Halt::failed(format!("the script `{path}` of the repository is not UTF-8")))?;
+            scripts.push((path.to_owned(), script));
+        }
+        file = Some(parsed.with_scripts(&scripts));
+    }
+    let mut container = None;
+    for path in devcontainer::PATHS {
+        if let Some(found) = text(path).await? {
+            container = Some(devcontainer::parse(path, &found, &site.workspace()).map_err(Halt::failed)?);
+            break;
+        }
+    }
+    Ok((file, container))
 }
 
-/// A step inside the sandbox that has to work, or else its last words are the reason.
-pub(super) fn succeeded(finished: &Finished, what: &str) -> Result<(), Halt> {
-    if finished.status.is_success() {
-        return Ok(());
-    }
-    let said = if finished.stderr.is_empty() {
-        String::from_utf8_lossy(&finished.output)
-    } else {
-        finished.stderr.as_str().into()
+/// Makes sure that the image is unpacked here.
+async fn pull(site: &Site<'_>, reference: &str, recipe: &mut Recipe) -> Result<(), Halt> {
+    let images = &site.control.inner.images;
+    let since = Instant::now();
+    let named = reference.parse().map_err(Halt::failed)?;
+    let resolved = images.resolve(&named).await.map_err(|error| Halt::from_image(&error))?;
+    let (progress, mut heard) = mpsc::channel(64);
+    let ensure = images.ensure(&resolved, move |step: Progress| {
+        // Who does not listen fast enough misses a number, nothing more.
+        let _full = progress.try_send(step);
+    });
+    let tell = async {
+        while let Some(step) = heard.recv().await {
+            site.tell(EventBody::Progress { message: arrived(step), duration_ms: None }).await?;
+        }
+        Ok::<_, Halt>(())
     };
-    let tail: Vec<&str> = said.trim().lines().rev().take(5).collect();
-    let tail: Vec<&str> = tail.into_iter().rev().collect();
-    Err(Halt::failed(format!("could not {what} in the sandbox ({:?}): {}", finished.status, tail.join(" / "))))
+    let (unpacked, told) = tokio::join!(ensure, tell);
+    told?;
+    let unpacked = unpacked.map_err(|error| Halt::from_image(&error))?;
+    site.progress(format!("the image {reference} is there ({})", unpacked.digest), since).await?;
+    let mut variables: std::collections::BTreeMap<String, String> = unpacked.config.env.into_iter().collect();
+    variables.extend(std::mem::take(&mut recipe.variables));
+    recipe.variables = variables;
+    recipe.digest = Some(unpacked.digest.to_string());
+    Ok(())
+}
+
+/// How far a pull is, for people.
+fn arrived(step: Progress) -> String {
+    let Progress { layer, layers, received_bytes, total_bytes } = step;
+    format!("pulling the image: layer {layer} of {layers}, {} of {} MB", received_bytes / 1_000_000, total_bytes / 1_000_000)
 }

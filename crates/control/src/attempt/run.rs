@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use carrel_agent::{AgentContext, AgentError, AgentLimits, AgentTask, Entry, Journal, Limit};
-use carrel_domain::{AttemptId, AttemptState, NewEvent, Revision};
+use carrel_domain::{AttemptId, AttemptState, NewEvent};
+use carrel_egress::Phase;
 use carrel_sandbox::{Sandbox, SandboxError};
 use carrel_store::StoreError;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Halt, Scene, Step};
+use super::network;
+use super::{Halt, Scene, Step, limits};
 
 /// How many entries of the journal are stored in one transaction at most.
 const BATCH: usize = 64;
@@ -22,22 +24,26 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         .get(&scene.attempt.model)
         .ok_or_else(|| Halt::failed(format!("the model `{}` is no longer configured", scene.attempt.model)))?;
     let sandbox = attach(scene).await?;
-    let task = describe(scene).await?;
+    let recipe = scene.recipe().await?;
+    let task = describe(scene, recipe.limits.wall_clock_s).await?;
     let (journal, entries) = Journal::channel();
     // The journal goes with the agent's end, and the storing ends with it. Where storing fails, the agent finds its
     // journal closed and ends too.
+    let place = &sandbox;
     let agent = async move {
         let context = AgentContext {
             endpoint,
             client: &inner.client,
-            sandbox: &sandbox,
+            sandbox: place,
             journal: &journal,
             redactor: &inner.redactor,
             cancel: scene.cancel.clone(),
         };
         carrel_agent::run(task, &context).await
     };
-    let (outcome, stored) = tokio::join!(Box::pin(agent), store_entries(scene, entries));
+    let work = async { tokio::join!(Box::pin(agent), store_entries(scene, entries)) };
+    let work = limits::during(scene, &sandbox, &recipe.limits, work);
+    let (outcome, stored) = network::during(scene, &sandbox, Phase::Agent, &recipe.package_hosts, work).await??;
     stored?;
     match outcome {
         Ok(finished) => Ok(Step::to(AttemptState::Collecting { answer: finished.answer })),
@@ -62,13 +68,9 @@ async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
     }
 }
 
-async fn describe(scene: &Scene<'_>) -> Result<AgentTask, Halt> {
+async fn describe(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Result<AgentTask, Halt> {
     let attempt = scene.attempt;
     let base = attempt.base.clone().ok_or_else(|| Halt::failed("the attempt has no base commit"))?;
-    let branch = match &scene.thread.task.revision {
-        Revision::Branch(branch) => Some(branch.clone()),
-        Revision::DefaultBranch | Revision::Commit(_) => None,
-    };
     let resumed = scene.store().conversation(attempt.organization, attempt.id).await?;
     let shown = scene.store().shown_output(attempt.organization, attempt.id).await?;
     Ok(AgentTask {
@@ -76,19 +78,20 @@ async fn describe(scene: &Scene<'_>) -> Result<AgentTask, Halt> {
         mode: scene.turn.mode,
         workspace: scene.workspace(),
         base,
-        branch,
+        branch: scene.branch(),
         history: history(scene).await?,
         resumed,
         sandbox_kept_running: true,
         shown,
         cache_key: scene.task().to_string(),
-        limits: AgentLimits { wall_clock: time_left(scene)?, ..scene.control.inner.limits.agent },
+        limits: AgentLimits { wall_clock: time_left(scene, wall_clock_s)?, ..scene.control.inner.limits.agent },
     })
 }
 
 /// How much of its time the attempt still has, however often its worker was another.
-fn time_left(scene: &Scene<'_>) -> Result<Duration, Halt> {
-    let limit = scene.control.inner.limits.agent.wall_clock;
+fn time_left(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Result<Duration, Halt> {
+    let installation = scene.control.inner.limits.agent.wall_clock;
+    let limit = wall_clock_s.map_or(installation, |seconds| installation.min(Duration::from_secs(seconds.into())));
     let since = scene.attempt.started_at.unwrap_or(scene.attempt.created_at);
     let gone = Duration::try_from(scene.control.inner.clock.now().duration_since(since)).unwrap_or_default();
     let left = limit.saturating_sub(gone);

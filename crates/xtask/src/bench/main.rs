@@ -1,7 +1,12 @@
-//! The benchmarks: figures side by side in one run, never tests. `cargo xtask bench sandbox`, `cargo xtask bench turn`.
+//! The benchmarks: figures side by side in one run, never tests: `cargo xtask bench sandbox`, and its neighbours.
 
+mod many;
 mod sandbox;
 mod turn;
+mod workspace;
+
+/// What can be measured.
+const NAMES: &str = "`sandbox`, `turn`, `workspace` (its number is that of the files), `many` (that of the sandboxes)";
 
 use anyhow::{Context, Result, bail};
 
@@ -14,7 +19,9 @@ fn main() -> Result<()> {
             let counts = count.map_or_else(|| vec![20, 200], |count| vec![count]);
             counts.into_iter().try_for_each(turn::run)
         }
-        Some(other) => bail!("there is no benchmark `{other}`; there are `sandbox` and `turn`"),
-        None => bail!("which benchmark? `sandbox` or `turn`"),
+        Some("workspace") => workspace::run(count.unwrap_or(100_000)),
+        Some("many") => many::run(count.unwrap_or(100)),
+        Some(other) => bail!("there is no benchmark `{other}`; there are {NAMES}"),
+        None => bail!("which benchmark? {NAMES}"),
     }
 }

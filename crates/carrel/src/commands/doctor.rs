@@ -1,0 +1,184 @@
+//! `carrel doctor`: what this machine offers, without the service and beside a running one. It makes a sandbox the way the
+//! service does, in a folder of its own, and says of each thing how good it is and what to do about it.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use carrel_domain::{Redactor, SandboxId};
+use carrel_sandbox::{Command, Fact, FactState, SandboxError, SandboxSpec, Sandboxes};
+use carrel_wire::Me;
+use serde::Serialize;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::output::{self, safe};
+use crate::serve;
+use crate::settings::Settings;
+
+/// How long a program that is asked for its version may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// What was found.
+#[derive(Serialize)]
+struct Findings {
+    /// Whether sandboxes can be made here.
+    sandboxes: bool,
+    /// Each thing that was looked at.
+    facts: Vec<Fact>,
+}
+
+/// Looks, and says what was found.
+///
+/// # Errors
+/// When no sandbox can be made here.
+pub(crate) async fn doctor(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let (data, home) = data_folder(&settings.data);
+    let tried = match &home {
+        Some(home) => try_sandboxes(settings, home.path()).await,
+        None => Err("there is no folder to make one in".to_owned()),
+    };
+    let sandboxes = tried.is_ok();
+    let mut facts = match tried {
+        Ok(facts) => facts,
+        Err(reason) => vec![fact("sandboxes", FactState::Missing, reason, None)],
+    };
+    facts.extend([
+        data,
+        git(settings, home.as_ref().map(TempDir::path)).await,
+        service(settings).await,
+        model(settings),
+    ]);
+    if json {
+        output::document(&Findings { sandboxes, facts })?;
+    } else {
+        output::text(&shown(sandboxes, &facts))?;
+    }
+    if sandboxes { Ok(()) } else { Err(Failure::exit(1)) }
+}
+
+fn fact(name: &str, state: FactState, words: impl Into<String>, advice: Option<&str>) -> Fact {
+    Fact { name: name.to_owned(), state, words: words.into(), advice: advice.map(str::to_owned) }
+}
+
+/// What is known of the data folder, and a folder on the same disk, which is its own or, before the first start, what
+/// there is above it, to try things in.
+fn data_folder(data: &Path) -> (Fact, Option<TempDir>) {
+    let there = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let (shown, is_there) = (data.display(), there == data);
+    // Sandboxes live in folders that only their user may enter, and so does this one's.
+    let made =
+        tempfile::Builder::new().prefix(".carrel-doctor-").permissions(Permissions::from_mode(0o700)).tempdir_in(there);
+    match made {
+        Ok(home) => {
+            let how = if is_there { "can be written to" } else { "will be made when the service is first started" };
+            (fact("data folder", FactState::Ok, format!("{shown} {how}"), None), Some(home))
+        }
+        Err(error) => {
+            let words = format!("{shown} cannot be written to: {error}");
+            let advice = "run as the user of the service, or set CARREL_DATA to a folder of your own";
+            // Whether sandboxes can be made here is worth knowing all the same.
+            (fact("data folder", FactState::Missing, words, Some(advice)), tempfile::tempdir().ok())
+        }
+    }
+}
+
+/// Makes a sandbox, runs a program in it, and takes it away: what the machine offers sandboxes, or why there are none.
+async fn try_sandboxes(settings: &Settings, home: &Path) -> Result<Vec<Fact>, String> {
+    let words = |error: SandboxError| serve::with_causes(&error);
+    let options = serve::sandbox_options(settings, home.join("sandboxes"));
+    let sandboxes = Sandboxes::open(options).await.map_err(words)?;
+    let id = SandboxId::from_uuid(Uuid::now_v7());
+    let worked = try_one(&sandboxes, id).await;
+    sandboxes.destroy(id).await.map_err(words)?;
+    worked.map_err(words)?;
+    let mut facts = vec![fact("sandboxes", FactState::Ok, "one was made, and a program ran in it", None)];
+    facts.extend(sandboxes.facts());
+    Ok(facts)
+}
+
+async fn try_one(sandboxes: &Sandboxes, id: SandboxId) -> Result<(), SandboxError> {
+    let sandbox = sandboxes.launch(SandboxSpec::new(id)).await?;
+    let command = Command::new("doctor", ["bash", "-lc", "exit 0"]).directory("/").time_limit(WITHIN);
+    let finished = sandbox.run(command).await?;
+    if finished.status.is_success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&finished.output).into_owned();
+    Err(SandboxError::Unsupported(format!(
+        "bash does not run in a sandbox: it ended with {:?} {said}",
+        finished.status
+    )))
+}
+
+async fn git(settings: &Settings, home: Option<&Path>) -> Fact {
+    let advice = Some("install git 2.39 or newer (apt-get install git)");
+    let asked = tokio::process::Command::new("git").arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let version = match tokio::time::timeout(WITHIN, asked).await {
+        Ok(Ok(told)) => String::from_utf8_lossy(&told.stdout).trim().to_owned(),
+        Ok(Err(error)) => return fact("git", FactState::Missing, format!("git cannot be started: {error}"), advice),
+        Err(_) => return fact("git", FactState::Missing, "`git --version` does not end", advice),
+    };
+    // What is too old is for the one to say who uses it.
+    let usable = home.map(|home| serve::open_forge(settings, home.join("mirrors"), &Redactor::default()));
+    match usable {
+        Some(Err(failure)) => fact("git", FactState::Missing, failure.message(), advice),
+        Some(Ok(_)) | None => fact("git", FactState::Ok, version, None),
+    }
+}
+
+async fn service(settings: &Settings) -> Fact {
+    let name = "service";
+    let asked = async { Client::find(settings)?.get::<Me>("me").await };
+    match tokio::time::timeout(WITHIN, asked).await {
+        Ok(Ok(me)) if me.version == env!("CARGO_PKG_VERSION") => {
+            fact(name, FactState::Ok, format!("it runs, and answers as version {}", me.version), None)
+        }
+        Ok(Ok(me)) => {
+            let words = format!("it runs as version {}, and this program is {}", me.version, env!("CARGO_PKG_VERSION"));
+            fact(name, FactState::Degraded, words, Some("start the service again with the new program"))
+        }
+        Ok(Err(failure)) => fact(name, FactState::Missing, failure.message(), None),
+        Err(_) => fact(name, FactState::Missing, "it does not answer", Some("look at the service's log")),
+    }
+}
+
+fn model(settings: &Settings) -> Fact {
+    match &settings.model {
+        Some(model) => {
+            let key = if model.key.is_some() { "with a key" } else { "without a key" };
+            let words = format!("{} at {}, {key}; it was not asked for anything", model.name, model.url);
+            fact("model", FactState::Ok, words, None)
+        }
+        None => {
+            let advice = "set CARREL_MODEL_URL (such as https://api.openai.com/v1), CARREL_MODEL_KEY and CARREL_MODEL; \
+                          `carrel demo` works without";
+            fact("model", FactState::Missing, "none is configured in this environment", Some(advice))
+        }
+    }
+}
+
+/// The findings for people.
+fn shown(sandboxes: bool, facts: &[Fact]) -> String {
+    let width = facts.iter().map(|fact| fact.name.chars().count()).max().unwrap_or_default();
+    let mut text = String::new();
+    for fact in facts {
+        let (word, colour) = match fact.state {
+            FactState::Ok => ("ok", AnsiColor::Green),
+            FactState::Degraded => ("degraded", AnsiColor::Yellow),
+            FactState::Missing => ("missing", AnsiColor::Red),
+        };
+        let style = Style::new().fg_color(Some(colour.into()));
+        text.push_str(&format!("{style}{word:<8}{style:#}  {:<width$}  {}\n", safe(&fact.name), safe(&fact.words)));
+        if let Some(advice) = &fact.advice {
+            text.push_str(&format!("{:8}  {:width$}  to do: {}\n", "", "", safe(advice)));
+        }
+    }
+    text.push_str(if sandboxes { "\nsandboxes can be made here\n" } else { "\nsandboxes cannot be made here\n" });
+    text
+}

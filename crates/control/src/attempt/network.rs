@@ -1,0 +1,159 @@
+//! The network of a sandbox while a stage works in it: its connections are served by the egress policy of the stage, and
+//! every decision becomes an event. When the stage is over, so is every connection.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use carrel_domain::{DomainRule, EnvironmentSpec, EventBody, NetworkPolicy, SecretKind};
+use carrel_egress::{Decision, NetworkSecret, Phase, Session, SessionPolicy};
+use carrel_sandbox::Sandbox;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Halt, Site};
+
+/// How long equal decisions are gathered into one event.
+const GATHER_FOR: Duration = Duration::from_millis(500);
+
+/// Different decisions that one such moment may have; what is beyond is told as a number.
+const MOST_AT_ONCE: usize = 50;
+
+/// Decisions that wait to be gathered.
+const QUEUE: usize = 1024;
+
+/// Does the work while the sandbox's connections are served under the policy of the phase.
+pub(crate) async fn during<T>(
+    site: &Site<'_>,
+    sandbox: &Sandbox,
+    phase: Phase,
+    packages: &[DomainRule],
+    work: impl Future<Output = T>,
+) -> Result<T, Halt> {
+    let (decisions, mut decided) = mpsc::channel(QUEUE);
+    let session = site.control.inner.egress.session(policy(site, phase, packages).await?, decisions);
+    let mut tunnels = sandbox.tunnels();
+    let serve = async {
+        let mut open = JoinSet::new();
+        while let Some(tunnel) = tunnels.next().await {
+            while open.try_join_next().is_some() {}
+            let session: Session = session.clone();
+            open.spawn(async move { session.serve(tunnel).await });
+        }
+        // The stream to the sandbox is gone; whoever works in it finds that out by itself.
+        std::future::pending::<()>().await;
+    };
+    let tell = async {
+        let mut gathered = Gathered::default();
+        loop {
+            match decided.recv().await {
+                Some(decision) => gathered.add(decision),
+                None => std::future::pending::<()>().await,
+            }
+            let moment = tokio::time::sleep(GATHER_FOR);
+            tokio::pin!(moment);
+            loop {
+                tokio::select! {
+                    () = &mut moment => break,
+                    Some(decision) = decided.recv() => gathered.add(decision),
+                }
+            }
+            if let Err(halt) = gathered.tell(site).await {
+                return halt;
+            }
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = work => Ok(outcome),
+        () = serve => unreachable!("serving never ends by itself"),
+        halt = tell => Err(halt),
+    };
+    // What was decided in the last moment is told too.
+    let mut gathered = Gathered::default();
+    while let Ok(decision) = decided.try_recv() {
+        gathered.add(decision);
+    }
+    gathered.tell(site).await?;
+    outcome
+}
+
+/// The variables that hold the placeholders of the environment's network secrets.
+pub(super) fn placeholders(site: &Site<'_>) -> Vec<(String, String)> {
+    let secrets = site.environment.spec.secrets(SecretKind::Network);
+    secrets.map(|secret| (secret.name.to_string(), placeholder(site, secret.name.as_str()))).collect()
+}
+
+/// What programs see in place of a network secret: the same in every sandbox of the environment, because setup may have
+/// written it into a file of the snapshot.
+fn placeholder(site: &Site<'_>, name: &str) -> String {
+    let digest = Sha256::digest(format!("{}\n{name}", site.environment.id));
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("carrel_secret_{hex}")
+}
+
+async fn policy(site: &Site<'_>, phase: Phase, packages: &[DomainRule]) -> Result<SessionPolicy, Halt> {
+    let environment = site.environment;
+    let names: Vec<_> = environment.spec.secrets(SecretKind::Network).cloned().collect();
+    let values = site.store().secret_values(environment.organization, environment.id, &names).await?;
+    let secrets = values.into_iter().map(|(secret, value)| NetworkSecret {
+        name: secret.name.to_string(),
+        placeholder: placeholder(site, secret.name.as_str()),
+        value,
+        hosts: secret.hosts,
+    });
+    Ok(SessionPolicy {
+        environment: environment.name.to_string(),
+        phase,
+        network: network_of(phase, &environment.spec).clone(),
+        packages: packages.to_vec(),
+        secrets: secrets.collect(),
+    })
+}
+
+/// The policy of a phase.
+const fn network_of(phase: Phase, spec: &EnvironmentSpec) -> &NetworkPolicy {
+    match phase {
+        Phase::Setup => &spec.setup_network,
+        Phase::Agent => &spec.agent_network,
+    }
+}
+
+/// Equal decisions of one moment, counted.
+#[derive(Default)]
+struct Gathered {
+    counts: BTreeMap<(String, u16, Option<String>, bool, String), u32>,
+    beyond: u32,
+}
+
+impl Gathered {
+    fn add(&mut self, decision: Decision) {
+        let Decision { host, port, method, allowed, reason } = decision;
+        let key = (host, port, method, allowed, reason);
+        if self.counts.len() >= MOST_AT_ONCE && !self.counts.contains_key(&key) {
+            self.beyond += 1;
+        } else {
+            *self.counts.entry(key).or_default() += 1;
+        }
+    }
+
+    async fn tell(&mut self, site: &Site<'_>) -> Result<(), Halt> {
+        let mut bodies: Vec<EventBody> = std::mem::take(&mut self.counts)
+            .into_iter()
+            .map(|((host, port, method, allowed, reason), count)| EventBody::NetworkDecided {
+                host,
+                port,
+                method,
+                allowed,
+                reason,
+                count,
+            })
+            .collect();
+        let beyond = std::mem::take(&mut self.beyond);
+        if beyond > 0 {
+            let message = format!("{beyond} further network decisions within a moment are not listed one by one");
+            bodies.push(EventBody::Warning { message });
+        }
+        site.tell_all(bodies).await
+    }
+}

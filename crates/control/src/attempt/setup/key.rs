@@ -1,0 +1,68 @@
+//! What a prepared environment depends on. Where any of it changes, another snapshot is needed; its parts are kept apart,
+//! so that a person can be told which.
+
+use std::collections::BTreeMap;
+
+use carrel_domain::{Image, NetworkPolicy, Recipe, SecretKind, Setup};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::attempt::Site;
+
+/// Raised when the way snapshots are made changes, so that none made the old way is taken for one made the new way.
+const FORM: u32 = 1;
+
+/// The parts by name, each as a digest of its content: variables may hold what is nobody's business.
+pub(super) type Parts = BTreeMap<String, String>;
+
+/// The parts of the key of what this recipe makes.
+pub(super) fn parts(site: &Site<'_>, recipe: &Recipe) -> Parts {
+    let spec = &site.environment.spec;
+    let image = match (&recipe.image, &recipe.digest) {
+        (Image::Oci(_), Some(digest)) => digest.clone(),
+        (image, _) => image.to_string(),
+    };
+    let secrets: Vec<_> = spec.secrets.iter().map(|secret| (secret.name.as_str(), secret.kind, secret.version)).collect();
+    let networks: (&NetworkPolicy, bool) = (&spec.setup_network, spec.secrets(SecretKind::Network).next().is_some());
+    let setup: &Setup = &recipe.setup;
+    BTreeMap::from([
+        ("form".to_owned(), digest(&FORM)),
+        ("image".to_owned(), digest(&image)),
+        ("setup script".to_owned(), digest(setup)),
+        ("maintenance script".to_owned(), digest(&recipe.maintenance_script)),
+        ("set of variables".to_owned(), digest(&recipe.variables)),
+        ("set of secrets".to_owned(), digest(&secrets)),
+        ("network policy".to_owned(), digest(&networks)),
+        ("certificate authority".to_owned(), digest(&site.control.inner.egress.certificate_pem())),
+    ])
+}
+
+/// The key itself.
+pub(super) fn key(parts: &Parts) -> String {
+    digest(parts)
+}
+
+/// The names of the parts that are not as they were.
+pub(super) fn changed<'a>(before: &Parts, now: &'a Parts) -> Vec<&'a str> {
+    now.iter().filter(|(name, value)| before.get(*name) != Some(value)).map(|(name, _)| name.as_str()).collect()
+}
+
+fn digest(value: &impl Serialize) -> String {
+    let text = serde_json::to_vec(value).expect("plain data");
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_changed_parts_are_named() {
+        let before = BTreeMap::from([("image".to_owned(), digest(&"a")), ("setup script".to_owned(), digest(&"x"))]);
+        let now = BTreeMap::from([("image".to_owned(), digest(&"b")), ("setup script".to_owned(), digest(&"x"))]);
+
+        assert_eq!(changed(&before, &now), ["image"]);
+        assert_ne!(key(&before), key(&now));
+        assert_eq!(changed(&now, &now), Vec::<&str>::new());
+    }
+}

@@ -1,0 +1,179 @@
+//! What makes programs in a sandbox use the egress proxy and trust its certificate authority: variables, files beside the
+//! image, and, where the service may lay layers over the image's root, its system store.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use carrel_sandbox::{LayerName, ReadOnlyMount, Root, SandboxError};
+use sha2::{Digest as _, Sha256};
+
+use crate::Control;
+
+/// Where the proxy listens in every sandbox.
+const PROXY: &str = "http://127.0.0.1:3128";
+
+/// What is reached without it.
+const NO_PROXY: &str = "localhost,127.0.0.1,::1";
+
+/// Where images have their trusted certificates, the first that is there counts: Debian and its kin, Fedora and its kin,
+/// openSUSE.
+const STORES: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// The longest store that is read.
+const STORE_BYTES: u64 = 16 << 20;
+
+/// Where our files are shown.
+const FOLDER: &str = "/run/carrel/trust";
+
+/// Where tools of the image that make the store anew (`update-ca-certificates`) look for further authorities.
+const LOCAL_AUTHORITY: &str = "/usr/local/share/ca-certificates/carrel.crt";
+
+/// What a sandbox gets.
+pub(crate) struct Trust {
+    /// Variables of every command.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Files to show.
+    pub(crate) mounts: Vec<ReadOnlyMount>,
+}
+
+/// What was made for one store of certificates.
+struct Made {
+    /// The store of the image it is for.
+    store: &'static str,
+    /// The folder on the host that holds the files.
+    folder: PathBuf,
+    bundle: Vec<u8>,
+    name: LayerName,
+}
+
+/// What was made already, by the digest of the store it was made from.
+#[derive(Default)]
+pub(crate) struct Known {
+    made: Mutex<HashMap<String, Arc<Made>>>,
+}
+
+/// The layer that puts our authority into the system store of this root; nothing where no layer can be laid over it.
+pub(crate) async fn layer(control: &Control, root: &Root) -> Result<Option<LayerName>, SandboxError> {
+    let sandboxes = &control.inner.sandboxes;
+    if !sandboxes.can_layer(root) {
+        return Ok(None);
+    }
+    let made = make(control, root).await?;
+    let authority = control.inner.egress.certificate_pem().as_bytes().to_vec();
+    let files = vec![(made.store.to_owned(), made.bundle.clone()), (LOCAL_AUTHORITY.to_owned(), authority)];
+    sandboxes.make_layer(&made.name, root, files).await?;
+    Ok(Some(made.name.clone()))
+}
+
+/// Variables and files for a sandbox on this root.
+pub(crate) async fn files(control: &Control, root: &Root) -> Result<Trust, SandboxError> {
+    let made = make(control, root).await?;
+    let shown = |name: &str| ReadOnlyMount { source: made.folder.join(name), target: format!("{FOLDER}/{name}") };
+    let store = if control.inner.sandboxes.can_layer(root) {
+        made.store.to_owned()
+    } else {
+        format!("{FOLDER}/bundle.pem")
+    };
+    let mut variables = Vec::new();
+    let mut set = |names: &[&str], value: &str| {
+        variables.extend(names.iter().map(|name| ((*name).to_owned(), value.to_owned())));
+    };
+    set(&["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "YARN_HTTP_PROXY", "YARN_HTTPS_PROXY"], PROXY);
+    set(&["NO_PROXY", "no_proxy"], NO_PROXY);
+    set(&["NODE_USE_ENV_PROXY"], "1");
+    set(BUNDLE_VARIABLES, &store);
+    set(&["NODE_EXTRA_CA_CERTS"], &format!("{FOLDER}/ca.pem"));
+    set(&["JAVA_TOOL_OPTIONS"], &java_options());
+    let mounts = ["bundle.pem", "ca.pem", "java.p12"].iter().map(|name| shown(name)).collect();
+    Ok(Trust { variables, mounts })
+}
+
+/// The variables by which tools are told of a bundle of certificates: OpenSSL, curl, git, Python's requests and pip, cargo,
+/// npm, yarn, the AWS tools, Ruby's bundler, Composer, Deno, Nix.
+const BUNDLE_VARIABLES: &[&str] = &[
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "npm_config_cafile",
+    "YARN_HTTPS_CA_FILE_PATH",
+    "AWS_CA_BUNDLE",
+    "BUNDLE_SSL_CA_CERT",
+    "COMPOSER_CAFILE",
+    "DENO_CERT",
+    "NIX_SSL_CERT_FILE",
+];
+
+fn java_options() -> String {
+    let hosts = NO_PROXY.replace(',', "|");
+    format!(
+        "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=3128 -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128 \
+         -Dhttp.nonProxyHosts={hosts} -Daether.connector.http.useSystemProperties=true \
+         -Djavax.net.ssl.trustStore={FOLDER}/java.p12 -Djavax.net.ssl.trustStoreType=PKCS12"
+    )
+}
+
+async fn make(control: &Control, root: &Root) -> Result<Arc<Made>, SandboxError> {
+    let (control, root) = (control.clone(), root.clone());
+    let made = tokio::task::spawn_blocking(move || make_now(&control, &root)).await;
+    made.unwrap_or_else(|panicked| Err(host("cannot prepare certificates")(std::io::Error::other(panicked))))
+}
+
+fn make_now(control: &Control, root: &Root) -> Result<Arc<Made>, SandboxError> {
+    let (store, system) = system_store(root)?;
+    let digest = Sha256::new()
+        .chain_update(store)
+        .chain_update(&system)
+        .chain_update(control.inner.egress.certificate_pem())
+        .finalize();
+    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let known = || control.trust.made.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(made) = known().get(&digest) {
+        return Ok(Arc::clone(made));
+    }
+    let files = control.inner.egress.trust(&system).map_err(|error| SandboxError::Invalid(error.to_string()))?;
+    let folder = control.inner.trust_folder.join(&digest);
+    let failed = || host("cannot write certificates for sandboxes");
+    std::fs::create_dir_all(&folder).map_err(failed())?;
+    for (name, bytes) in [
+        ("bundle.pem", files.bundle_pem.as_slice()),
+        ("java.p12", &files.java_pkcs12),
+        ("ca.pem", control.inner.egress.certificate_pem().as_bytes()),
+    ] {
+        write(&folder.join(name), bytes).map_err(failed())?;
+    }
+    let name = format!("trust-{digest}").parse().expect("hexadecimal digits are a name");
+    let made = Arc::new(Made { store, folder, bundle: files.bundle_pem.clone(), name });
+    known().insert(digest, Arc::clone(&made));
+    Ok(made)
+}
+
+/// The store of the root, and what is in it; that of the host where the root has none, so that programs which come
+/// later find one.
+fn system_store(root: &Root) -> Result<(&'static str, Vec<u8>), SandboxError> {
+    for root in [root, &Root::Host] {
+        for store in STORES {
+            if let Some(bytes) = root.read(store, STORE_BYTES)? {
+                return Ok((store, bytes));
+            }
+        }
+    }
+    Ok((STORES[0], Vec::new()))
+}
+
+/// Writes a file as a whole or not at all, readable to everybody.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let temporary = path.with_extension(format!("new-{}", uuid::Uuid::now_v7()));
+    std::fs::write(&temporary, bytes)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644))?;
+    std::fs::rename(&temporary, path)
+}
+
+fn host(what: &'static str) -> impl FnOnce(std::io::Error) -> SandboxError {
+    move |source| SandboxError::Host { what: what.to_owned(), source }
+}

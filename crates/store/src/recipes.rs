@@ -1,0 +1,39 @@
+//! What the sandboxes of attempts are made of.
+
+use carrel_domain::{Attempt, AttemptId, OrganizationId, Recipe};
+
+use crate::Store;
+use crate::database::{StoreError, json};
+
+impl Store {
+    /// Writes down what an attempt's sandbox is made of, in place of what was written before.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn pin_recipe(&self, attempt: &Attempt, recipe: &Recipe) -> Result<(), StoreError> {
+        let transaction = self.database.write().await?;
+        transaction
+            .run(
+                "insert into recipe (attempt_id, organization_id, body) values ($1, $2, $3)
+                 on conflict (attempt_id) do update set body = excluded.body",
+                [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into(), json(recipe)],
+            )
+            .await?;
+        transaction.commit().await
+    }
+
+    /// What an attempt's sandbox is made of; nothing when it never came so far.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn recipe(&self, organization: OrganizationId, id: AttemptId) -> Result<Option<Recipe>, StoreError> {
+        let row = self
+            .database
+            .one(
+                "select body from recipe where attempt_id = $1 and organization_id = $2",
+                [id.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        row.map(|row| row.json("body")).transpose()
+    }
+}
