@@ -82,6 +82,8 @@ impl From<StoreError> for Halt {
         match error {
             // What fills the disk is most often the sandbox itself: ending the attempt gives the space back.
             StoreError::DiskFull => Self::Failed { reason: error.to_string(), retryable: true },
+            // Somebody has to give the value, or its key, again.
+            StoreError::SecretClosed { .. } | StoreError::SecretGone { .. } => Self::failed(error),
             other => Self::Around(other.to_string()),
         }
     }

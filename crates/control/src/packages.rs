@@ -33,8 +33,11 @@ pub(crate) async fn find(
         None => found,
     };
     let hosts = egress.package_hosts(&found).await;
-    for note in hosts.notes {
-        site.tell(EventBody::Warning { message: note }).await?;
+    // The second time it is known already.
+    if earlier.is_none_or(|earlier| *earlier == Found::default()) {
+        for note in hosts.notes {
+            site.tell(EventBody::Warning { message: note }).await?;
+        }
     }
     let names: Vec<String> = hosts.rules.iter().map(ToString::to_string).collect();
     let message = if names.is_empty() {

@@ -1,10 +1,10 @@
 //! From a name to a connection: resolved once, every address judged, and only a judged address connected to. So a name that
 //! means something else a moment later changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use carrel_domain::HostName;
@@ -19,6 +19,9 @@ use crate::target::{Host, Target};
 
 /// How long this machine's own addresses are taken to stay as they are.
 const OWN_ADDRESSES_LIFE: Duration = Duration::from_secs(10);
+/// How long a name is taken to stand for the same: long enough for the connections of one page or one install.
+const FOUND_LIFE: Duration = Duration::from_secs(5);
+const MAX_FOUND: usize = 1024;
 /// Names that one session, or we ourselves, resolve at once.
 const MAX_LOOKUPS: usize = 8;
 /// Most addresses of one name that are looked at.
@@ -33,6 +36,8 @@ pub(crate) struct Resolver {
     private_hosts: Vec<PrivateHost>,
     refused: BTreeSet<IpAddr>,
     own: Mutex<Option<(Instant, BTreeSet<IpAddr>)>>,
+    /// What names were found to stand for a moment ago. Addresses are judged each time all the same.
+    found: Mutex<HashMap<HostName, (Instant, Vec<IpAddr>)>>,
     /// For lookups of our own.
     lookups: Lookups,
     wait: Duration,
@@ -56,6 +61,7 @@ impl Resolver {
             private_hosts: options.private_hosts.clone(),
             refused: options.refused_addresses.iter().copied().map(|address| address.to_canonical()).collect(),
             own: Mutex::default(),
+            found: Mutex::default(),
             lookups: Lookups::default(),
             wait: options.limits.connect,
         }
@@ -115,6 +121,23 @@ impl Resolver {
     }
 
     async fn look_up(&self, name: &HostName, lookups: &Lookups) -> Result<Vec<IpAddr>, Refused> {
+        if let Some((_, addresses)) = self.found().get(name).filter(|(at, _)| at.elapsed() < FOUND_LIFE) {
+            return Ok(addresses.clone());
+        }
+        let addresses = self.look_up_now(name, lookups).await?;
+        let mut found = self.found();
+        if found.len() >= MAX_FOUND {
+            found.clear();
+        }
+        found.insert(name.clone(), (Instant::now(), addresses.clone()));
+        Ok(addresses)
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<HostName, (Instant, Vec<IpAddr>)>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look_up_now(&self, name: &HostName, lookups: &Lookups) -> Result<Vec<IpAddr>, Refused> {
         let failed = |why: &dyn std::fmt::Display| Refused::upstream(format!("cannot resolve {name}: {why}"));
         let asked = name.clone();
         let looking = async {

@@ -31,10 +31,10 @@ pub(crate) async fn during<T>(
     packages: &[DomainRule],
     work: impl Future<Output = T>,
 ) -> Result<T, Halt> {
-    let (decisions, mut decided) = mpsc::channel(QUEUE);
+    let (decisions, decided) = mpsc::channel(QUEUE);
     let session = site.control.inner.egress.session(policy(site, phase, packages).await?, decisions);
     let mut tunnels = sandbox.tunnels();
-    let serve = async {
+    let serve = async move {
         let mut open = JoinSet::new();
         while let Some(tunnel) = tunnels.next().await {
             while open.try_join_next().is_some() {}
@@ -44,38 +44,36 @@ pub(crate) async fn during<T>(
         // The stream to the sandbox is gone; whoever works in it finds that out by itself.
         std::future::pending::<()>().await;
     };
-    let tell = async {
-        let mut gathered = Gathered::default();
-        loop {
-            match decided.recv().await {
-                Some(decision) => gathered.add(decision),
-                None => std::future::pending::<()>().await,
-            }
-            let moment = tokio::time::sleep(GATHER_FOR);
-            tokio::pin!(moment);
-            loop {
-                tokio::select! {
-                    () = &mut moment => break,
-                    Some(decision) = decided.recv() => gathered.add(decision),
-                }
-            }
-            if let Err(halt) = gathered.tell(site).await {
-                return halt;
-            }
+    // With the work every connection ends, and with the last one the telling.
+    let work = async {
+        tokio::select! {
+            outcome = work => Ok(outcome),
+            () = serve => unreachable!("serving never ends by itself"),
         }
     };
-    let outcome = tokio::select! {
-        outcome = work => Ok(outcome),
-        () = serve => unreachable!("serving never ends by itself"),
-        halt = tell => Err(halt),
-    };
-    // What was decided in the last moment is told too.
-    let mut gathered = Gathered::default();
-    while let Ok(decision) = decided.try_recv() {
+    let (outcome, ()) = tokio::try_join!(work, tell(site, decided))?;
+    Ok(outcome)
+}
+
+/// Makes events of decisions until none can come any more.
+async fn tell(site: &Site<'_>, mut decided: mpsc::Receiver<Decision>) -> Result<(), Halt> {
+    while let Some(decision) = decided.recv().await {
+        let mut gathered = Gathered::default();
         gathered.add(decision);
+        let moment = tokio::time::sleep(GATHER_FOR);
+        tokio::pin!(moment);
+        loop {
+            tokio::select! {
+                () = &mut moment => break,
+                decision = decided.recv() => match decision {
+                    Some(decision) => gathered.add(decision),
+                    None => break,
+                },
+            }
+        }
+        gathered.tell(site).await?;
     }
-    gathered.tell(site).await?;
-    outcome
+    Ok(())
 }
 
 /// The variables that hold the placeholders of the environment's network secrets.

@@ -105,7 +105,7 @@ async fn work(site: &Site<'_>, size: Option<TerminalSize>, viewer: &mut Viewer) 
     };
     drop(gone);
     let served = match prepared {
-        Ok((sandbox, recipe)) => serve(site, &sandbox, &recipe, size, viewer).await,
+        Ok((sandbox, recipe)) => Box::pin(serve(site, &sandbox, &recipe, size, viewer)).await,
         Err(halt) => Err(halt),
     };
     match served {
@@ -124,8 +124,8 @@ async fn serve(
     viewer: &mut Viewer,
 ) -> Result<End, Halt> {
     let shell = Shell::start(sandbox, &site.workspace(), size).await?;
-    let served = limits::during(site, sandbox, &recipe.limits, shell.serve(viewer));
-    let served = network::during(site, sandbox, Phase::Agent, &recipe.package_hosts, served).await??;
+    let served = Box::pin(limits::during(site, sandbox, &recipe.limits, shell.serve(viewer)));
+    let served = Box::pin(network::during(site, sandbox, Phase::Agent, &recipe.package_hosts, served)).await??;
     Ok(served.unwrap_or_else(|| End::Failed("its sandbox was ended from outside".to_owned())))
 }
 
