@@ -25,8 +25,20 @@ const task = createRoute({
   validateSearch: readView,
 });
 
+const environments = createRoute({
+  getParentRoute: () => root,
+  path: "/environments",
+  component: lazyRouteComponent(() => import("./pages/Environments"), "EnvironmentsPage"),
+});
+
+const environment = createRoute({
+  getParentRoute: () => root,
+  path: "/environments/$name",
+  component: lazyRouteComponent(() => import("./pages/Environment"), "EnvironmentPage"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([home, signIn, task]),
+  routeTree: root.addChildren([home, signIn, task, environments, environment]),
   defaultErrorComponent: Broken,
   // Every parameter is text: the router's own reading would take a prompt of digits for a number.
   parseSearch: (search) => Object.fromEntries(new URLSearchParams(search)),

@@ -50,7 +50,7 @@ pub async fn run(mut task: AgentTask, context: &AgentContext<'_>) -> Result<Fini
         context.sandbox.clone(),
         context.journal.clone(),
         context.redactor.clone(),
-        task.limits.tool_output_tokens,
+        &task.limits,
         task.shown.clone(),
     );
     let tools = Tools::new(

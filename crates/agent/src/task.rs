@@ -50,11 +50,13 @@ pub struct AgentLimits {
     pub wall_clock: Duration,
     /// The most tokens one tool's output may put into the conversation, whatever the model asks for. Default 20,000.
     pub tool_output_tokens: usize,
+    /// How much one command may print before it is ended, in bytes. Default 1 GiB.
+    pub output_bytes: u64,
 }
 
 impl Default for AgentLimits {
     fn default() -> Self {
-        Self { steps: 200, wall_clock: Duration::from_hours(2), tool_output_tokens: 20_000 }
+        Self { steps: 200, wall_clock: Duration::from_hours(2), tool_output_tokens: 20_000, output_bytes: 1 << 30 }
     }
 }
 

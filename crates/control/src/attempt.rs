@@ -245,8 +245,8 @@ async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
         match &attempt.state {
             AttemptState::Queued => Ok(Step::to(AttemptState::Preparing)),
             AttemptState::Preparing => prepare::prepare(&scene).await,
-            AttemptState::SettingUp => setup::set_up(&scene).await,
-            AttemptState::Running => run::run(&scene).await,
+            AttemptState::SettingUp => Box::pin(setup::set_up(&scene)).await,
+            AttemptState::Running => Box::pin(run::run(&scene)).await,
             AttemptState::Collecting { answer } => collect::collect(&scene, answer).await,
             AttemptState::Ready(_) | AttemptState::Failed { .. } | AttemptState::Cancelled { .. } => {
                 unreachable!("an attempt that has ended is not driven")

@@ -105,6 +105,8 @@ where
             Next::Switched(upgraded) => return switched(serving, wire, upgraded).await,
         }
     }
+    // What it leaves behind is there before the client can ask again.
+    drop(pool);
     wire.close().await;
 }
 

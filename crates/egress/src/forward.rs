@@ -11,7 +11,7 @@ use crate::http1::head::Framing;
 use crate::secrets::TakeOut;
 use crate::session::Inner;
 use crate::tls::Protocol;
-use crate::upstream::{Origin, Pool, Ready};
+use crate::upstream::{Origin, Pool, Ready, is_repeatable};
 
 /// Headers of answers that are between neighbours, beside those that `connection` names.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -81,7 +81,8 @@ impl Inner {
         rules.request(&origin.target, &facts)?;
         self.secrets.put_in(origin, &mut ask.path, &mut ask.headers)?;
         let take_out = self.secrets.take_out(origin);
-        let ready = pool.ready(origin).await?;
+        let is_repeatable = is_repeatable(&ask.method, ask.has_body, ask.is_websocket);
+        let ready = pool.ready(origin, is_repeatable).await?;
         let request = build(origin, ask, ready.sender.protocol())?;
         Ok((Prepared { ready, request, take_out }, reason))
     }
@@ -196,7 +197,7 @@ pub(crate) fn read_absolute(target: &str, host: Option<&str>) -> Result<(Origin,
         Target::parse(authority, Some(Scheme::Http.port())).map_err(|error| Refused::malformed(error.to_string()))?;
     let origin = Origin { scheme: Scheme::Http, target };
     if let Some(host) = host.filter(|host| !is_same(&origin, host)) {
-        let why = format!("a request to {authority} has the host header `{}`", crate::target::shown(host));
+        let why = format!("a request to {} has the host header `{}`", origin.target, crate::target::shown(host));
         return Err(Refused::malformed(why));
     }
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };

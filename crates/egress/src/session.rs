@@ -17,6 +17,7 @@ use crate::resolve::Lookups;
 use crate::secrets::Secrets;
 use crate::stream::{Progress, Tasks, Watched};
 use crate::target::Target;
+use crate::upstream::LeftBehind;
 
 /// How long whoever records decisions may be behind. Nothing is let through that is not recorded.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) policy: SessionPolicy,
     pub(crate) secrets: Secrets,
     decisions: mpsc::Sender<Decision>,
+    /// Connections to servers that wait for their next request.
+    pub(crate) left_behind: LeftBehind,
     slots: Semaphore,
     lookups: Lookups,
 }
@@ -41,7 +44,17 @@ impl Session {
     pub(crate) fn new(core: Arc<Core>, mut policy: SessionPolicy, decisions: mpsc::Sender<Decision>) -> Self {
         let secrets = Secrets::new(std::mem::take(&mut policy.secrets));
         let slots = Semaphore::new(core.limits.connections);
-        Self { inner: Arc::new(Inner { core, policy, secrets, decisions, slots, lookups: Lookups::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                core,
+                policy,
+                secrets,
+                decisions,
+                left_behind: LeftBehind::default(),
+                slots,
+                lookups: Lookups::default(),
+            }),
+        }
     }
 
     /// Serves one connection of the sandbox, which speaks to us as to an HTTP proxy, until it ends. Dropping the future
@@ -101,7 +114,9 @@ impl Inner {
     /// Tells that something is refused whose target could not be read.
     pub(crate) async fn refused_unread(&self, shown: &str, method: Option<&str>, refused: &Refused) {
         // An address may have a path, which is nobody's business.
-        let host = shown.strip_prefix("http://").unwrap_or(shown).split(['/', '?', '#']).next().unwrap_or_default();
+        let authority =
+            shown.strip_prefix("http://").unwrap_or(shown).split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
         self.tell_refused(host.to_owned(), 0, method, refused).await;
     }
 

@@ -25,7 +25,8 @@ pub struct InvalidTarget {
 }
 
 fn invalid<T>(text: &str, problem: &'static str) -> Result<T, InvalidTarget> {
-    Err(InvalidTarget { shown: shown(text), problem })
+    // A user and a password before the host are nobody's business.
+    Err(InvalidTarget { shown: shown(text.rsplit('@').next().unwrap_or_default()), problem })
 }
 
 /// Text from a sandbox as an event or an answer may repeat it: without what a terminal or a log would obey, and short.
@@ -49,6 +50,7 @@ impl FromStr for Host {
         }
         match text.parse() {
             Ok(name) => Ok(Self::Name(name)),
+            Err(_) if text.contains('@') => invalid(text, "has a user before it, which is not let through"),
             Err(_) if text.ends_with('.') => invalid(text, "ends in a dot; give the name without it"),
             Err(_) => invalid(text, "is no host name, and no address in its plain spelling"),
         }

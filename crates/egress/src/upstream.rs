@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -16,12 +16,14 @@ use crate::body::Body;
 use crate::decide::Refused;
 use crate::http1::head::MAX_HEAD_BYTES;
 use crate::session::Inner;
-use crate::stream::Spawner;
+use crate::stream::{Spawner, Tasks};
 use crate::target::Target;
 use crate::tls::{self, Protocol};
 
 /// Servers that one client connection keeps connections to.
 const MAX_KEPT: usize = 16;
+/// Shorter than servers keep a connection open that nothing moves on.
+const LEFT_BEHIND_LIFE: Duration = Duration::from_secs(4);
 /// A kept connection that is not ready by then is given up for a new one.
 const READY: Duration = Duration::from_secs(1);
 
@@ -136,7 +138,9 @@ impl Pool {
 
     /// One that says why there is no server.
     pub(crate) fn broken(session: Arc<Inner>, spawner: Spawner, protocol: Protocol, why: Refused) -> Self {
-        Self { broken: Some(why), ..Self::new(session, spawner, protocol) }
+        let mut pool = Self::new(session, spawner, protocol);
+        pool.broken = Some(why);
+        pool
     }
 
     /// Takes in a connection that is open already.
@@ -149,12 +153,14 @@ impl Pool {
         Ok(())
     }
 
-    /// A connection to this server, a kept one or a new one.
-    pub(crate) async fn ready(&self, origin: &Origin) -> Result<Ready, Refused> {
+    /// A connection to this server, a kept one or a new one. One that another client connection left behind is taken
+    /// only for what may be sent twice: the server may be about to close it.
+    pub(crate) async fn ready(&self, origin: &Origin, is_repeatable: bool) -> Result<Ready, Refused> {
         if let Some(why) = &self.broken {
             return Err(why.clone());
         }
-        if let Some(mut sender) = self.take(origin)
+        let left_behind = || self.session.left_behind.take(origin).filter(|_| is_repeatable).map(Sender::Http1);
+        if let Some(mut sender) = self.take(origin).or_else(left_behind)
             && sender.is_ready().await
         {
             if let Sender::Http2(shared) = &sender {
@@ -198,9 +204,13 @@ impl Pool {
             return Ok(Sender::Http2(sender));
         }
         let (sender, connection) = http1::Builder::new().handshake(stream).await.map_err(failed)?;
-        self.spawner.spawn(async move {
+        let driven = async move {
             let _ = connection.with_upgrades().await;
-        });
+        };
+        match origin.scheme {
+            Scheme::Http => self.session.left_behind.tasks.spawner().spawn(driven),
+            Scheme::Https => self.spawner.spawn(driven),
+        }
         Ok(Sender::Http1(sender))
     }
 
@@ -213,7 +223,10 @@ impl Pool {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, Refused> {
         let wait = self.session.core.limits.idle;
-        let again = is_repeatable(&request).then(|| copy_of(&request)).filter(|_| ready.is_used);
+        let has_body = !http_body::Body::is_end_stream(request.body());
+        let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
+        let is_repeatable = is_repeatable(request.method(), has_body, is_upgrade);
+        let again = (ready.is_used && is_repeatable).then(|| copy_of(&request));
         let Ready { mut sender, .. } = ready;
         let failed =
             |why: &dyn std::fmt::Display| Refused::upstream(format!("{} gave no answer: {why}", origin.target));
@@ -251,13 +264,45 @@ impl Pool {
     }
 }
 
-/// Whether sending it twice is as good as once (RFC 9110, section 9.2.2), and there is no body to lose.
-fn is_repeatable(request: &Request<Body>) -> bool {
-    use http_body::Body as _;
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for (origin, sender) in self.kept.get_mut().unwrap_or_else(PoisonError::into_inner).drain() {
+            if let (Scheme::Http, Sender::Http1(sender)) = (origin.scheme, sender) {
+                self.session.left_behind.put(origin, sender);
+            }
+        }
+    }
+}
 
-    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-        && request.body().is_end_stream()
-        && !request.headers().contains_key(http::header::UPGRADE)
+/// Plain connections that ended client connections leave to the next ones of the same session: most programs make a new
+/// connection for each request.
+#[derive(Debug, Default)]
+pub(crate) struct LeftBehind {
+    /// What drives them; they outlive the client connection.
+    tasks: Tasks,
+    senders: Mutex<Vec<(Origin, Instant, http1::SendRequest<Body>)>>,
+}
+
+impl LeftBehind {
+    fn put(&self, origin: Origin, sender: http1::SendRequest<Body>) {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.retain(|(_, since, sender)| since.elapsed() < LEFT_BEHIND_LIFE && !sender.is_closed());
+        if senders.len() < MAX_KEPT && !sender.is_closed() {
+            senders.push((origin, Instant::now(), sender));
+        }
+    }
+
+    fn take(&self, origin: &Origin) -> Option<http1::SendRequest<Body>> {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.retain(|(_, since, sender)| since.elapsed() < LEFT_BEHIND_LIFE && !sender.is_closed());
+        let at = senders.iter().rposition(|(of, ..)| of == origin)?;
+        Some(senders.swap_remove(at).2)
+    }
+}
+
+/// Whether sending it twice is as good as once (RFC 9110, section 9.2.2), and there is no body to lose.
+pub(crate) fn is_repeatable(method: &Method, has_body: bool, is_upgrade: bool) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && !has_body && !is_upgrade
 }
 
 fn copy_of(request: &Request<Body>) -> Request<Body> {

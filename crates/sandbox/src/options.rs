@@ -105,7 +105,8 @@ pub enum Root {
     },
 }
 
-/// A host folder or file shown in a sandbox, read-only.
+/// A host folder or file shown in a sandbox, read-only. A socket in it can be connected to from inside: show no folder that
+/// holds one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOnlyMount {
     /// On the host.

@@ -1,7 +1,7 @@
 // What the app asks the service, as queries and mutations: the one place that names the API's paths.
 import { infiniteQueryOptions, queryOptions } from "@tanstack/react-query";
 import { API, bodyOf, client, textOf } from "./client";
-import type { CreateTask, CreateTurn } from "./types";
+import type { CreateTask, CreateTurn, EditEnvironment } from "./types";
 
 const PAGE = 30;
 
@@ -22,6 +22,12 @@ export const environmentsQuery = queryOptions({
   queryFn: () => bodyOf(client.GET("/environments")),
   staleTime: 30_000,
 });
+
+export const environmentQuery = (name: string) =>
+  queryOptions({
+    queryKey: ["environments", name],
+    queryFn: () => bodyOf(client.GET("/environments/{name}", { params: { path: { name } } })),
+  });
 
 export const tasksQuery = infiniteQueryOptions({
   queryKey: ["tasks"],
@@ -50,6 +56,16 @@ export const patchQuery = (attempt: string) =>
     queryFn: ({ signal }) => textOf(patchPath(attempt), signal),
     staleTime: Number.POSITIVE_INFINITY,
   });
+
+/** Allows the agent one more host. */
+export const allowDomain = (name: string, domain: string) =>
+  bodyOf(client.POST("/environments/{name}/domains", { params: { path: { name } }, body: { domain } }));
+
+export const editEnvironment = (name: string, body: EditEnvironment) =>
+  bodyOf(client.PATCH("/environments/{name}", { params: { path: { name } }, body }));
+
+export const resetCache = (name: string) =>
+  bodyOf(client.POST("/environments/{name}/reset-cache", { params: { path: { name } } }));
 
 export const createSession = (ownerLink: string) =>
   bodyOf(client.POST("/sessions", { body: { owner_link: ownerLink } }));

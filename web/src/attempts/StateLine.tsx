@@ -1,4 +1,5 @@
 // Where an attempt stands, for how long, and what it used.
+import { Link } from "@tanstack/react-router";
 import type { Attempt } from "../api/types";
 import { duration, elapsed, useNow } from "../parts/time";
 import { hasEnded, StateBadge } from "../tasks/state";
@@ -19,9 +20,15 @@ export function StateLine({ attempt, worded }: Props) {
       <Elapsed attempt={attempt} />
       <span className="font-mono">{attempt.model}</span>
       {tokens > 0 && <span className="tabular-nums">{tokens.toLocaleString("en")} tokens</span>}
-      <span title={`image ${attempt.environment.image ?? "as the repository says"}`}>
+      <Link
+        to="/environments/$name"
+        params={{ name: attempt.environment.name }}
+        title={`image ${attempt.environment.image ?? "as the repository says"}`}
+        className="rounded hover:text-accent hover:underline"
+      >
+        <span className="sr-only">Environment </span>
         {attempt.environment.name} v{attempt.environment.version}
-      </span>
+      </Link>
     </p>
   );
 }

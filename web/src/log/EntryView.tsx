@@ -1,5 +1,6 @@
 // One entry of a log.
 import { lazy, memo, Suspense } from "react";
+import { AllowHost } from "../environments/AllowHost";
 import { Icon } from "../parts/Icon";
 import { LineCounts } from "../parts/LineCounts";
 import { duration } from "../parts/time";
@@ -8,15 +9,21 @@ import type { Entry } from "./log";
 
 const Prose = lazy(() => import("../answer/Prose"));
 
-export const EntryView = memo(function EntryView({ entry }: { readonly entry: Entry }) {
+interface Props {
+  readonly entry: Entry;
+  /** The name of the attempt's environment. */
+  readonly environment: string;
+}
+
+export const EntryView = memo(function EntryView({ entry, environment }: Props) {
   return (
     <div className="log-entry px-4 py-1.5 text-sm" data-entry={entry.is}>
-      <Content entry={entry} />
+      <Content entry={entry} environment={environment} />
     </div>
   );
 });
 
-function Content({ entry }: { readonly entry: Entry }) {
+function Content({ entry, environment }: Props) {
   switch (entry.is) {
     case "command":
       return <CommandView entry={entry} />;
@@ -35,7 +42,14 @@ function Content({ entry }: { readonly entry: Entry }) {
         </p>
       );
     case "note":
-      return <Note entry={entry} />;
+      return <Note tone={entry.tone} text={entry.text} durationMs={entry.durationMs} />;
+    case "blocked":
+      return (
+        <>
+          <Note tone="refused" text={entry.text} durationMs={undefined} />
+          <AllowHost allow={entry.allow} environment={environment} />
+        </>
+      );
     case "patch":
       return <Files entry={entry} />;
   }
@@ -48,14 +62,14 @@ const TONES = {
   failed: { icon: "warning", colour: "text-bad" },
 } as const;
 
-function Note({ entry }: { readonly entry: Extract<Entry, { is: "note" }> }) {
-  const tone = TONES[entry.tone];
+function Note({ tone, text, durationMs }: Pick<Extract<Entry, { is: "note" }>, "tone" | "text" | "durationMs">) {
+  const { icon, colour } = TONES[tone];
   return (
-    <p className={`flex gap-2 ${tone.colour}`}>
-      <Icon name={tone.icon} className="mt-1" />
-      <span className="min-w-0 flex-1 whitespace-pre-wrap">{entry.text}</span>
-      {entry.durationMs !== undefined && (
-        <span className="text-xs whitespace-nowrap tabular-nums">{duration(entry.durationMs)}</span>
+    <p className={`flex gap-2 ${colour}`}>
+      <Icon name={icon} className="mt-1" />
+      <span className="min-w-0 flex-1 whitespace-pre-wrap">{text}</span>
+      {durationMs !== undefined && (
+        <span className="text-xs whitespace-nowrap tabular-nums">{duration(durationMs)}</span>
       )}
     </p>
   );

@@ -44,7 +44,7 @@ export function LogView({ attempt, log = EMPTY_ATTEMPT }: Props) {
             </p>
           )}
           {log.entries.slice(hidden).map((entry) => (
-            <EntryView key={entry.seq} entry={entry} />
+            <EntryView key={entry.seq} entry={entry} environment={attempt.environment.name} />
           ))}
           {live && <Waiting attempt={attempt} />}
           {!live && log.entries.length === 0 && (

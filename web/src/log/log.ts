@@ -1,6 +1,7 @@
 // A task's log as the page shows it: events grouped by attempt into entries, a command and its output being one.
 // Pure: `append` takes a log and a batch of events and gives the next log, sharing what did not change.
 import type { AttemptState, PatchFile } from "../api/types";
+import { type Allowable, allowableIn } from "./allowable";
 import type { Body, CommandEnd, LogEvent, PlanStep } from "./events";
 
 /** How much of a command's output is kept in the page: its beginning and its end. */
@@ -41,6 +42,14 @@ export type Entry =
       readonly durationMs: number | undefined;
     }
   | {
+      readonly is: "blocked";
+      readonly seq: number;
+      readonly at: number;
+      readonly text: string;
+      /** What a click would allow. */
+      readonly allow: Allowable;
+    }
+  | {
       readonly is: "patch";
       readonly seq: number;
       readonly at: number;
@@ -55,6 +64,8 @@ export interface AttemptLog {
   readonly state: AttemptState | undefined;
   /** Where each command's entry is, by the command's id. */
   readonly commands: ReadonlyMap<string, number>;
+  /** What some entry offers to allow already: each host once in a phase, however often it was asked for. */
+  readonly offered: ReadonlySet<string>;
 }
 
 export interface Log {
@@ -63,7 +74,13 @@ export interface Log {
 }
 
 export const EMPTY_LOG: Log = { lastSeq: 0, attempts: new Map() };
-export const EMPTY_ATTEMPT: AttemptLog = { entries: [], plan: [], state: undefined, commands: new Map() };
+export const EMPTY_ATTEMPT: AttemptLog = {
+  entries: [],
+  plan: [],
+  state: undefined,
+  commands: new Map(),
+  offered: new Set(),
+};
 
 /** The log with a batch of events added; those it has already are passed over. */
 export function append(log: Log, batch: readonly LogEvent[]): Log {
@@ -90,10 +107,16 @@ interface Draft {
   plan: readonly PlanStep[];
   state: AttemptState | undefined;
   commands: Map<string, number>;
+  offered: Set<string>;
 }
 
 function draftOf(log: AttemptLog): Draft {
-  return { ...log, entries: [...log.entries], commands: new Map(log.commands) };
+  return {
+    ...log,
+    entries: [...log.entries],
+    commands: new Map(log.commands),
+    offered: new Set(log.offered),
+  };
 }
 
 function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
@@ -122,7 +145,7 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
       if (body.reason) note("warning", `Nothing of the prepared environment is kept: ${body.reason}`);
       return;
     case "network.decided":
-      note(body.allowed ? "step" : "refused", decided(body));
+      if (!offer(draft, seq, at, body)) note(body.allowed ? "step" : "refused", decided(body));
       return;
     case "limit.hit":
       note("warning", body.message);
@@ -162,12 +185,25 @@ function resolved(body: Extract<Body, { readonly type: "environment.resolved" }>
   return sources === "" ? made : `${made} (${sources})`;
 }
 
-function decided(body: Extract<Body, { readonly type: "network.decided" }>): string {
+type Decided = Extract<Body, { readonly type: "network.decided" }>;
+
+function decided(body: Decided): string {
   const what = [body.method, `${body.host}:${body.port}`].filter(Boolean).join(" ");
   const times = body.count > 1 ? ` (${body.count} times)` : "";
   return body.allowed
     ? `Network: ${what}${times} allowed by ${body.reason}`
     : `Network: ${what}${times} refused: ${body.reason}`;
+}
+
+/** Makes an entry of a refusal that a click can lift, unless an earlier entry offers the same. */
+function offer(draft: Draft, seq: number, at: number, body: Decided): boolean {
+  const allow = allowableIn(body);
+  if (allow === undefined) return false;
+  const key = `${allow.phase} ${allow.host}`;
+  if (draft.offered.has(key)) return false;
+  draft.offered.add(key);
+  draft.entries.push({ is: "blocked", seq, at, text: decided(body), allow });
+  return true;
 }
 
 function addToCommand(

@@ -47,6 +47,17 @@ function Header({ me }: { readonly me: Me | undefined }) {
           Carrel
         </Link>
         {me !== undefined && (
+          <nav aria-label="Main">
+            <Link
+              to="/environments"
+              className="rounded px-1 py-2 text-sm text-muted hover:text-accent sm:ml-2"
+              activeProps={{ className: "text-accent underline underline-offset-4" }}
+            >
+              Environments
+            </Link>
+          </nav>
+        )}
+        {me !== undefined && (
           <div className="ml-auto flex min-w-0 items-center gap-3 text-sm text-muted">
             <span className="hidden truncate sm:block">
               {me.model == null ? "no model" : <span className="font-mono text-xs">{me.model.name}</span>}

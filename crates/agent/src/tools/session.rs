@@ -16,7 +16,7 @@ use crate::journal::JournalClosed;
 use crate::output::for_people;
 use crate::output::keep::{Taken, Unread};
 use crate::output::show::{COLLECT_FOR, Shown};
-use crate::{AgentError, Journal};
+use crate::{AgentError, AgentLimits, Journal};
 
 /// How long a command may refuse to take its input.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +32,8 @@ pub(crate) struct Sessions {
     redactor: Redactor,
     /// The room for output that the model has not seen, in tokens.
     unread_tokens: usize,
+    /// How much one command may print, in bytes.
+    output_bytes: u64,
     /// Bytes in events from before a resumption, by command id.
     shown: BTreeMap<String, u64>,
     open: Mutex<BTreeMap<usize, Session>>,
@@ -74,11 +76,12 @@ impl Sessions {
         sandbox: Sandbox,
         journal: Journal,
         redactor: Redactor,
-        unread_tokens: usize,
+        limits: &AgentLimits,
         shown: BTreeMap<String, u64>,
     ) -> Self {
+        let (unread_tokens, output_bytes) = (limits.tool_output_tokens, limits.output_bytes);
         let (open, listeners) = (Mutex::default(), Mutex::default());
-        Self { sandbox, journal, redactor, unread_tokens, shown, open, listeners }
+        Self { sandbox, journal, redactor, unread_tokens, output_bytes, shown, open, listeners }
     }
 
     pub(super) fn sandbox(&self) -> &Sandbox {
@@ -125,6 +128,7 @@ impl Sessions {
             journal: self.journal.clone(),
             redactor: self.redactor.clone(),
             ended,
+            room_bytes: Some(self.output_bytes),
         };
         lock(&self.listeners).spawn(listener.listen());
         let session = Session { inbox, unread, end, has_input };
@@ -192,6 +196,8 @@ struct Listener {
     journal: Journal,
     redactor: Redactor,
     ended: watch::Sender<Option<End>>,
+    /// How much it may print; nothing once it was ended for having printed more.
+    room_bytes: Option<u64>,
 }
 
 impl Listener {
@@ -238,10 +244,22 @@ impl Listener {
                 }
                 Some(input) = self.inputs.recv() => self.act(input).await,
             }
+            self.bound().await?;
             if flush_at.is_none() && self.shown.is_waiting() {
                 flush_at = Some(Instant::now() + COLLECT_FOR);
             }
         }
+    }
+
+    /// Ends a command that prints without end, once.
+    async fn bound(&mut self) -> Result<(), JournalClosed> {
+        let printed = self.shown.totals().0;
+        let Some(room) = self.room_bytes.take_if(|room| printed > *room) else { return Ok(()) };
+        let message = format!("a command printed more than {room} bytes and was ended");
+        self.journal.send(vec![EventBody::LimitHit { limit: "output".to_owned(), message }]).await?;
+        // If it cannot be ended, the connection is lost, and that is what is heard next.
+        let _lost = self.process.kill().await;
+        Ok(())
     }
 
     async fn act(&self, input: Input) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use carrel_agent::{AgentError, AgentLimits, AgentTask, Journal, Limit};
+use carrel_domain::EventBody;
 use carrel_testkit::model::{Fault, Reply, Script, Step};
 use serde_json::json;
 
@@ -65,6 +66,21 @@ async fn an_agent_that_takes_too_long_is_stopped_with_its_commands() {
 
     assert!(matches!(ended, Err(AgentError::Limit(Limit::WallClock { .. }))), "{ended:?}");
     assert_eq!(world.shell("pgrep -c sleep").await, "0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_prints_without_end_is_ended_and_the_agent_goes_on() {
+    let world = World::new(Script::new([Reply::command("yes"), Reply::message("Done.")])).await;
+    let limits = AgentLimits { output_bytes: 1 << 20, ..AgentLimits::default() };
+
+    let ended = within(30, world.run_task(AgentTask { limits, ..world.task("Go.") })).await;
+
+    assert_eq!(ended.expect("an answer").answer, "Done.");
+    let hit = world.events().into_iter().find(|event| event.kind() == "limit.hit");
+    let Some(EventBody::LimitHit { limit, message }) = hit else { panic!("no limit was hit") };
+    assert_eq!(limit, "output");
+    assert_eq!(message, "a command printed more than 1048576 bytes and was ended");
+    assert_eq!(world.shell("pgrep -c yes").await, "0\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

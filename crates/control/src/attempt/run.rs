@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use carrel_agent::{AgentContext, AgentError, AgentLimits, AgentTask, Entry, Journal, Limit};
-use carrel_domain::{AttemptId, AttemptState, NewEvent};
+use carrel_domain::{AttemptId, AttemptState, NewEvent, ResourceLimits};
 use carrel_egress::Phase;
 use carrel_sandbox::{Sandbox, SandboxError};
 use carrel_store::StoreError;
@@ -25,7 +25,7 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         .ok_or_else(|| Halt::failed(format!("the model `{}` is no longer configured", scene.attempt.model)))?;
     let sandbox = attach(scene).await?;
     let recipe = scene.recipe().await?;
-    let task = describe(scene, recipe.limits.wall_clock_s).await?;
+    let task = describe(scene, &recipe.limits).await?;
     let (journal, entries) = Journal::channel();
     // The journal goes with the agent's end, and the storing ends with it. Where storing fails, the agent finds its
     // journal closed and ends too.
@@ -41,8 +41,8 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         };
         carrel_agent::run(task, &context).await
     };
-    let work = async { tokio::join!(Box::pin(agent), store_entries(scene, entries)) };
-    let work = limits::during(scene, &sandbox, &recipe.limits, work);
+    let work = Box::pin(async { tokio::join!(agent, store_entries(scene, entries)) });
+    let work = Box::pin(limits::during(scene, &sandbox, &recipe.limits, work));
     let (outcome, stored) = network::during(scene, &sandbox, Phase::Agent, &recipe.package_hosts, work).await??;
     stored?;
     match outcome {
@@ -68,7 +68,7 @@ async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
     }
 }
 
-async fn describe(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Result<AgentTask, Halt> {
+async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTask, Halt> {
     let attempt = scene.attempt;
     let base = attempt.base.clone().ok_or_else(|| Halt::failed("the attempt has no base commit"))?;
     let resumed = scene.store().conversation(attempt.organization, attempt.id).await?;
@@ -84,7 +84,10 @@ async fn describe(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Result<AgentT
         sandbox_kept_running: true,
         shown,
         cache_key: scene.task().to_string(),
-        limits: AgentLimits { wall_clock: time_left(scene, wall_clock_s)?, ..scene.control.inner.limits.agent },
+        limits: AgentLimits {
+            wall_clock: time_left(scene, bounds.wall_clock_s)?,
+            output_bytes: bounds.output_bytes,
+             ..scene.control.inner.limits.agent },
     })
 }
 

@@ -77,8 +77,15 @@ async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> R
         scene.tell(EventBody::Warning { message: message.to_owned() }).await?;
         return Ok(false);
     }
+    if (&recipe.image, &recipe.digest) != (&before.image, &before.digest) {
+        let message = "the environment has another image now: starting from the base commit, with the changes of the attempt \
+                       before put on top";
+        scene.tell(EventBody::Warning { message: message.to_owned() }).await?;
+        return Ok(false);
+    }
     let layers = own.into_iter().chain(before.layers.iter().cloned()).collect();
-    let settled = Recipe { layers, ..before };
+    let (snapshot, package_hosts) = (before.snapshot, before.package_hosts);
+    let settled = Recipe { layers, snapshot, package_hosts, ..recipe.clone() };
     match place::launch(scene, mirror, &settled).await {
         Ok(_) => {}
         Err(SandboxError::NoSuchLayer(_)) => return Ok(false),
@@ -129,7 +136,8 @@ async fn maintain(site: &Site<'_>, sandbox: &Sandbox, recipe: &Recipe, mirror: &
         output_bytes: recipe.limits.output_bytes,
     };
     let packages = &recipe.package_hosts;
-    network::during(site, sandbox, Phase::Setup, packages, script::run(site, sandbox, script)).await??;
+    let work = Box::pin(script::run(site, sandbox, script));
+    network::during(site, sandbox, Phase::Setup, packages, work).await??;
     sandbox.kill_all().await?;
     if site.environment.spec.secrets(SecretKind::Setup).next().is_none() {
         return Ok(());

@@ -117,6 +117,24 @@ async fn plain_http_in_a_tunnel_is_judged_request_by_request() {
 }
 
 #[tokio::test]
+async fn what_one_connection_leaves_behind_serves_the_next_and_is_judged_anew() {
+    let mut world = World::new().await;
+    let (good, bad) = (format!("{UP}:{}", world.plain.port()), format!("{OTHER}:{}", world.plain.port()));
+
+    for number in 0..3 {
+        let request = format!("GET http://{good}/{number} HTTP/1.1\r\nHost: {good}\r\nConnection: close\r\n\r\n");
+        assert!(world.say(request.as_bytes()).await.contains(&format!("GET /{number} 0")));
+    }
+    let request = format!("GET http://{bad}/ HTTP/1.1\r\nHost: {bad}\r\nConnection: close\r\n\r\n");
+    let refused = world.say(request.as_bytes()).await;
+
+    assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+    assert_eq!((world.plain.requests().len(), world.plain.connections()), (3, 1));
+    let allowed: Vec<bool> = world.decisions().iter().map(|decision| decision.allowed).collect();
+    assert_eq!(allowed, [true, true, true, false]);
+}
+
+#[tokio::test]
 async fn websockets_work_where_all_methods_are_allowed() {
     let world = World::new().await;
     let ports = [(false, world.plain.port()), (true, world.secure.port())];

@@ -94,6 +94,20 @@ async fn text_that_is_no_host_in_exactly_one_way_is_refused() {
 }
 
 #[tokio::test]
+async fn a_password_in_an_address_is_not_told() {
+    let mut world = World::new().await;
+    let at = format!("me:hunter2@{UP}:{}", world.plain.port());
+
+    for request in
+        [format!("GET http://{at}/?hunter2 HTTP/1.1\r\nHost: {at}\r\n\r\n"), format!("CONNECT {at} HTTP/1.1\r\n\r\n")]
+    {
+        world.say(request.as_bytes()).await;
+        let decisions = world.decisions();
+        assert!(decisions.len() == 1 && !format!("{decisions:?}").contains("hunter2"), "{decisions:?}");
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_no_host_has_are_refused() {
     let mut builder = World::builder().await;
     builder.policy.network.internet = Internet::All;

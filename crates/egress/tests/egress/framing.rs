@@ -57,7 +57,7 @@ async fn a_request_that_could_be_read_in_two_ways_is_refused() {
             "has a body",
         ),
         ("a tunnel without a port", format!("CONNECT {UP} HTTP/1.1\r\nHost: {UP}\r\n\r\n"), "no port"),
-        ("a tunnel to a user", format!("CONNECT me@{at} HTTP/1.1\r\nHost: {at}\r\n\r\n"), "no host name"),
+        ("a tunnel to a user", format!("CONNECT me@{at} HTTP/1.1\r\nHost: {at}\r\n\r\n"), "has a user"),
         ("a tunnel to an address with a path", format!("CONNECT http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"), ""),
         ("HTTP/0.9", format!("GET http://{at}/\r\n\r\n"), "first line"),
         ("HTTP/2 by prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "HTTP/2 without TLS"),

@@ -29,6 +29,7 @@ pub(crate) struct Seen {
 
 #[derive(Debug, Default)]
 struct Notes {
+    connections: usize,
     bytes: Vec<u8>,
     requests: Vec<Seen>,
 }
@@ -48,6 +49,7 @@ impl Server {
         let serving = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                serving.notes.lock().expect("no panic").connections += 1;
                 let (server, tls) = (serving.clone(), tls.clone());
                 tokio::spawn(async move { server.serve(stream, tls).await });
             }
@@ -77,6 +79,11 @@ impl Server {
     /// The port.
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> usize {
+        self.notes.lock().expect("no panic").connections
     }
 
     /// How many bytes it was sent.

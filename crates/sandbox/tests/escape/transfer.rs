@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use carrel_sandbox::{ExitStatus, Sandbox, SandboxError};
+use carrel_sandbox::{ExitStatus, ProcessEvent, Sandbox, SandboxError};
 use tokio::time::timeout;
 
 use super::host::Host;
@@ -127,12 +127,14 @@ async fn swapping_folders_and_links_while_files_are_written_and_read_leads_nowhe
 async fn a_command_that_ends_everybody_ends_nobody_else() {
     let world = World::new().await;
     let (sandbox, bystander) = (world.sandbox().await, world.sandbox().await);
-    let mut process = bystander.exec(script("echo up; exec sleep 1000")).await.expect("it starts");
+    let mut process =
+        bystander.exec(script("mkfifo fifo; echo up; read line < fifo; echo still $line")).await.expect("it starts");
     process.next().await.expect("it is up");
 
     let killer = run(&sandbox, "trap '' TERM; kill -9 -1; kill -9 1; kill -STOP 1; kill -9 $PPID").await;
 
     assert_eq!(killer.status, ExitStatus::Signalled(9), "with its supervisor its tree goes");
     assert_eq!(said(&sandbox, "echo alive").await, "alive");
-    assert_eq!(said(&bystander, "pgrep -c sleep").await, "1");
+    run(&bystander, "echo here > fifo").await;
+    assert_eq!(process.next().await, Some(ProcessEvent::Output("still here\n".into())));
 }

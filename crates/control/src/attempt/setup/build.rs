@@ -36,7 +36,7 @@ pub(super) async fn build(
     let layers = place::beneath(site, recipe, None).await?;
     let bare = Recipe { layers, ..recipe.clone() };
     let sandbox = sandboxes.launch(place::spec(site, builder, mirror, &bare).await?).await?;
-    let built = fill(site, mirror, &bare, &sandbox).await;
+    let built = Box::pin(fill(site, mirror, &bare, &sandbox)).await;
     let kept = match built {
         Ok(package_hosts) => keep(site, builder, recipe, key, parts, package_hosts).await,
         Err(halt) => Err(halt),
@@ -64,7 +64,7 @@ async fn fill(
     let earlier = recipe.is_shaped_by_repository.then_some(&nothing);
     let (before, said) = if is_wanted { packages::find(site, sandbox, earlier).await? } else { <_>::default() };
     let secrets = setup_secrets(site).await?;
-    let setup = run_setup(site, mirror, recipe, sandbox, &secrets);
+    let setup = Box::pin(run_setup(site, mirror, recipe, sandbox, &secrets));
     network::during(site, sandbox, Phase::Setup, &before, setup).await??;
     // Nothing that setup has started lives on, in the snapshot or beside it.
     sandbox.kill_all().await?;

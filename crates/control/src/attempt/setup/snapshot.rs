@@ -38,7 +38,7 @@ pub(super) async fn find_or_build(site: &Site<'_>, mirror: &Mirror, recipe: &Rec
     let reason = why_not(site, &parts).await?;
     site.tell(EventBody::SnapshotLookedUp { snapshot_id: None, reason }).await?;
     let since = Instant::now();
-    let snapshot = build::build(site, mirror, recipe, wanted, parts).await?;
+    let snapshot = Box::pin(build::build(site, mirror, recipe, wanted, parts)).await?;
     let event =
         EventBody::SnapshotKept { snapshot_id: Some(snapshot.id), size_bytes: snapshot.size_bytes, reason: None };
     site.tell(event).await?;
