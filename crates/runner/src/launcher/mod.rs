@@ -17,6 +17,7 @@ mod paths;
 mod stack;
 mod stage;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -42,6 +43,10 @@ use child::{ASKS_FOR_IDS, GO_ON, IS_READY};
 
 /// How long nothing is asked before the next child is made ready.
 const PARK_AFTER_MS: u8 = 10;
+
+/// How many children wait ready: one that was just made is still busy entering its control group, which takes longer than
+/// all the rest.
+const PARKED: usize = 4;
 
 /// Serves the controller on standard input until it goes away.
 pub fn main() -> ExitCode {
@@ -70,18 +75,20 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
     };
     answer(&mut stream, &FromLauncher::Ready { facts: facts::gather(&base) })?;
 
-    let (mut parked, mut is_wanted) = (None, true);
+    let (mut parked, mut is_wanted) = (VecDeque::new(), true);
     let mut children: Vec<Child> = Vec::new();
     loop {
-        // One child waits ready for the next launch. It is made in a quiet moment, not beside a sandbox's first command.
+        // Some children wait ready for the next launches. They are made in quiet moments, not beside a sandbox's first
+        // command, and the oldest is taken first.
         let is_due = is_wanted && children.is_empty();
         let quiet = if is_due { PollTimeout::from(PARK_AFTER_MS) } else { PollTimeout::NONE };
         let ready = wait(&stream, &children, quiet)?;
         if is_due && !ready[0] {
             base.groups.sweep();
             // If it cannot be made now, the next launch tries again and says why.
-            parked = Parked::start(&base).ok();
-            is_wanted = false;
+            let made = Parked::start(&base);
+            is_wanted = made.is_ok() && parked.len() + 1 < PARKED;
+            parked.extend(made.ok());
             continue;
         }
         for index in (0..children.len()).rev() {
@@ -104,7 +111,7 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
         while let Some(request) = take_request(&mut decoder)? {
             let ToLauncher::Launch(launch) = request else { return Ok(()) };
             is_wanted = true;
-            match Child::start(&base, &launch, parked.take()) {
+            match Child::start(&base, &launch, parked.pop_front()) {
                 Ok(child) => children.push(child),
                 Err(reason) => answer(&mut stream, &FromLauncher::Failed { number: launch.number, reason })?,
             }
