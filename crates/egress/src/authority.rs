@@ -44,7 +44,6 @@ struct Leaf {
 /// The certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
     pem: String,
     /// One key for all hosts: it lives as long as this process.
     leaf_key: KeyPair,
@@ -93,7 +92,7 @@ impl Authority {
         if !certificate.windows(public.len()).any(|part| part == public) {
             return Err(damaged());
         }
-        Self::with(key, certificate).map(Some)
+        Self::with(key, &certificate).map(Some)
     }
 
     fn make(folder: &Path, path: &Path) -> Result<Self, EgressError> {
@@ -112,24 +111,19 @@ impl Authority {
         file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        Self::with(key, certificate.der().clone())
+        Self::with(key, certificate.der())
     }
 
-    fn with(key: KeyPair, certificate: CertificateDer<'static>) -> Result<Self, EgressError> {
-        let pem = pem_of(&certificate);
+    fn with(key: KeyPair, certificate: &CertificateDer<'static>) -> Result<Self, EgressError> {
+        let pem = pem_of(certificate);
         let issuer = Issuer::new(authority_params(&key), key);
         let leaf_key = KeyPair::generate()?;
-        Ok(Self { issuer, certificate, pem, leaf_key, leaves: Mutex::default() })
+        Ok(Self { issuer, pem, leaf_key, leaves: Mutex::default() })
     }
 
     /// Its certificate, in PEM.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
-    }
-
-    /// Its certificate.
-    pub(crate) const fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
     }
 
     /// A certificate and key to answer for this host with.

@@ -53,6 +53,8 @@ pub use trust::TrustFiles;
 #[derive(Debug)]
 pub(crate) struct Core {
     authority: authority::Authority,
+    /// Everything a sandbox is to trust beside its image's own list, in PEM.
+    trusted_pem: String,
     tls: tls::Upstream,
     resolver: resolve::Resolver,
     common: Vec<DomainRule>,
@@ -75,8 +77,10 @@ impl Egress {
     /// # Errors
     /// When the authority cannot be kept or is damaged, and when the extra roots are no certificates.
     pub fn open(options: EgressOptions) -> Result<Self, EgressError> {
+        let authority = authority::Authority::open(&options.folder)?;
         let core = Core {
-            authority: authority::Authority::open(&options.folder)?,
+            trusted_pem: trust::trusted_pem(&authority, &options.extra_roots_pem),
+            authority,
             tls: tls::Upstream::new(&options.extra_roots_pem)?,
             resolver: resolve::Resolver::new(&options),
             common: options.common,
@@ -94,12 +98,20 @@ impl Egress {
         self.core.authority.pem()
     }
 
-    /// What a sandbox needs to trust us, made from its image's own list of certificates. The last few are remembered.
+    /// What a sandbox trusts beside its image's own list, in PEM: our authority, and the extra roots, because where TLS is not
+    /// opened it is the sandbox's programs that prove a server.
+    #[must_use]
+    pub fn trusted_pem(&self) -> &str {
+        &self.core.trusted_pem
+    }
+
+    /// What a sandbox needs to trust us and the extra roots, made from its image's own list of certificates. The last few
+    /// are remembered.
     ///
     /// # Errors
     /// When the list is too long to be one.
     pub fn trust(&self, image_bundle_pem: &[u8]) -> Result<Arc<TrustFiles>, EgressError> {
-        self.trust.files(&self.core.authority, image_bundle_pem)
+        self.trust.files(&self.core.trusted_pem, image_bundle_pem)
     }
 
     /// Begins a phase of a sandbox. When nobody receives decisions any more, nothing is let through.

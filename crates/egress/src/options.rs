@@ -23,7 +23,7 @@ pub struct PrivateHost {
 
 impl PrivateHost {
     /// What the setting is called where a refusal says the way out.
-    pub(crate) const SETTING: &'static str = "`egress.private_hosts`";
+    pub(crate) const SETTING: &'static str = "CARREL_PRIVATE_HOSTS of the service";
 
     /// Whether it is about this destination, so that private addresses of it may be connected to.
     pub(crate) fn names(&self, target: &Target) -> bool {

@@ -54,3 +54,22 @@ fn bodies_are_delimited_in_three_ways() {
         assert_eq!(head(&format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n")).framing, expected, "{field}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic_and_none_are_read_past_the_end(
+        fields in "(GET|POST) http://a/[ -~\\r\\n]{0,40} HTTP/1.[01]\\r\\n(Host: a\\r\\n)?([ -~\\r\\n\\t]{0,30}\\r\\n){0,4}\\r\\n",
+        rest: Vec<u8>,
+    ) {
+        let mut bytes = fields.into_bytes();
+        bytes.extend(rest);
+        if let Ok(Some(end)) = find_end(&bytes, 0) {
+            proptest::prop_assert!(bytes[..end].ends_with(b"\r\n\r\n"));
+            proptest::prop_assert!(!bytes[..end - 1].windows(4).any(|part| part == b"\r\n\r\n"));
+            if let Ok(head) = read(&bytes[..end]) {
+                proptest::prop_assert!(head.target.bytes().all(|byte| byte.is_ascii_graphic()));
+                proptest::prop_assert!(HOP_BY_HOP.iter().all(|name| !head.headers.contains_key(*name)));
+            }
+        }
+    }
+}

@@ -13,10 +13,10 @@ async fn impatient() -> World {
     let mut builder = World::builder().await;
     let limits = &mut builder.options.limits;
     limits.connections = 2;
-    limits.head = Duration::from_millis(150);
-    limits.handshake = Duration::from_millis(150);
-    limits.idle = Duration::from_millis(300);
-    limits.tunnel_idle = Duration::from_millis(300);
+    limits.head = Duration::from_millis(300);
+    limits.handshake = Duration::from_millis(500);
+    limits.idle = Duration::from_millis(500);
+    limits.tunnel_idle = Duration::from_millis(500);
     builder.build()
 }
 

@@ -1,12 +1,14 @@
 //! The benchmarks: figures side by side in one run, never tests: `cargo xtask bench sandbox`, and its neighbours.
 
+mod egress;
 mod many;
 mod sandbox;
 mod turn;
 mod workspace;
 
 /// What can be measured.
-const NAMES: &str = "`sandbox`, `turn`, `workspace` (its number is that of the files), `many` (that of the sandboxes)";
+const NAMES: &str = "`sandbox`, `turn`, `workspace` (its number is that of the files), `many` (that of the sandboxes), \
+    `egress`";
 
 use anyhow::{Context, Result, bail};
 
@@ -20,6 +22,7 @@ fn main() -> Result<()> {
             counts.into_iter().try_for_each(turn::run)
         }
         Some("workspace") => workspace::run(count.unwrap_or(100_000)),
+        Some("egress") => egress::run(count.unwrap_or(2000)),
         Some("many") => many::run(count.unwrap_or(100)),
         Some(other) => bail!("there is no benchmark `{other}`; there are {NAMES}"),
         None => bail!("which benchmark? {NAMES}"),

@@ -125,7 +125,18 @@ fn repository(path: &Path, files: u32) -> Result<Repository> {
     let git = |arguments: &[&str]| timed(Program::new("git").args(arguments).current_dir(path));
     git(&["init", "-q"])?;
     git(&["add", "-A"])?;
-    git(&["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "-m", "files"])?;
+    git(&[
+        "-c",
+        "gc.auto=0",
+        "-c",
+        "user.name=bench",
+        "-c",
+        "user.email=bench@localhost",
+        "commit",
+        "-q",
+        "-m",
+        "files",
+    ])?;
     let output = Program::new("git").args(["rev-parse", "HEAD"]).current_dir(path).output()?;
     Ok(Repository { path: path.to_owned(), commit: String::from_utf8(output.stdout)?.trim().to_owned() })
 }

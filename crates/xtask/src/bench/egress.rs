@@ -1,40 +1,82 @@
-//! Figures of the proxy over loopback beside a plain connection, and beside another proxy whose address is given:
-//! `figures [127.0.0.1:3128]`. Each line is the median and the 99th percentile of one small request, or a rate.
-#![allow(clippy::print_stdout, reason = "figures are what it is for")]
+//! What the egress policy costs, over loopback: small requests and large bodies through the proxy, beside a plain connection
+//! and beside squid in the same run, where that is installed.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, bail};
 use carrel_domain::{Internet, Methods, NetworkPolicy};
 use carrel_egress::{Egress, EgressOptions, Phase, SessionPolicy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-const REQUESTS: usize = 2000;
 const LARGE_BYTES: usize = 1 << 30;
 const NAME: &str = "localhost";
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Measures so many requests of each kind and prints what they take.
+pub(crate) fn run(requests: u32) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(compare(requests))
+}
 
-#[tokio::main]
-async fn main() -> Result<(), Failure> {
+#[expect(clippy::print_stdout, reason = "the figures are what this command is for")]
+async fn compare(requests: u32) -> Result<()> {
+    let place = tempfile::tempdir().context("cannot make a temporary folder")?;
     let origin = origin().await?;
-    let ours = proxy(origin).await?;
     println!("direct");
-    measure(None, origin).await?;
-    println!("carrel-egress");
-    measure(Some(ours), origin).await?;
-    if let Some(other) = std::env::args().nth(1) {
-        println!("{other}");
-        measure(Some(other.parse()?), origin).await?;
+    measure(None, origin, requests).await?;
+    println!("through the policy");
+    measure(Some(proxy(origin, place.path()).await?), origin, requests).await?;
+    match Squid::start(place.path()).await? {
+        Some(squid) => {
+            println!("squid");
+            measure(Some(squid.address), origin, requests).await?;
+        }
+        None => println!("squid is not installed"),
     }
     Ok(())
 }
 
+/// Another proxy, without a cache, for as long as this is around.
+struct Squid {
+    address: SocketAddr,
+    _process: Child,
+}
+
+impl Squid {
+    async fn start(place: &Path) -> Result<Option<Self>> {
+        let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+        let file = place.join("squid.conf");
+        let text = format!(
+            "http_port {address}\nhttp_access allow all\ncache deny all\naccess_log none\ncache_log /dev/null\n\
+             cache_store_log none\npid_filename none\nvia off\nforwarded_for delete\npinger_enable off\n"
+        );
+        fs::write(&file, text)?;
+        let mut squid = Command::new("/usr/sbin/squid");
+        squid.arg("-N").arg("-f").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = match squid.kill_on_drop(true).spawn() {
+            Ok(process) => process,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context("cannot start squid"),
+        };
+        for _ in 0..200 {
+            if TcpStream::connect(address).await.is_ok() {
+                return Ok(Some(Self { address, _process: process }));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("squid does not listen")
+    }
+}
+
 /// Answers requests with five bytes, and what begins like TLS with a gigabyte.
-async fn origin() -> Result<SocketAddr, Failure> {
+async fn origin() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
@@ -61,9 +103,8 @@ async fn origin() -> Result<SocketAddr, Failure> {
     Ok(address)
 }
 
-async fn proxy(origin: SocketAddr) -> Result<SocketAddr, Failure> {
-    let folder = tempfile::tempdir()?;
-    let mut options = EgressOptions::new(folder.path());
+async fn proxy(origin: SocketAddr, folder: &Path) -> Result<SocketAddr> {
+    let mut options = EgressOptions::new(folder.join("egress"));
     options.private_hosts = vec![format!("{NAME}:{}", origin.port()).parse()?];
     let egress = Egress::open(options)?;
     let (sender, mut decisions) = mpsc::channel(1000);
@@ -93,7 +134,9 @@ async fn proxy(origin: SocketAddr) -> Result<SocketAddr, Failure> {
     Ok(address)
 }
 
-async fn measure(proxy: Option<SocketAddr>, origin: SocketAddr) -> Result<(), Failure> {
+#[expect(clippy::print_stdout, reason = "the figures are what this command is for")]
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+async fn measure(proxy: Option<SocketAddr>, origin: SocketAddr, requests: u32) -> Result<()> {
     let to = proxy.unwrap_or(origin);
     let at = format!("{NAME}:{}", origin.port());
     let target = if proxy.is_some() { format!("http://{at}/") } else { "/".to_owned() };
@@ -101,14 +144,14 @@ async fn measure(proxy: Option<SocketAddr>, origin: SocketAddr) -> Result<(), Fa
     let mut kept = connect(to).await?;
     ask(&mut kept, &request).await?;
     let mut took = Vec::new();
-    for _ in 0..REQUESTS {
+    for _ in 0..requests {
         let start = Instant::now();
         ask(&mut kept, &request).await?;
         took.push(start.elapsed());
     }
     show("  kept connection", took);
     let mut took = Vec::new();
-    for _ in 0..REQUESTS {
+    for _ in 0..requests {
         let start = Instant::now();
         ask(&mut connect(to).await?, &request).await?;
         took.push(start.elapsed());
@@ -116,7 +159,7 @@ async fn measure(proxy: Option<SocketAddr>, origin: SocketAddr) -> Result<(), Fa
     show("  new connection", took);
     if proxy.is_some() {
         let mut took = Vec::new();
-        for _ in 0..REQUESTS {
+        for _ in 0..requests {
             let start = Instant::now();
             ask(&mut tunnel(to, &at).await?, &format!("GET / HTTP/1.1\r\nHost: {at}\r\n\r\n")).await?;
             took.push(start.elapsed());
@@ -137,29 +180,29 @@ async fn measure(proxy: Option<SocketAddr>, origin: SocketAddr) -> Result<(), Fa
     Ok(())
 }
 
-async fn connect(to: SocketAddr) -> Result<TcpStream, Failure> {
+async fn connect(to: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(to).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-async fn tunnel(to: SocketAddr, at: &str) -> Result<TcpStream, Failure> {
+async fn tunnel(to: SocketAddr, at: &str) -> Result<TcpStream> {
     let mut stream = connect(to).await?;
     stream.write_all(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes()).await?;
     let answer = head(&mut stream).await?;
-    if answer.starts_with("HTTP/1.1 200") { Ok(stream) } else { Err(answer.into()) }
+    if answer.starts_with("HTTP/1.1 200") { Ok(stream) } else { bail!("{answer}") }
 }
 
-async fn ask(stream: &mut TcpStream, request: &str) -> Result<(), Failure> {
+async fn ask(stream: &mut TcpStream, request: &str) -> Result<()> {
     stream.write_all(request.as_bytes()).await?;
     let answer = head(stream).await?;
     let mut body = [0; 5];
     stream.read_exact(&mut body).await?;
-    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer.into()) }
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { bail!("{answer}") }
 }
 
 /// Reads a head to its end and no further: as a program would, with as few reads as a small buffer allows.
-async fn head(stream: &mut TcpStream) -> Result<String, Failure> {
+async fn head(stream: &mut TcpStream) -> Result<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 2048];
     loop {
@@ -174,7 +217,7 @@ async fn head(stream: &mut TcpStream) -> Result<String, Failure> {
     }
 }
 
-fn greeting() -> Result<Vec<u8>, Failure> {
+fn greeting() -> Result<Vec<u8>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -186,6 +229,7 @@ fn greeting() -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what this command is for")]
 fn show(what: &str, mut took: Vec<Duration>) {
     took.sort();
     let at = |percent: usize| took[took.len() * percent / 100].as_micros();
