@@ -49,8 +49,8 @@ pub enum Limit {
     },
     /// Too much time.
     #[error(
-        "the agent did not come to an end within {} minutes; give it a smaller task, or raise the time limit",
-        wall_clock.as_secs().div_ceil(60)
+        "the agent did not come to an end within {}; give it a smaller task, or raise the time limit",
+        shown(*wall_clock)
     )]
     WallClock {
         /// How long it may take.
@@ -64,4 +64,10 @@ pub enum Limit {
         /// How often.
         times: u32,
     },
+}
+
+/// A time limit for a person.
+fn shown(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 120 || seconds % 60 != 0 { format!("{seconds} s") } else { format!("{} minutes", seconds / 60) }
 }

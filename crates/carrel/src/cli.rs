@@ -110,6 +110,8 @@ Settings (environment variables):
                           files in place of the presets `common` and `packages` that come with the program
   CARREL_PLAIN_REGISTRIES registries of images spoken to without TLS, `host:port`, separated by commas
   CARREL_REGISTRY_LOGINS  file of logins to registries, in the format of Docker's config.json
+  CARREL_IMAGE_FOLDERS    folders of this machine that, or what lies in them, environments may take for an image, separated
+                          by colons: whatever is in them can be read in sandboxes [default: none]
   CARREL_MAX_LAYER_BYTES  what prepared environments and the files of attempts may take [default: 50000000000]
   CARREL_PRIVATE_PATHS    further paths to hide from sandboxes, separated by colons
   CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]

@@ -23,8 +23,8 @@ use crate::exit::Failure;
 use crate::output;
 use crate::settings::Settings;
 
-pub(crate) use environment::environment;
 pub(crate) use doctor::doctor;
+pub(crate) use environment::environment;
 pub(crate) use watch::watch;
 
 /// How long `cancel` waits for the attempts to be gone.

@@ -91,6 +91,7 @@ impl Service {
         let sandboxes = places::open_sandboxes(&settings).await?;
         let control = Control::new(ControlOptions {
             images: places::open_images(&settings, &sandboxes)?,
+            image_folders: settings.image_folders.clone(),
             sandboxes,
             egress: places::open_egress(&settings)?,
             trust_folder: settings.data.join("trust"),
@@ -255,7 +256,6 @@ pub(crate) fn sandbox_options(settings: &Settings, folder: PathBuf) -> LocalOpti
         limits: Limits::default(),
     }
 }
-
 
 /// Git, with its mirrors in the folder.
 pub(crate) fn open_forge(settings: &Settings, mirrors: PathBuf, redactor: &Redactor) -> Result<Forge, Failure> {

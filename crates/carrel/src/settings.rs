@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) network: NetworkSettings,
     /// Further paths to hide from sandboxes.
     pub(crate) private_paths: Vec<PathBuf>,
+    /// Folders that, or what lies in them, environments may take for an image.
+    pub(crate) image_folders: Vec<PathBuf>,
     /// What kept layers may take on the disk together, in bytes.
     pub(crate) max_layer_bytes: u64,
     /// Attempts and publications worked on at once.
@@ -75,6 +77,8 @@ pub(crate) struct GitSettings {
 pub(crate) struct NetworkSettings {
     /// Hosts whose private addresses may be reached: `name` or `name:port`, separated by commas.
     pub(crate) private_hosts: Vec<PrivateHost>,
+    /// The same as they were written, for registries.
+    pub(crate) private_names: Vec<String>,
     /// A file of certificates, beside the system's, that servers may be signed by.
     pub(crate) authorities_file: Option<PathBuf>,
     /// A file in place of the preset of common dependencies.
@@ -146,6 +150,7 @@ impl Settings {
                 .parsed("CARREL_MAX_LAYER_BYTES", "is not a whole number of bytes")?
                 .unwrap_or(50_000_000_000),
             private_paths: variables.paths("CARREL_PRIVATE_PATHS")?,
+            image_folders: variables.paths("CARREL_IMAGE_FOLDERS")?,
             max_jobs: variables.positive("CARREL_MAX_JOBS")?.unwrap_or(32),
             max_patch_bytes: variables.patch_bytes()?,
             log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info,sea_orm_migration=warn".to_owned()),
@@ -273,7 +278,8 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
     fn network(&self) -> Result<NetworkSettings, InvalidSetting> {
         let hosts = self.list("CARREL_PRIVATE_HOSTS")?;
         let private_hosts = hosts.iter().map(|host| {
-            host.parse().map_err(|error| invalid("CARREL_PRIVATE_HOSTS", &format!("has a part that is no host: {error}")))
+            host.parse()
+                .map_err(|error| invalid("CARREL_PRIVATE_HOSTS", &format!("has a part that is no host: {error}")))
         });
         let opens_all_tls = match self.text("CARREL_OPEN_TLS")?.as_deref() {
             None | Some("needed") => false,
@@ -282,6 +288,7 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         };
         Ok(NetworkSettings {
             private_hosts: private_hosts.collect::<Result<_, _>>()?,
+            private_names: hosts.clone(),
             authorities_file: self.file("CARREL_CA_FILE")?,
             common_file: self.file("CARREL_COMMON_DOMAINS_FILE")?,
             packages_file: self.file("CARREL_PACKAGES_FILE")?,

@@ -287,8 +287,8 @@ async fn put_away(control: &Control, attempt: &Attempt) {
     let is_ready = matches!(attempt.state, AttemptState::Ready(_));
     if is_ready && is_a_change(control, attempt).await {
         match control.inner.sandboxes.keep(attempt.id.sandbox(), &setup::kept_layer(attempt.id)).await {
-            // Gone: it was kept before this worker's predecessor died.
-            Ok(()) | Err(SandboxError::Gone(_)) => control.tend_layers_soon(),
+            // It was kept before this worker's predecessor died, or by a follow-up that was there first.
+            Ok(()) | Err(SandboxError::Gone(_) | SandboxError::LayerExists(_)) => control.tend_layers_soon(),
             Err(error) => {
                 tracing::warn!(attempt = %attempt.id, error = with_causes(&error), "the files of an attempt could not be kept");
             }

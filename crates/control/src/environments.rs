@@ -1,6 +1,9 @@
 //! Asking for environments: made, changed, deleted, and their cache reset. What a change means is its caller's.
 
-use carrel_domain::{Environment, EnvironmentName, OrganizationId, UserId};
+use std::path::PathBuf;
+
+use carrel_domain::{Environment, EnvironmentName, Image, OrganizationId, UserId};
+use carrel_sandbox::SandboxError;
 use carrel_store::{EnvironmentContent, NewEnvironment, StoreError};
 
 use crate::{Control, ControlError};
@@ -22,11 +25,41 @@ pub struct EnvironmentEdit {
 }
 
 impl Control {
+    /// Refuses an image that this installation gives to nobody: a folder of the host that is not listed.
+    ///
+    /// # Errors
+    /// Says which setting lists it.
+    pub fn check_image(&self, image: &Image) -> Result<(), ControlError> {
+        match image {
+            Image::Host | Image::Oci(_) => Ok(()),
+            Image::Folder(path) => {
+                self.image_folder(path).map(drop).map_err(|error| ControlError::invalid("image", error))
+            }
+        }
+    }
+
+    /// The folder that is to be a root file system, if an administrator has listed it or one it lies in. What is in it can
+    /// be read inside whoever owns it, so it is nobody's to choose freely.
+    pub(crate) fn image_folder(&self, path: &str) -> Result<PathBuf, SandboxError> {
+        let refused = |problem: &str| Err(SandboxError::Invalid(format!("the image `{path}` {problem}")));
+        let Ok(real) = std::fs::canonicalize(path) else { return refused("is no folder of this machine") };
+        if !real.is_dir() {
+            return refused("is no folder");
+        }
+        let listed = |folder: &PathBuf| std::fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder));
+        if self.inner.image_folders.iter().any(listed) {
+            Ok(real)
+        } else {
+            refused("is a folder that an administrator has not listed for images; list it in CARREL_IMAGE_FOLDERS")
+        }
+    }
+
     /// Takes a new environment.
     ///
     /// # Errors
     /// When its name is taken, or there are too many.
     pub async fn create_environment(&self, new: NewEnvironment) -> Result<Environment, ControlError> {
+        self.check_image(new.content.spec.image.as_ref().unwrap_or(&Image::Host))?;
         let made = self.inner.store.create_environment(new).await?;
         tracing::info!(environment = %made.name, "an environment was made");
         Ok(made)
@@ -51,6 +84,10 @@ impl Control {
                 return Err(ControlError::from(StoreError::Conflict { noun: "environment" }).into());
             }
             let content = change(&current)?;
+            // Only a new one is judged: a change of something else does not fail over what an administrator took back.
+            if content.spec.image != current.spec.image {
+                self.check_image(content.spec.image.as_ref().unwrap_or(&Image::Host))?;
+            }
             match store.edit_environment(&current, content, edit.by).await {
                 Err(StoreError::Conflict { .. }) if edit.expected.is_none() && tries < TRIES => {}
                 Err(error) => return Err(ControlError::from(error).into()),

@@ -30,12 +30,12 @@ use carrel_forge::Forge;
 use carrel_image::Images;
 use carrel_sandbox::Sandboxes;
 use carrel_store::Store;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 
+pub use carrel_sandbox::TerminalSize;
 pub use environments::EnvironmentEdit;
 pub use error::ControlError;
 pub use models::{CONFIGURE_A_MODEL, Models};
-pub use carrel_sandbox::TerminalSize;
 pub use publish::PublicationRequest;
 pub use terminal::{Terminal, TerminalInput, TerminalOutput};
 
@@ -49,6 +49,8 @@ pub struct ControlOptions {
     pub forge: Forge,
     /// Where the images of environments are.
     pub images: Images,
+    /// Folders of this machine that, or what lies in them, environments may take for an image. None by default.
+    pub image_folders: Vec<PathBuf>,
     /// What decides on the network of sandboxes.
     pub egress: Egress,
     /// Where files are kept that make programs in sandboxes trust the certificate authority.
@@ -116,6 +118,8 @@ pub struct Control {
     builds: Arc<builds::Builds>,
     trust: Arc<trust::Known>,
     layers_wanted: Arc<Notify>,
+    /// Read while a sandbox is about to stand on a layer, written while one is removed.
+    layers_turn: Arc<RwLock<()>>,
     seats: terminal::Seats,
 }
 
@@ -128,6 +132,7 @@ impl Control {
             builds: Arc::default(),
             trust: Arc::default(),
             layers_wanted: Arc::default(),
+            layers_turn: Arc::default(),
             seats: terminal::Seats::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! What makes programs in a sandbox use the egress proxy and trust its certificate authority: variables, files beside the
 //! image, and, where the service may lay layers over the image's root, its system store.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +30,13 @@ const FOLDER: &str = "/run/carrel/trust";
 /// Where tools of the image that make the store anew (`update-ca-certificates`) look for further authorities.
 const LOCAL_AUTHORITY: &str = "/usr/local/share/ca-certificates/carrel.crt";
 
+/// Where login shells find what follows: distributions' own profiles set `PATH` anew, whatever the image or the environment
+/// says.
+const PROFILE: &str = "/etc/profile.d/carrel.sh";
+
+/// Puts the `PATH` of the image or the environment back.
+const PROFILE_TEXT: &str = "if [ -n \"${CARREL_PATH-}\" ]; then PATH=$CARREL_PATH; export PATH; fi\n";
+
 /// What a sandbox gets.
 pub(crate) struct Trust {
     /// Variables of every command.
@@ -48,10 +55,36 @@ struct Made {
     name: LayerName,
 }
 
+/// How many stores' bundles are remembered, each up to as long as a store may be. What is forgotten is made again.
+const REMEMBERED: usize = 16;
+
 /// What was made already, by the digest of the store it was made from.
 #[derive(Default)]
 pub(crate) struct Known {
-    made: Mutex<HashMap<String, Arc<Made>>>,
+    made: Mutex<Newest<Arc<Made>>>,
+}
+
+/// The newest things by their names, the oldest first.
+struct Newest<T>(VecDeque<(String, T)>);
+
+impl<T> Default for Newest<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T: Clone> Newest<T> {
+    fn get(&self, name: &str) -> Option<T> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, thing)| thing.clone())
+    }
+
+    fn put(&mut self, name: String, thing: T) {
+        self.0.retain(|(known, _)| *known != name);
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((name, thing));
+    }
 }
 
 /// The layer that puts our authority into the system store of this root; nothing where no layer can be laid over it.
@@ -61,8 +94,12 @@ pub(crate) async fn layer(control: &Control, root: &Root) -> Result<Option<Layer
         return Ok(None);
     }
     let made = make(control, root).await?;
-    let authority = control.inner.egress.certificate_pem().as_bytes().to_vec();
-    let files = vec![(made.store.to_owned(), made.bundle.clone()), (LOCAL_AUTHORITY.to_owned(), authority)];
+    let authority = control.inner.egress.trusted_pem().as_bytes().to_vec();
+    let files = vec![
+        (made.store.to_owned(), made.bundle.clone()),
+        (LOCAL_AUTHORITY.to_owned(), authority),
+        (PROFILE.to_owned(), PROFILE_TEXT.as_bytes().to_vec()),
+    ];
     sandboxes.make_layer(&made.name, root, files).await?;
     Ok(Some(made.name.clone()))
 }
@@ -71,11 +108,8 @@ pub(crate) async fn layer(control: &Control, root: &Root) -> Result<Option<Layer
 pub(crate) async fn files(control: &Control, root: &Root) -> Result<Trust, SandboxError> {
     let made = make(control, root).await?;
     let shown = |name: &str| ReadOnlyMount { source: made.folder.join(name), target: format!("{FOLDER}/{name}") };
-    let store = if control.inner.sandboxes.can_layer(root) {
-        made.store.to_owned()
-    } else {
-        format!("{FOLDER}/bundle.pem")
-    };
+    let store =
+        if control.inner.sandboxes.can_layer(root) { made.store.to_owned() } else { format!("{FOLDER}/bundle.pem") };
     let mut variables = Vec::new();
     let mut set = |names: &[&str], value: &str| {
         variables.extend(names.iter().map(|name| ((*name).to_owned(), value.to_owned())));
@@ -127,13 +161,14 @@ fn make_now(control: &Control, root: &Root) -> Result<Arc<Made>, SandboxError> {
     let (store, system) = system_store(root)?;
     let digest = Sha256::new()
         .chain_update(store)
+        .chain_update(PROFILE_TEXT)
         .chain_update(&system)
-        .chain_update(control.inner.egress.certificate_pem())
+        .chain_update(control.inner.egress.trusted_pem())
         .finalize();
     let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let known = || control.trust.made.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(made) = known().get(&digest) {
-        return Ok(Arc::clone(made));
+        return Ok(made);
     }
     let files = control.inner.egress.trust(&system).map_err(|error| SandboxError::Invalid(error.to_string()))?;
     let folder = control.inner.trust_folder.join(&digest);
@@ -142,13 +177,13 @@ fn make_now(control: &Control, root: &Root) -> Result<Arc<Made>, SandboxError> {
     for (name, bytes) in [
         ("bundle.pem", files.bundle_pem.as_slice()),
         ("java.p12", &files.java_pkcs12),
-        ("ca.pem", control.inner.egress.certificate_pem().as_bytes()),
+        ("ca.pem", control.inner.egress.trusted_pem().as_bytes()),
     ] {
         write(&folder.join(name), bytes).map_err(failed())?;
     }
     let name = format!("trust-{digest}").parse().expect("hexadecimal digits are a name");
     let made = Arc::new(Made { store, folder, bundle: files.bundle_pem.clone(), name });
-    known().insert(digest, Arc::clone(&made));
+    known().put(digest, Arc::clone(&made));
     Ok(made)
 }
 
@@ -176,4 +211,24 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 fn host(what: &'static str) -> impl FnOnce(std::io::Error) -> SandboxError {
     move |source| SandboxError::Host { what: what.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_stores_as_may_be_are_remembered_and_the_oldest_is_forgotten() {
+        let mut known = Newest::default();
+        for number in 0..=REMEMBERED {
+            known.put(number.to_string(), number);
+        }
+
+        known.put("1".to_owned(), 100);
+        known.put("new".to_owned(), 200);
+
+        assert_eq!(known.0.len(), REMEMBERED);
+        assert_eq!((known.get("0"), known.get("2")), (None, None), "the two oldest");
+        assert_eq!((known.get("3"), known.get("1"), known.get("new")), (Some(3), Some(100), Some(200)));
+    }
 }

@@ -284,7 +284,10 @@ pub struct Recipe {
     pub setup: Setup,
     /// What is run when a snapshot is reused.
     pub maintenance_script: Option<String>,
-    /// Variables of every command, those of the image included.
+    /// Variables that the image sets. Ours win over them.
+    #[serde(default)]
+    pub image_variables: BTreeMap<String, String>,
+    /// Variables of every command. They win over ours.
     pub variables: BTreeMap<String, String>,
     /// What it may use.
     pub limits: ResourceLimits,

@@ -98,6 +98,9 @@ pub enum EventBody {
         allowed: bool,
         /// The rule that let it through, or why it was refused.
         reason: String,
+        /// The command that allows it, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        way_out: Option<String>,
         /// How many equal ones.
         count: u32,
     },

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision, Standing, TaskId,
-    TurnId, UserId,
+    AttemptId, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision,
+    Standing, TaskId, TurnId, UserId,
 };
 
 /// The most attempts one turn may have.

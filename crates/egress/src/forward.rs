@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use crate::body::{self, Body};
 use crate::decide::{Refused, RequestFacts};
 use crate::http1::head::Framing;
-use crate::secrets::TakeOut;
+use crate::secrets::{self, TakeOut};
 use crate::session::Inner;
 use crate::tls::Protocol;
 use crate::upstream::{Origin, Pool, Ready, is_repeatable};
@@ -79,6 +79,11 @@ impl Inner {
             has_body: ask.has_body,
         };
         rules.request(&origin.target, &facts)?;
+        if ask.is_websocket
+            && let Some(name) = self.secrets.first_for(origin)
+        {
+            return Err(unseen_socket(origin, name));
+        }
         self.secrets.put_in(origin, &mut ask.path, &mut ask.headers)?;
         let take_out = self.secrets.take_out(origin);
         let is_repeatable = is_repeatable(&ask.method, ask.has_body, ask.is_websocket);
@@ -96,9 +101,21 @@ impl Inner {
         body: Body,
     ) -> Result<Response<Body>, Refused> {
         let Prepared { ready, request, take_out } = prepared;
+        let method = request.method().clone();
         let response = pool.send(origin, ready, request.map(|()| body)).await?;
-        Ok(cleaned(response, take_out.as_ref(), self.core.limits.idle))
+        let cleaned = cleaned(origin, response, take_out.as_ref(), self.core.limits.idle);
+        if let Err(refused) = &cleaned {
+            self.refused(&origin.target, Some(method.as_str()), refused).await;
+        }
+        cleaned
     }
+}
+
+/// A WebSocket is bytes that are masked and cut at will: a value that comes back in it cannot be found.
+fn unseen_socket(origin: &Origin, name: &str) -> Refused {
+    let host = &origin.target.host;
+    let why = format!("a WebSocket to {host} is not let through: the value of the secret {name} could come back in it");
+    Refused::by_policy(why, Some(format!("take {host} from the hosts of the secret {name}")))
 }
 
 fn build(origin: &Origin, ask: Ask, protocol: Protocol) -> Result<Request<()>, Refused> {
@@ -137,18 +154,31 @@ fn build(origin: &Origin, ask: Ask, protocol: Protocol) -> Result<Request<()>, R
     Ok(request)
 }
 
-fn cleaned(response: Response<Incoming>, take_out: Option<&TakeOut>, idle: std::time::Duration) -> Response<Body> {
+fn cleaned(
+    origin: &Origin,
+    response: Response<Incoming>,
+    take_out: Option<&TakeOut>,
+    idle: std::time::Duration,
+) -> Result<Response<Body>, Refused> {
     let (mut parts, incoming) = response.into_parts();
+    let encoding = secrets::encoding(&parts.headers);
     drop_hop_by_hop(&mut parts.headers);
     let body = body::timed(incoming, idle);
-    let Some(take_out) = take_out else { return Response::from_parts(parts, body) };
+    let Some(take_out) = take_out else { return Ok(Response::from_parts(parts, body)) };
+    if let Some(encoding) = encoding.filter(|_| !http_body::Body::is_end_stream(&body)) {
+        let host = &origin.target.host;
+        return Err(Refused::upstream(format!(
+            "{host} answers in the encoding `{encoding}` though it was asked for none; a secret is for this host, and its \
+             value could come back unseen"
+        )));
+    }
     take_out.headers(&mut parts.headers);
     let body = take_out.body(body);
     if http_body::Body::size_hint(&body).exact().is_none() {
         // A placeholder is not as long as what it stands for.
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    Response::from_parts(parts, body)
+    Ok(Response::from_parts(parts, body))
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {

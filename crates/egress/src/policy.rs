@@ -96,4 +96,6 @@ pub struct Decision {
     pub allowed: bool,
     /// The rule that let it through, or why it was refused.
     pub reason: String,
+    /// How a person allows it, where there is a way.
+    pub way_out: Option<String>,
 }

@@ -19,11 +19,14 @@ use http_body_util::BodyExt as _;
 use crate::body::{Body, BodyError};
 use crate::decide::Refused;
 use crate::policy::NetworkSecret;
-use crate::target::Host;
+use crate::target::{Host, shown};
 use crate::upstream::{Origin, Scheme};
 
 /// Shortest placeholder that is looked for: a shorter one would be found in ordinary text.
 const MIN_PLACEHOLDER_BYTES: usize = 16;
+
+/// Headers that ask for a part of an answer, those of old and of object stores among them.
+const ASK_FOR_A_PART: [&str; 4] = ["range", "if-range", "request-range", "x-ms-range"];
 
 /// The secrets of a session.
 #[derive(Debug)]
@@ -54,6 +57,12 @@ impl Secrets {
         self.all.iter().any(|secret| is_for(secret, host))
     }
 
+    /// The name of a secret whose value this server may be sent, if there is one: then whatever it answers has to be read.
+    pub(crate) fn first_for(&self, origin: &Origin) -> Option<&str> {
+        let is_sent = |secret: &&NetworkSecret| origin.scheme == Scheme::Https && is_for(secret, &origin.target.host);
+        self.all.iter().find(is_sent).map(|secret| secret.name.as_str())
+    }
+
     /// Puts values where placeholders are, in the path and in headers.
     pub(crate) fn put_in(&self, origin: &Origin, path: &mut String, headers: &mut HeaderMap) -> Result<(), Refused> {
         let Some(placeholders) = &self.placeholders else { return Ok(()) };
@@ -78,9 +87,12 @@ impl Secrets {
                 *value = new;
             }
         }
-        if self.are_for(&origin.target.host) && origin.scheme == Scheme::Https {
-            // So that an answer that repeats the value can be read.
+        if self.first_for(origin).is_some() {
+            // So that an answer that repeats the value can be read, and has the value whole.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            for name in ASK_FOR_A_PART {
+                headers.remove(name);
+            }
         }
         Ok(())
     }
@@ -175,6 +187,22 @@ fn percent_encoded(value: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encode = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     value.bytes().map(encode).collect()
+}
+
+/// The encoding of an answer in which a value would not be found; `None` when it is written plainly. That of the
+/// transfer counts as well, beside the chunks that are undone on the way.
+pub(crate) fn encoding(headers: &HeaderMap) -> Option<String> {
+    let listed = |name, plain: &'static [&'static str]| {
+        headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).find(
+            move |coding| {
+                let coding = coding.trim_ascii();
+                !coding.is_empty() && !plain.iter().any(|plain| coding.eq_ignore_ascii_case(plain.as_bytes()))
+            },
+        )
+    };
+    listed(header::CONTENT_ENCODING, &["identity"])
+        .or_else(|| listed(header::TRANSFER_ENCODING, &["identity", "chunked"]))
+        .map(|coding| shown(&String::from_utf8_lossy(coding.trim_ascii())))
 }
 
 /// The ways in which an answer may repeat a value.

@@ -61,6 +61,30 @@ fn a_value_is_found_in_base64_and_percent_encoded() {
 }
 
 #[test]
+fn an_encoding_is_seen_however_it_is_said() {
+    for (name, value, expected) in [
+        ("content-encoding", "", None),
+        ("content-encoding", "Identity , identity", None),
+        ("transfer-encoding", "chunked", None),
+        ("content-type", "gzip", None),
+        ("content-encoding", "gzip", Some("gzip")),
+        ("content-encoding", "identity, Zstd", Some("Zstd")),
+        ("content-encoding", "chunked", Some("chunked")),
+        ("transfer-encoding", "gzip, chunked", Some("gzip")),
+        ("content-encoding", "\u{e9}", Some("?")),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.append(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+        headers.append(name, HeaderValue::from_str(value).expect("a value"));
+
+        let found = encoding(&headers);
+
+        assert_eq!(found.is_some(), expected.is_some(), "{name}: {value}: {found:?}");
+        assert!(expected == Some("?") || found.as_deref() == expected, "{name}: {value}: {found:?}");
+    }
+}
+
+#[test]
 fn a_secret_whose_placeholder_is_a_word_is_not_used() {
     let secret = NetworkSecret {
         name: "TOKEN".into(),

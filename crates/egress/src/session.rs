@@ -98,6 +98,7 @@ impl Inner {
             method: Some(method.to_owned()),
             allowed: true,
             reason,
+            way_out: None,
         };
         if self.tell(decision).await {
             return Ok(());
@@ -123,7 +124,8 @@ impl Inner {
     async fn tell_refused(&self, host: String, port: u16, method: Option<&str>, refused: &Refused) {
         let method = method.map(ToOwned::to_owned);
         // It is refused whether that can be recorded or not.
-        let _ = self.tell(Decision { host, port, method, allowed: false, reason: refused.why.clone() }).await;
+        let (reason, way_out) = (refused.why.clone(), refused.way_out.clone());
+        let _ = self.tell(Decision { host, port, method, allowed: false, reason, way_out }).await;
     }
 
     async fn tell(&self, decision: Decision) -> bool {

@@ -26,14 +26,31 @@ impl Mirror {
         Ok(Some(call.run().await?.local()?.stdout))
     }
 
+    /// The names of the objects at these paths, so that it can be told whether any of them has changed.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn objects_at(&self, commit: &CommitOid, paths: &[String]) -> Result<Vec<(String, String)>, ForgeError> {
+        let plain: Vec<String> = paths.iter().filter(|path| !path.starts_with(':')).cloned().collect();
+        if plain.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.entries(commit, &plain).await?;
+        Ok(entries.into_iter().map(|entry| (entry.path, entry.object)).collect())
+    }
+
     /// The paths of files at the root of this commit and in its first folders, as far as they are UTF-8.
     ///
     /// # Errors
     /// When git fails.
     pub async fn files_near_the_root(&self, commit: &CommitOid) -> Result<Vec<String>, ForgeError> {
         let root = self.entries(commit, &[]).await?;
-        let folders: Vec<String> =
-            root.iter().filter(|entry| entry.is_folder && !entry.path.starts_with(':')).take(FOLDERS).map(|entry| format!("{}/", entry.path)).collect();
+        let folders: Vec<String> = root
+            .iter()
+            .filter(|entry| entry.is_folder && !entry.path.starts_with(':'))
+            .take(FOLDERS)
+            .map(|entry| format!("{}/", entry.path))
+            .collect();
         let within = if folders.is_empty() { Vec::new() } else { self.entries(commit, &folders).await? };
         Ok(root.into_iter().chain(within).filter(|entry| entry.is_file).map(|entry| entry.path).collect())
     }

@@ -42,7 +42,7 @@ pub enum ImageError {
     /// An address or a scheme that only an administrator may allow.
     #[error(
         "{host} is not asked for `{image}`: {problem}; an administrator may list the registry as one in a private \
-         network, or as one without TLS"
+         network (CARREL_PRIVATE_HOSTS), or as one without TLS (CARREL_PLAIN_REGISTRIES)"
     )]
     Refused {
         /// The host and port that would have been connected to.

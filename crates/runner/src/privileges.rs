@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use crate::landlock;
 use crate::protocol::Root;
 use crate::seccomp::Filters;
-use crate::sys::privilege::keep_capabilities;
+use crate::sys::privilege::{keep_capabilities, keep_capabilities_across_users};
 
 /// The user and group id of everything in a sandbox of the host's root, as seen inside.
 pub(crate) const INSIDE_ID: u32 = 1000;
@@ -72,6 +72,31 @@ impl Inside {
             Self::Root => OF_ROOT,
         }
     }
+}
+
+/// The first of the host's ids that make the user namespaces of root's sandboxes: one for each process number there can
+/// be (2^22), in a range that nobody gives out, and apart from the ids that sandboxes themselves have on the host.
+const CREATORS: u32 = 0x7000_0000;
+
+/// Becomes the user of the host that makes the user namespace of the sandbox whose first process has this number. To be
+/// called by the host's root, right before.
+///
+/// What is counted for each user (inotify instances, user namespaces, pending signals, locked memory, message queues)
+/// the kernel also counts for whoever made the namespace: were that root, one sandbox could take what is root's, and its
+/// neighbours'. The number is of a living process, so no two sandboxes share an id.
+///
+/// The maker of a namespace has every power over it, but only from the namespace above, which is the host's, and nobody
+/// there has this id once this process has entered its own. To other sandboxes the id means nothing: they live in
+/// namespaces beside this one, under ids of another range.
+pub(crate) fn become_creator(process: u32) -> Result<(), Errno> {
+    // Some distributions let only privileged processes make user namespaces, or take all power away from those that
+    // others make. Without the permission to keep its own, a process may still make one elsewhere.
+    let _as_others_do = keep_capabilities_across_users();
+    let id = CREATORS + process;
+    let (group, user) = (Gid::from_raw(id), Uid::from_raw(id));
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)
 }
 
 /// Becomes the user inside. `keep_groups` where the kernel denies changing them (an ordinary user's namespace).

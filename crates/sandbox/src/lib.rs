@@ -27,7 +27,7 @@ pub use error::SandboxError;
 pub use launcher::Launcher;
 pub use layers::{Layer, LayerName, Removed};
 pub use limits::LimitCounters;
-pub use local::Sandboxes;
+pub use local::{Changed, Sandboxes};
 pub use options::{Limits, LocalOptions, ReadOnlyMount, Root, SandboxSpec};
 pub use process::{Process, ProcessInput};
 pub use sandbox::{FileKind, FileStat, Sandbox};

@@ -3,6 +3,7 @@
 //! `<folder>/<id>/` is a sandbox: its writable layer, its runner's socket, and the record of its runner's process.
 //! The folder alone says which exist, so a new controller finds what an old one left. Kept layers lie beside them.
 
+mod changed;
 mod kept;
 mod limited;
 mod made;
@@ -32,6 +33,8 @@ use crate::layers::Layers;
 use crate::limits;
 use crate::trash::Trash;
 use crate::{Limits, LocalOptions, Root, Sandbox, SandboxError, SandboxSpec};
+
+pub use changed::Changed;
 
 /// How the folder of a layer begins while it is made.
 const MAKING: &str = ".making-";

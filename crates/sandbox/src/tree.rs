@@ -44,7 +44,8 @@ impl Drop for Waiting {
 
 /// One thing in a tree.
 pub(crate) struct Entry<'a> {
-    folder: BorrowedFd<'a>,
+    /// The folder it is in.
+    pub(crate) folder: BorrowedFd<'a>,
     /// Its name in its folder.
     pub(crate) name: &'a CStr,
     /// What is known of it.
@@ -77,16 +78,40 @@ impl Entry<'_> {
     }
 }
 
+/// What a walk does after something was seen.
+pub(crate) enum Step<T> {
+    /// Goes on, into it if it is a folder.
+    Into,
+    /// Goes on beside it.
+    Past,
+    /// Ends.
+    Stop(T),
+}
+
 /// Shows `see` everything below `root`, each with its path in there, until it breaks off.
 pub(crate) fn walk<T>(
     root: &Path,
     abandoned: &AtomicBool,
     mut see: impl FnMut(&Entry<'_>, &[u8]) -> io::Result<ControlFlow<T>>,
 ) -> io::Result<Option<T>> {
+    let top = File::options().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(root)?;
+    walk_from(top.into(), abandoned, |entry, path| {
+        Ok(match see(entry, path)? {
+            ControlFlow::Continue(()) => Step::Into,
+            ControlFlow::Break(result) => Step::Stop(result),
+        })
+    })
+}
+
+/// The same from an open folder, and only into those folders that `see` wants looked into.
+pub(crate) fn walk_from<T>(
+    top: OwnedFd,
+    abandoned: &AtomicBool,
+    mut see: impl FnMut(&Entry<'_>, &[u8]) -> io::Result<Step<T>>,
+) -> io::Result<Option<T>> {
     let mut path: Vec<u8> = Vec::new();
     let mut twins = HashSet::new();
-    let top = File::options().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(root)?;
-    let mut levels = vec![Level::open(Opened { fd: top.into(), rights: None }, 0)?];
+    let mut levels = vec![Level::open(Opened { fd: top, rights: None }, 0)?];
     while let Some(level) = levels.last_mut() {
         if abandoned.load(Ordering::Relaxed) {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more"));
@@ -115,10 +140,12 @@ pub(crate) fn walk<T>(
         path.push(b'/');
         path.extend_from_slice(name.to_bytes());
         let entry = Entry { folder: level.folder.as_fd(), name, stat, is_twin };
-        if let ControlFlow::Break(result) = see(&entry, &path)? {
-            return Ok(Some(result));
-        }
-        let deeper = if is_folder { open_closed(entry.folder, name, OFlag::O_DIRECTORY)? } else { None };
+        let is_wanted = match see(&entry, &path)? {
+            Step::Into => is_folder,
+            Step::Past => false,
+            Step::Stop(result) => return Ok(Some(result)),
+        };
+        let deeper = if is_wanted { open_closed(entry.folder, name, OFlag::O_DIRECTORY)? } else { None };
         match deeper {
             Some(_) if levels.len() == DEPTH => {
                 return Err(io::Error::other(format!("folders lie more than {DEPTH} deep in each other")));

@@ -36,4 +36,26 @@ impl Store {
             .await?;
         row.map(|row| row.json("body")).transpose()
     }
+
+    /// The digests of images that attempts under way, or snapshots, stand on, whosever they are.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn digests_in_use(&self) -> Result<Vec<String>, StoreError> {
+        let recipes = self
+            .database
+            .all(
+                "select r.body from recipe r join attempt a on a.id = r.attempt_id
+                 where a.started_at is not null and a.ended_at is null",
+                [],
+            )
+            .await?;
+        let mut digests = Vec::new();
+        for row in &recipes {
+            digests.extend(row.json::<Recipe>("body")?.digest);
+        }
+        let snapshots = self.all_snapshots().await?;
+        digests.extend(snapshots.into_iter().filter_map(|snapshot| snapshot.image_digest));
+        Ok(digests)
+    }
 }

@@ -10,7 +10,7 @@ use sea_orm::Value;
 use crate::Store;
 use crate::database::{Row, StoreError, Transaction, json, time, unreadable};
 
-/// The most that one question is answered with.
+/// The most that one question of the database is answered with.
 const MOST: i64 = 1000;
 
 const COLUMNS: &str = "id, organization_id, environment_id, repository_id, snapshot_key, parts, layer, image_digest,
@@ -174,13 +174,26 @@ impl Store {
         self.database.all(&sql, values).await?.iter().map(snapshot).collect()
     }
 
-    /// All snapshots of the installation, the longest unused first, a thousand at most: what a disk budget goes through.
+    /// All snapshots of the installation, by their ids: what a disk budget goes through, which takes a layer without one
+    /// for a leftover. However many there are, and read page by page, so that nobody waits for the reader.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn all_snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
-        let sql = format!("select {COLUMNS} from snapshot order by last_used_at, id limit $1");
-        self.database.all(&sql, [MOST.into()]).await?.iter().map(snapshot).collect()
+        let sql = format!("select {COLUMNS} from snapshot where id > $1 order by id limit $2");
+        let mut all: Vec<Snapshot> = Vec::new();
+        loop {
+            // By what never changes: one that is used meanwhile is not passed over.
+            let after = all.last().map_or(uuid::Uuid::nil(), |last| last.id.as_uuid());
+            let page = self.database.all(&sql, [after.into(), MOST.into()]).await?;
+            let is_last = page.is_empty();
+            for row in &page {
+                all.push(snapshot(row)?);
+            }
+            if is_last {
+                return Ok(all);
+            }
+        }
     }
 
     /// Snapshots of the installation that are reused no more, a thousand at most.

@@ -405,6 +405,30 @@ async fn a_snapshot_is_found_by_its_key_until_it_expires_and_then_tells_why_it_i
 }
 
 #[tokio::test]
+async fn all_snapshots_are_all_however_many_there_are() {
+    let fixture = Fixture::new().await;
+    let environment = fixture.create("api", Vec::new()).await;
+    let repository = fixture.repository().await;
+    fixture.store.insert_snapshot(fixture.snapshot(&environment, repository, "key", 100)).await.expect("kept");
+    let columns = "organization_id, environment_id, repository_id, snapshot_key, parts, layer, package_hosts, state,
+        created_at, expires_at";
+    let sql = format!(
+        "with recursive number(n) as (select 1 union all select n + 1 from number where n < 2500)
+         insert into snapshot (id, {columns}, last_used_at) select randomblob(16), {columns}, last_used_at + n
+         from snapshot, number"
+    );
+    let file = fixture.folder.path().join("data/carrel.sqlite");
+    let more = std::process::Command::new("sqlite3").arg(&file).arg(&sql).output().expect("sqlite3 is installed");
+    assert!(more.status.success(), "{more:?}");
+
+    let all = fixture.store.all_snapshots().await.expect("asked");
+
+    let ids: std::collections::BTreeSet<uuid::Uuid> = all.iter().map(|snapshot| snapshot.id.as_uuid()).collect();
+    let uses: std::collections::BTreeSet<Timestamp> = all.iter().map(|snapshot| snapshot.last_used_at).collect();
+    assert_eq!((all.len(), ids.len(), uses.len()), (2501, 2501, 2501));
+}
+
+#[tokio::test]
 async fn a_reset_ends_the_snapshots_of_one_environment_and_says_so() {
     let fixture = Fixture::new().await;
     let (store, organization) = (&fixture.store, fixture.owner.organization);

@@ -62,7 +62,11 @@ const TONES = {
   failed: { icon: "warning", colour: "text-bad" },
 } as const;
 
-function Note({ tone, text, durationMs }: Pick<Extract<Entry, { is: "note" }>, "tone" | "text" | "durationMs">) {
+function Note({
+  tone,
+  text,
+  durationMs,
+}: Pick<Extract<Entry, { is: "note" }>, "tone" | "text" | "durationMs">) {
   const { icon, colour } = TONES[tone];
   return (
     <p className={`flex gap-2 ${colour}`}>

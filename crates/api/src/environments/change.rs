@@ -16,6 +16,8 @@ const MAX_REPOSITORIES: usize = 100;
 const MAX_SCRIPT_BYTES: usize = 1 << 20;
 const MAX_VARIABLES: usize = 200;
 const MAX_SECRETS: usize = 100;
+/// The shortest value that the redactor looks for.
+const SHORTEST_SECRET: usize = 6;
 const MAX_SECRET_HOSTS: usize = 50;
 const MAX_DOMAINS: usize = 500;
 const MAX_VALUE_BYTES: usize = 64 << 10;
@@ -220,6 +222,13 @@ fn value_of(name: &VariableName, kind: SecretKind, value: String) -> Result<Secr
     let (field, what) = (field_of(name), format!("the value of the secret `{name}`"));
     if value.is_empty() {
         return Err(ApiError::field(&field, format!("{what} is empty; give it one, or remove the secret")));
+    }
+    // A shorter one cannot be told from ordinary words, and so not be kept out of logs and snapshots.
+    if value.trim().len() < SHORTEST_SECRET {
+        let message = format!(
+            "{what} has fewer than {SHORTEST_SECRET} characters and could not be kept out of logs; use a longer one, or a variable"
+        );
+        return Err(ApiError::field(&field, message));
     }
     plain_value(&field, &what, &value)?;
     if kind == SecretKind::Network && value.chars().any(char::is_control) {

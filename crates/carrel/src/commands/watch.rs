@@ -133,7 +133,9 @@ impl Printer {
             "environment.resolved" => resolved(&event.data),
             "snapshot.looked_up" => format!("{DIM}{}{DIM:#}", text("reason")),
             "snapshot.kept" if text("reason").is_empty() => String::new(),
-            "snapshot.kept" => format!("{WARNING}nothing of the prepared environment is kept: {}{WARNING:#}", text("reason")),
+            "snapshot.kept" => {
+                format!("{WARNING}nothing of the prepared environment is kept: {}{WARNING:#}", text("reason"))
+            }
             "network.decided" => decided(&event.data),
             "limit.hit" => format!("{WARNING}{}{WARNING:#}", text("message")),
             "attempt.progress" => format!("{DIM}{}{DIM:#}", text("message")),
@@ -198,7 +200,12 @@ fn resolved(data: &Value) -> String {
     let from: Vec<String> =
         sources.iter().map(|source| format!("{} from {}", text(&source[0]), text(&source[1]))).collect();
     let from = if from.is_empty() { String::new() } else { format!(" ({})", from.join(", ")) };
-    format!("{DIM}environment {} version {}, image {}{from}{DIM:#}", text(&data["name"]), data["version"], text(&data["image"]))
+    format!(
+        "{DIM}environment {} version {}, image {}{from}{DIM:#}",
+        text(&data["name"]),
+        data["version"],
+        text(&data["image"])
+    )
 }
 
 /// A request of the sandbox's that was let through or refused.
@@ -211,7 +218,11 @@ fn decided(data: &Value) -> String {
     let what = format!("{} {}:{}{times}", text("method"), text("host"), data["port"]);
     match data["allowed"].as_bool() {
         Some(true) => format!("{DIM}network: {} allowed by {}{DIM:#}", what.trim(), text("reason")),
-        _ => format!("{WARNING}network: {} refused: {}{WARNING:#}", what.trim(), text("reason")),
+        _ => {
+            let way_out = text("way_out");
+            let way_out = if way_out.is_empty() { way_out } else { format!("; to allow it: {way_out}") };
+            format!("{WARNING}network: {} refused: {}{way_out}{WARNING:#}", what.trim(), text("reason"))
+        }
     }
 }
 

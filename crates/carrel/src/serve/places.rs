@@ -20,13 +20,11 @@ pub(super) async fn open_sandboxes(settings: &Settings) -> Result<Sandboxes, Fai
 
 /// The images, their files owned as the sandboxes will see them.
 pub(super) fn open_images(settings: &Settings, sandboxes: &Sandboxes) -> Result<Images, Failure> {
-    let owner = if sandboxes.can_layer(&Root::Host) {
-        Owner::Shifted { start: Limits::default().host_id }
-    } else {
-        Owner::Own
-    };
+    let owner =
+        if sandboxes.can_layer(&Root::Host) { Owner::Shifted { start: Limits::default().host_id } } else { Owner::Own };
     let mut options = ImageOptions::new(settings.data.join("images"), owner);
     options.plain_http.clone_from(&settings.network.plain_registries);
+    options.private.clone_from(&settings.network.private_names);
     if let Some(file) = &settings.network.registry_logins_file {
         let text = Secret::new(read("CARREL_REGISTRY_LOGINS", file)?);
         options.credentials = Credential::from_docker_config(&text)

@@ -84,7 +84,7 @@ async fn without_user_namespaces_the_service_says_what_to_change() {
 }
 
 /// Whether a process with this command line runs anywhere on the machine.
-fn running(command: &str) -> bool {
+pub(crate) fn running(command: &str) -> bool {
     let wanted = command.replace(' ', "\0") + "\0";
     let processes = std::fs::read_dir("/proc").expect("proc").flatten();
     processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok()).any(|line| line == wanted.as_bytes())

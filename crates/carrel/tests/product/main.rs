@@ -6,11 +6,17 @@ mod browser;
 mod canary;
 mod doctor;
 mod environments;
+mod images;
 mod limits;
 mod main_job;
 mod model_trouble;
+mod network;
 mod publishing;
 mod recovery;
+mod repository_settings;
+mod resources;
+mod setup;
+mod snapshots;
 mod terminal;
 mod turns;
 

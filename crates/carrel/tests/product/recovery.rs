@@ -59,7 +59,7 @@ async fn a_second_service_on_the_same_data_is_refused() {
 }
 
 /// Makes `/tmp/go` in the one sandbox there is, from outside, through its writable layer.
-fn touch_inside(world: &World) {
+pub(crate) fn touch_inside(world: &World) {
     let record = std::fs::read_dir(world.data().join("sandboxes"))
         .expect("the folder")
         .flatten()

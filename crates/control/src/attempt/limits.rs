@@ -42,15 +42,29 @@ pub(crate) async fn during<T>(
 }
 
 /// What is new since the last look, for people.
-fn news(limits: &ResourceLimits, before: &LimitCounters, now: &LimitCounters, told_of_cpu: &mut bool) -> Vec<EventBody> {
+fn news(
+    limits: &ResourceLimits,
+    before: &LimitCounters,
+    now: &LimitCounters,
+    told_of_cpu: &mut bool,
+) -> Vec<EventBody> {
     let mut bodies = Vec::new();
     let mut hit = |limit: &str, message: String| bodies.push(EventBody::LimitHit { limit: limit.to_owned(), message });
     if now.oom_kills > before.oom_kills {
         let limit = limits.memory_bytes.map_or_else(String::new, |bytes| format!(" of {}", size(bytes)));
-        hit("memory", format!("the sandbox ran out of its memory{limit}; {} processes were ended", now.oom_kills - before.oom_kills));
+        hit(
+            "memory",
+            format!(
+                "the sandbox ran out of its memory{limit}; {} processes were ended",
+                now.oom_kills - before.oom_kills
+            ),
+        );
     }
     if now.processes_refused > before.processes_refused {
-        hit("processes", format!("the sandbox has all the {} processes it may have; no more were made", limits.processes));
+        hit(
+            "processes",
+            format!("the sandbox has all the {} processes it may have; no more were made", limits.processes),
+        );
     }
     if now.disk_exceeded && !before.disk_exceeded {
         let limit = limits.disk_bytes.map_or_else(|| "what the machine has left".to_owned(), size);
@@ -85,7 +99,9 @@ mod tests {
 
         let told = news(&limits, &before, &now, &mut false);
 
-        let [EventBody::LimitHit { limit: first, message }, EventBody::LimitHit { limit: second, .. }] = told.as_slice() else {
+        let [EventBody::LimitHit { limit: first, message }, EventBody::LimitHit { limit: second, .. }] =
+            told.as_slice()
+        else {
             panic!("{told:?}");
         };
         assert_eq!((first.as_str(), second.as_str()), ("memory", "disk"));

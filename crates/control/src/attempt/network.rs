@@ -20,6 +20,9 @@ const GATHER_FOR: Duration = Duration::from_millis(500);
 /// Different decisions that one such moment may have; what is beyond is told as a number.
 const MOST_AT_ONCE: usize = 50;
 
+/// Events of a stage that tell of decisions; what is beyond is told as numbers, at its end.
+const MOST_EVENTS: usize = 2000;
+
 /// Decisions that wait to be gathered.
 const QUEUE: usize = 1024;
 
@@ -57,7 +60,16 @@ pub(crate) async fn during<T>(
 
 /// Makes events of decisions until none can come any more.
 async fn tell(site: &Site<'_>, mut decided: mpsc::Receiver<Decision>) -> Result<(), Halt> {
+    let (mut told, mut allowed, mut refused) = (0, 0_u64, 0_u64);
     while let Some(decision) = decided.recv().await {
+        if told > MOST_EVENTS {
+            if decision.allowed {
+                allowed += 1
+            } else {
+                refused += 1
+            }
+            continue;
+        }
         let mut gathered = Gathered::default();
         gathered.add(decision);
         let moment = tokio::time::sleep(GATHER_FOR);
@@ -71,7 +83,15 @@ async fn tell(site: &Site<'_>, mut decided: mpsc::Receiver<Decision>) -> Result<
                 },
             }
         }
-        gathered.tell(site).await?;
+        told += gathered.tell(site).await?;
+        if told > MOST_EVENTS {
+            let message = format!("after {told} network decisions, further ones are counted and not listed");
+            site.tell(EventBody::Warning { message }).await?;
+        }
+    }
+    if allowed + refused > 0 {
+        let message = format!("{allowed} further requests were allowed, and {refused} refused");
+        site.tell(EventBody::Warning { message }).await?;
     }
     Ok(())
 }
@@ -120,14 +140,14 @@ const fn network_of(phase: Phase, spec: &EnvironmentSpec) -> &NetworkPolicy {
 /// Equal decisions of one moment, counted.
 #[derive(Default)]
 struct Gathered {
-    counts: BTreeMap<(String, u16, Option<String>, bool, String), u32>,
+    counts: BTreeMap<(String, u16, Option<String>, bool, String, Option<String>), u32>,
     beyond: u32,
 }
 
 impl Gathered {
     fn add(&mut self, decision: Decision) {
-        let Decision { host, port, method, allowed, reason } = decision;
-        let key = (host, port, method, allowed, reason);
+        let Decision { host, port, method, allowed, reason, way_out } = decision;
+        let key = (host, port, method, allowed, reason, way_out);
         if self.counts.len() >= MOST_AT_ONCE && !self.counts.contains_key(&key) {
             self.beyond += 1;
         } else {
@@ -135,15 +155,17 @@ impl Gathered {
         }
     }
 
-    async fn tell(&mut self, site: &Site<'_>) -> Result<(), Halt> {
+    /// How many events it was.
+    async fn tell(&mut self, site: &Site<'_>) -> Result<usize, Halt> {
         let mut bodies: Vec<EventBody> = std::mem::take(&mut self.counts)
             .into_iter()
-            .map(|((host, port, method, allowed, reason), count)| EventBody::NetworkDecided {
+            .map(|((host, port, method, allowed, reason, way_out), count)| EventBody::NetworkDecided {
                 host,
                 port,
                 method,
                 allowed,
                 reason,
+                way_out,
                 count,
             })
             .collect();
@@ -152,6 +174,8 @@ impl Gathered {
             let message = format!("{beyond} further network decisions within a moment are not listed one by one");
             bodies.push(EventBody::Warning { message });
         }
-        site.tell_all(bodies).await
+        let count = bodies.len();
+        site.tell_all(bodies).await?;
+        Ok(count)
     }
 }

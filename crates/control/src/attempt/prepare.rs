@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use carrel_domain::environment_file::{self, RepositorySettings};
-use carrel_domain::{AttemptState, CommitOid, EventBody, Image, Recipe, Revision, devcontainer};
+use carrel_domain::{AttemptState, CommitOid, EventBody, Image, Recipe, ResourceLimits, Revision, devcontainer};
 use carrel_forge::{Base, Mirror};
 use carrel_image::Progress;
 use tokio::sync::mpsc;
@@ -78,10 +78,12 @@ pub(super) async fn settle(site: &Site<'_>, mirror: &Mirror, base: &CommitOid) -
         );
         site.tell(EventBody::Warning { message }).await?;
     }
+    least(&settled.limits)?;
     let is_shaped_by_repository = settled.is_shaped_by_repository();
     let mut recipe = Recipe {
         image: settled.image,
         digest: None,
+        image_variables: std::collections::BTreeMap::new(),
         setup: settled.setup,
         maintenance_script: settled.maintenance_script,
         variables: settled.variables.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
@@ -124,7 +126,8 @@ async fn repository_settings(
     let (mirror, commit) = (&mirror, &commit);
     let text = |path: &'static str| async move {
         let Some(bytes) = mirror.file(commit, path, FILE_BYTES).await? else { return Ok(None) };
-        let text = String::from_utf8(bytes).map_err(|_| Halt::failed(format!("the repository's `{path}` is not UTF-8")))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| Halt::failed(format!("the repository's `{path}` is not UTF-8")))?;
         Ok::<_, Halt>(Some(text))
     };
     let mut file = None;
@@ -133,7 +136,10 @@ async fn repository_settings(
         let mut scripts = Vec::new();
         for path in parsed.script_files() {
             let bytes = mirror.file(commit, path, FILE_BYTES).await?.ok_or_else(|| {
-                Halt::failed(format!("`{}` names the script `{path}`, which is not in the repository", environment_file::PATH))
+                Halt::failed(format!(
+                    "`{}` names the script `{path}`, which is not in the repository",
+                    environment_file::PATH
+                ))
             })?;
             let script = String::from_utf8(bytes)
                 .map_err(|_| Halt::failed(format!("the script `{path}` of the repository is not UTF-8")))?;
@@ -163,7 +169,13 @@ async fn pull(site: &Site<'_>, reference: &str, recipe: &mut Recipe) -> Result<(
         let _full = progress.try_send(step);
     });
     let tell = async {
+        let mut told_tenths = None;
         while let Some(step) = heard.recv().await {
+            // Now and then is enough.
+            let tenths = step.received_bytes.saturating_mul(10) / step.total_bytes.max(1);
+            if told_tenths.replace(tenths) == Some(tenths) {
+                continue;
+            }
             site.tell(EventBody::Progress { message: arrived(step), duration_ms: None }).await?;
         }
         Ok::<_, Halt>(())
@@ -172,9 +184,7 @@ async fn pull(site: &Site<'_>, reference: &str, recipe: &mut Recipe) -> Result<(
     told?;
     let unpacked = unpacked.map_err(|error| Halt::from_image(&error))?;
     site.progress(format!("the image {reference} is there ({})", unpacked.digest), since).await?;
-    let mut variables: std::collections::BTreeMap<String, String> = unpacked.config.env.into_iter().collect();
-    variables.extend(std::mem::take(&mut recipe.variables));
-    recipe.variables = variables;
+    recipe.image_variables = unpacked.config.env.into_iter().collect();
     recipe.digest = Some(unpacked.digest.to_string());
     Ok(())
 }
@@ -182,5 +192,28 @@ async fn pull(site: &Site<'_>, reference: &str, recipe: &mut Recipe) -> Result<(
 /// How far a pull is, for people.
 fn arrived(step: Progress) -> String {
     let Progress { layer, layers, received_bytes, total_bytes } = step;
-    format!("pulling the image: layer {layer} of {layers}, {} of {} MB", received_bytes / 1_000_000, total_bytes / 1_000_000)
+    format!(
+        "pulling the image: layer {layer} of {layers}, {} of {} MB",
+        received_bytes / 1_000_000,
+        total_bytes / 1_000_000
+    )
+}
+
+/// Refuses limits under which nothing could run. Those of stored environments were checked when they were given.
+fn least(limits: &ResourceLimits) -> Result<(), Halt> {
+    let asked = [
+        ("memory_bytes", limits.memory_bytes, 64 << 20),
+        ("disk_bytes", limits.disk_bytes, 16 << 20),
+        ("processes", Some(u64::from(limits.processes)), 16),
+        ("cpu_millis", limits.cpu_millis.map(u64::from), 50),
+        ("setup_s", Some(u64::from(limits.setup_s)), 1),
+    ];
+    let too_low = asked.into_iter().find(|(_, asked, least)| asked.is_some_and(|asked| asked < *least));
+    match too_low {
+        None => Ok(()),
+        Some((name, asked, least)) => Err(Halt::failed(format!(
+            "the repository's environment.toml sets limits.{name} to {}; at least {least} is needed to run anything",
+            asked.unwrap_or_default()
+        ))),
+    }
 }

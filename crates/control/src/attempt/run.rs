@@ -49,6 +49,10 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         Ok(finished) => Ok(Step::to(AttemptState::Collecting { answer: finished.answer })),
         Err(AgentError::Cancelled) => Err(Halt::Cancelled),
         Err(AgentError::Model { reason, retryable }) => Err(Halt::Failed { reason, retryable }),
+        // The agent was given what was left; a person set the whole.
+        Err(AgentError::Limit(Limit::WallClock { .. })) => {
+            Err(out_of_time(wall_clock(scene, recipe.limits.wall_clock_s)))
+        }
         Err(error @ AgentError::Limit(_)) => Err(Halt::failed(error)),
         Err(AgentError::Sandbox { action, source }) => {
             Err(Halt::Failed { reason: format!("the sandbox could not {action}: {source}"), retryable: true })
@@ -87,18 +91,28 @@ async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTas
         limits: AgentLimits {
             wall_clock: time_left(scene, bounds.wall_clock_s)?,
             output_bytes: bounds.output_bytes,
-             ..scene.control.inner.limits.agent },
+            ..scene.control.inner.limits.agent
+        },
     })
 }
 
 /// How much of its time the attempt still has, however often its worker was another.
 fn time_left(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Result<Duration, Halt> {
-    let installation = scene.control.inner.limits.agent.wall_clock;
-    let limit = wall_clock_s.map_or(installation, |seconds| installation.min(Duration::from_secs(seconds.into())));
+    let limit = wall_clock(scene, wall_clock_s);
     let since = scene.attempt.started_at.unwrap_or(scene.attempt.created_at);
     let gone = Duration::try_from(scene.control.inner.clock.now().duration_since(since)).unwrap_or_default();
     let left = limit.saturating_sub(gone);
-    if left.is_zero() { Err(Halt::failed(AgentError::Limit(Limit::WallClock { wall_clock: limit }))) } else { Ok(left) }
+    if left.is_zero() { Err(out_of_time(limit)) } else { Ok(left) }
+}
+
+/// How long the attempt may take: what the environment says, and never more than the installation allows.
+fn wall_clock(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Duration {
+    let installation = scene.control.inner.limits.agent.wall_clock;
+    wall_clock_s.map_or(installation, |seconds| installation.min(Duration::from_secs(seconds.into())))
+}
+
+fn out_of_time(wall_clock: Duration) -> Halt {
+    Halt::failed(AgentError::Limit(Limit::WallClock { wall_clock }))
 }
 
 /// The conversations of the attempts this one goes on from, the oldest first.

@@ -9,25 +9,33 @@ mod key;
 mod place;
 mod script;
 mod snapshot;
+mod tools;
 
 use std::time::{Duration, Instant};
 
 use carrel_domain::{EventBody, Recipe, Revision, SecretKind};
 use carrel_egress::Phase;
 use carrel_forge::{Base, Mirror};
-use carrel_sandbox::{LayerName, Sandbox, SandboxError};
+use carrel_sandbox::{FactState, LayerName, Sandbox, SandboxError};
 
-use super::network;
-use super::{Halt, Scene, Site, Step, prepare};
+use super::{Halt, Scene, Site, Step, limits, network, prepare};
 use carrel_domain::AttemptState;
 pub(crate) use place::kept_layer;
 use script::Script;
+
+/// How many kept layers a follow-up stands on at most: what a sandbox takes, less some for those of other kinds.
+const DEEPEST: usize = 90;
+
+/// Told where a follow-up cannot start on files.
+const NO_LONGER_KEPT: &str = "the files of the attempt before are no longer kept: starting from the base commit, with its \
+                              changes put on top";
 
 pub(super) async fn set_up(scene: &Scene<'_>) -> Result<Step, Halt> {
     let mut recipe = scene.recipe().await?;
     let base = scene.base()?;
     let mirror = scene.control.inner.forge.mirror(scene.thread.task.repository_id);
     scene.control.inner.sandboxes.destroy(scene.attempt.id.sandbox()).await?;
+    warn_of_limits(scene, &recipe).await?;
     if follow_on(scene, &mirror, &mut recipe).await? {
         return Ok(Step::to(AttemptState::Running));
     }
@@ -35,10 +43,9 @@ pub(super) async fn set_up(scene: &Scene<'_>) -> Result<Step, Halt> {
     let since = Instant::now();
     checkout::check_out(scene, &sandbox, &base).await?;
     scene.progress(format!("checked out the commit at {}", scene.workspace()), since).await?;
+    // Before the agent's earlier changes are there: what it wrote must not run with the secrets and the network of setup.
+    let sandbox = if is_fresh { sandbox } else { maintain(scene, sandbox, &recipe, &mirror, &base).await? };
     checkout::put_on_top(scene, &sandbox).await?;
-    if !is_fresh {
-        maintain(scene, &sandbox, &recipe, &mirror).await?;
-    }
     Ok(Step::to(AttemptState::Running))
 }
 
@@ -52,11 +59,29 @@ pub(crate) async fn try_out(site: &Site<'_>) -> Result<(Sandbox, Recipe), Halt> 
     let mut recipe = prepare::settle(site, &mirror, &base.commit).await?;
     let (sandbox, is_fresh) = on_a_snapshot(site, &mirror, &mut recipe).await?;
     checkout::check_out(site, &sandbox, &base).await?;
-    if !is_fresh {
-        maintain(site, &sandbox, &recipe, &mirror).await?;
+    let sandbox = if is_fresh { sandbox } else { maintain(site, sandbox, &recipe, &mirror, &base).await? };
+    Ok((sandbox, recipe))
+}
+
+/// Tells of the limits that this machine does not let be enforced: who set them must not believe in them.
+async fn warn_of_limits(site: &Site<'_>, recipe: &Recipe) -> Result<(), Halt> {
+    let limits = &recipe.limits;
+    for fact in site.control.inner.sandboxes.facts() {
+        let is_set = match fact.name.as_str() {
+            "limit of processor time" => limits.cpu_millis.is_some(),
+            "limit of memory" => limits.memory_bytes.is_some(),
+            "limit of processes" => true,
+            _ => false,
+        };
+        if is_set && fact.state != FactState::Ok {
+            let message = format!(
+                "the environment's {} is not enforced here: {} (`carrel doctor` says more)",
+                fact.name, fact.words
+            );
+            site.tell(EventBody::Warning { message }).await?;
+        }
     }
-    // The maintenance script may have needed the sandbox to be started anew.
-    Ok((site.control.inner.sandboxes.attach(site.sandbox).await?, recipe))
+    Ok(())
 }
 
 /// Starts on the files that the attempt this one goes on from has left, if they are still kept.
@@ -65,16 +90,22 @@ async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> R
     let Some(before) = scene.store().recipe(scene.attempt.organization, from).await? else { return Ok(false) };
     let since = Instant::now();
     let own = kept_layer(from);
+    let asked = scene.thread.attempt(from).is_some_and(|(turn, _)| turn.mode == carrel_domain::Mode::Ask);
+    if !asked {
+        // Its end is told before its files are kept, and this may have begun in between.
+        match scene.control.inner.sandboxes.keep(from.sandbox(), &own).await {
+            Ok(()) | Err(SandboxError::Gone(_) | SandboxError::LayerExists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let _hold = scene.control.hold_layers().await;
     let there = scene.control.inner.sandboxes.layers().await?;
     let is_there = |layer: &LayerName| there.iter().any(|known| known.name == *layer);
     // A question leaves no files of its own: it was asked on those beneath.
     let own = is_there(&own).then(|| own.to_string());
-    let asked = scene.thread.attempt(from).is_some_and(|(turn, _)| turn.mode == carrel_domain::Mode::Ask);
     let beneath: Vec<LayerName> = place::layer_names(&before.layers)?;
     if (own.is_none() && !asked) || before.layers.is_empty() || !beneath.iter().all(is_there) {
-        let message = "the files of the attempt before are no longer kept: starting from the base commit, with its changes \
-                       put on top";
-        scene.tell(EventBody::Warning { message: message.to_owned() }).await?;
+        scene.tell(EventBody::Warning { message: NO_LONGER_KEPT.to_owned() }).await?;
         return Ok(false);
     }
     if (&recipe.image, &recipe.digest) != (&before.image, &before.digest) {
@@ -83,12 +114,25 @@ async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> R
         scene.tell(EventBody::Warning { message: message.to_owned() }).await?;
         return Ok(false);
     }
-    let layers = own.into_iter().chain(before.layers.iter().cloned()).collect();
+    let layers: Vec<String> = own.into_iter().chain(before.layers.iter().cloned()).collect();
+    if layers.len() > DEEPEST {
+        let message = format!(
+            "{} kept layers lie beneath, which is as deep as it goes: starting from the base commit, with the changes of the \
+             attempt before put on top",
+            layers.len()
+        );
+        scene.tell(EventBody::Warning { message }).await?;
+        return Ok(false);
+    }
     let (snapshot, package_hosts) = (before.snapshot, before.package_hosts);
     let settled = Recipe { layers, snapshot, package_hosts, ..recipe.clone() };
     match place::launch(scene, mirror, &settled).await {
         Ok(_) => {}
-        Err(SandboxError::NoSuchLayer(_)) => return Ok(false),
+        // Collected a moment ago.
+        Err(SandboxError::NoSuchLayer(_)) => {
+            scene.tell(EventBody::Warning { message: NO_LONGER_KEPT.to_owned() }).await?;
+            return Ok(false);
+        }
         Err(error) => return Err(error.into()),
     }
     *recipe = settled;
@@ -107,12 +151,17 @@ async fn on_a_snapshot(site: &Site<'_>, mirror: &Mirror, recipe: &mut Recipe) ->
         recipe.layers = place::beneath(site, recipe, Some(&layer)).await?;
         recipe.package_hosts.clone_from(&found.snapshot.package_hosts);
         site.pin(recipe).await?;
-        match place::launch(site, mirror, recipe).await {
+        let launched = place::launch(site, mirror, recipe).await;
+        drop(found.hold);
+        if found.is_fresh {
+            site.control.tend_layers_soon();
+        }
+        match launched {
             Ok(sandbox) => {
                 site.progress("launched the sandbox".to_owned(), since).await?;
                 return Ok((sandbox, found.is_fresh));
             }
-            // It was collected a moment ago; its row leads nowhere now.
+            // It was removed from outside; its row leads nowhere now.
             Err(SandboxError::NoSuchLayer(_)) => {
                 site.store().delete_snapshot(site.organization, found.snapshot.id).await?;
             }
@@ -121,9 +170,16 @@ async fn on_a_snapshot(site: &Site<'_>, mirror: &Mirror, recipe: &mut Recipe) ->
     }
 }
 
-/// Runs the maintenance script, and makes sure that no setup secret stays behind.
-async fn maintain(site: &Site<'_>, sandbox: &Sandbox, recipe: &Recipe, mirror: &Mirror) -> Result<(), Halt> {
-    let Some(text) = &recipe.maintenance_script else { return Ok(()) };
+/// Runs the maintenance script, and makes sure that no setup secret stays behind. The sandbox to go on with may be
+/// another: it is started anew after a script that had secrets.
+async fn maintain(
+    site: &Site<'_>,
+    sandbox: Sandbox,
+    recipe: &Recipe,
+    mirror: &Mirror,
+    base: &Base,
+) -> Result<Sandbox, Halt> {
+    let Some(text) = &recipe.maintenance_script else { return Ok(sandbox) };
     let secrets = build::setup_secrets(site).await?;
     let script = Script {
         what: "maintenance",
@@ -136,18 +192,21 @@ async fn maintain(site: &Site<'_>, sandbox: &Sandbox, recipe: &Recipe, mirror: &
         output_bytes: recipe.limits.output_bytes,
     };
     let packages = &recipe.package_hosts;
-    let work = Box::pin(script::run(site, sandbox, script));
-    network::during(site, sandbox, Phase::Setup, packages, work).await??;
+    let work = Box::pin(script::run(site, &sandbox, script));
+    let work = Box::pin(async { limits::during(site, &sandbox, &recipe.limits, work).await? });
+    network::during(site, &sandbox, Phase::Setup, packages, work).await??;
     sandbox.kill_all().await?;
+    checkout::take_back(site, &sandbox, base).await?;
     if site.environment.spec.secrets(SecretKind::Setup).next().is_none() {
-        return Ok(());
+        return Ok(sandbox);
     }
+    // Git may have run what the script left in its configuration: nothing may write while it is looked for secrets.
+    sandbox.kill_all().await?;
     if let Some(leak) = build::leak(site, site.sandbox, &secrets).await? {
         return Err(Halt::failed(format!("the maintenance script {leak}")));
     }
     // What its processes left in memory goes with them.
-    place::restart(site, mirror, recipe).await?;
-    Ok(())
+    Ok(place::restart(site, mirror, recipe).await?)
 }
 
 /// The commit the attempt starts from, and the branch it is on.

@@ -16,8 +16,9 @@ pub(super) fn of(body: &EventBody) -> Option<String> {
         EventBody::SnapshotKept { reason, .. } => {
             format!("nothing of the prepared environment is kept: {}", reason.as_ref()?)
         }
-        EventBody::NetworkDecided { host, port, allowed: false, reason, .. } => {
-            format!("network: {host}:{port} refused: {reason}")
+        EventBody::NetworkDecided { host, port, allowed: false, reason, way_out, .. } => {
+            let way_out = way_out.as_ref().map_or_else(String::new, |way_out| format!("; to allow it: {way_out}"));
+            format!("network: {host}:{port} refused: {reason}{way_out}")
         }
         EventBody::CommandStarted { command, .. } => format!("$ {command}"),
         EventBody::CommandOutput { text, .. } => text.strip_suffix('\n').unwrap_or(text).to_owned(),
@@ -48,6 +49,7 @@ mod tests {
             method: None,
             allowed,
             reason: "not on the list".to_owned(),
+            way_out: None,
             count: 1,
         };
 

@@ -2,6 +2,7 @@
 
 use crate::world::{API, DEADLINE, OTHER, UP, World};
 
+use carrel_egress::OpenTls;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -136,16 +137,18 @@ async fn what_one_connection_leaves_behind_serves_the_next_and_is_judged_anew() 
 
 #[tokio::test]
 async fn websockets_work_where_all_methods_are_allowed() {
-    let world = World::new().await;
+    let mut builder = World::builder().await;
+    builder.options.open_tls = OpenTls::Always;
+    let world = builder.build();
     let ports = [(false, world.plain.port()), (true, world.secure.port())];
 
     for (is_secure, port) in ports {
-        let target = if is_secure { "/ws".to_owned() } else { format!("http://{API}:{port}/ws") };
+        let target = if is_secure { "/ws".to_owned() } else { format!("http://{UP}:{port}/ws") };
         let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: {API}:{port}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            "GET {target} HTTP/1.1\r\nHost: {UP}:{port}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n"
         );
         let mut stream: Box<dyn Duplex> =
-            if is_secure { Box::new(world.tls(API, &["http/1.1"]).await) } else { Box::new(world.connect()) };
+            if is_secure { Box::new(world.tls(UP, &["http/1.1"]).await) } else { Box::new(world.connect()) };
         stream.write_all(request.as_bytes()).await.expect("written");
         stream.flush().await.expect("flushed");
         let mut head = Vec::new();

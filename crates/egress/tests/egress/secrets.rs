@@ -3,7 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::world::{API, PLACEHOLDER, UP, VALUE, World};
+use carrel_egress::OpenTls;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use crate::world::{API, DEADLINE, PLACEHOLDER, UP, VALUE, World};
 
 fn request(world: &World, path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {API}:{}\r\nConnection: close\r\n{headers}\r\n", world.secure.port())
@@ -94,6 +98,85 @@ async fn a_placeholder_to_another_host_is_refused() {
         format!("GET /?{PLACEHOLDER} HTTP/1.1\r\nHost: {UP}:{}\r\nConnection: close\r\n\r\n", world.secure.port());
     let answer = world.say_inside(UP, asked.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("is not for up.test"), "{answer}");
+    assert!(world.secure.requests().is_empty());
+    assert!(world.decisions().last().is_some_and(|decision| !decision.allowed));
+}
+
+#[tokio::test]
+async fn a_host_of_a_secret_is_not_asked_for_parts_of_an_answer() {
+    let world = World::new().await;
+    let headers = "Range: bytes=0-3\r\nIf-Range: \"a\"\r\nRequest-Range: bytes=0-3\r\nX-MS-Range: bytes=0-3\r\nX-A: b\r\n";
+
+    world.say_inside(API, request(&world, "/x", headers).as_bytes()).await;
+
+    let seen = &world.secure.requests()[0];
+    for name in ["range", "if-range", "request-range", "x-ms-range"] {
+        assert!(!seen.headers.contains_key(name), "{name}: {seen:?}");
+    }
+    assert_eq!(seen.headers["x-a"], "b");
+}
+
+#[tokio::test]
+async fn another_host_is_asked_for_parts_of_an_answer_and_may_encode_it() {
+    let mut builder = World::builder().await;
+    builder.options.open_tls = OpenTls::Always;
+    let world = builder.build();
+    let head = format!("Host: {UP}:{}\r\nConnection: close\r\nRange: bytes=0-3\r\n\r\n", world.secure.port());
+
+    let answer = world.say_inside(UP, format!("GET /encoded?gzip HTTP/1.1\r\n{head}").as_bytes()).await;
+
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("encoded"), "{answer}");
+    assert_eq!(world.secure.requests()[0].headers["range"], "bytes=0-3");
+}
+
+#[tokio::test]
+async fn an_answer_in_which_a_value_could_not_be_seen_is_refused() {
+    let mut world = World::new().await;
+    for encoding in ["gzip", "identity,br", "Deflate"] {
+        let answer = world.say_inside(API, request(&world, &format!("/encoded?{encoding}"), "").as_bytes()).await;
+
+        let named = encoding.trim_start_matches("identity,");
+        let words = format!("carrel: api.test answers in the encoding `{named}`");
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains(&words), "{answer}");
+        assert!(!answer.contains("encoded") && !answer.contains("content-encoding"), "{answer}");
+        let told = world.decisions();
+        assert!(told.last().is_some_and(|last| !last.allowed && last.reason.contains(named)), "{told:?}");
+    }
+
+    let plain = world.say_inside(API, request(&world, "/encoded?identity", "").as_bytes()).await;
+    let head = request(&world, "/encoded?gzip", "").replacen("GET", "HEAD", 1);
+    let without_a_body = world.say_inside(API, head.as_bytes()).await;
+
+    assert!(plain.starts_with("HTTP/1.1 200 OK") && plain.contains("encoded"), "{plain}");
+    assert!(without_a_body.starts_with("HTTP/1.1 200 OK"), "{without_a_body}");
+}
+
+#[tokio::test]
+async fn an_encoded_answer_is_refused_in_streams_as_well() {
+    let world = World::new().await;
+    let mut sender = world.http2(API).await;
+    let uri = format!("https://{API}:{}/encoded?gzip", world.secure.port());
+    let asked = http::Request::get(uri).header("range", "bytes=0-3").body(<_>::default()).expect("a request");
+
+    let answer = sender.send_request(asked).await.expect("an answer");
+
+    assert_eq!(answer.status(), http::StatusCode::BAD_GATEWAY);
+    assert!(!world.secure.requests()[0].headers.contains_key("range"));
+}
+
+#[tokio::test]
+async fn a_websocket_to_a_host_of_a_secret_is_refused_with_the_way_out() {
+    let mut world = World::new().await;
+    let asked = request(&world, "/ws", "Upgrade: websocket\r\n").replacen("close", "Upgrade", 1);
+
+    let mut stream = world.tls(API, &["http/1.1"]).await;
+    stream.write_all(asked.as_bytes()).await.expect("written");
+    stream.shutdown().await.expect("no more is asked");
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("in time").expect("an answer");
+
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("a WebSocket to api.test is not let"), "{answer}");
+    assert!(answer.contains("To allow it: take api.test from the hosts of the secret TOKEN"), "{answer}");
     assert!(world.secure.requests().is_empty());
     assert!(world.decisions().last().is_some_and(|decision| !decision.allowed));
 }

@@ -103,7 +103,8 @@ impl Server {
 }
 
 /// `/ws` switches and echoes, `/redirect` sends elsewhere, `/big` sends a megabyte, `/leak` repeats the authorization it
-/// was sent, in a header and piece by piece in the body; anything else says the method and how long the body was.
+/// was sent, in a header and piece by piece in the body, `/encoded` says that its body is in the encoding of the query;
+/// anything else says the method and how long the body was.
 async fn answer(server: Server, mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     if path == "/ws" && request.headers().contains_key("upgrade") {
@@ -137,6 +138,11 @@ async fn answer(server: Server, mut request: Request<Incoming>) -> Result<Respon
             response.headers_mut().insert("location", to.parse().expect("a header"));
         }
         "/big" => *response.body_mut() = Full::from(vec![b'x'; 1 << 20]),
+        "/encoded" => {
+            let encoding = request.uri().query().unwrap_or_default().to_owned();
+            response.headers_mut().insert("content-encoding", encoding.parse().expect("a header"));
+            *response.body_mut() = Full::from("encoded");
+        }
         "/leak" => {
             let authorization = request.headers().get("authorization").cloned();
             let text = authorization.as_ref().map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default();

@@ -25,7 +25,7 @@ use super::base::{Base, Mode, make_folder};
 use super::cgroup::{Controller, Group, Limiter};
 use super::{inside, memory, paths, stack, stage};
 use crate::init::{self, Score};
-use crate::privileges::{INSIDE_ID, Inside, become_inside_user, limit, seal};
+use crate::privileges::{INSIDE_ID, Inside, become_creator, become_inside_user, limit, seal};
 use crate::protocol::{Decoder, Frame, Launch, Resources, Root, SOCKET_FILE, message};
 use crate::sys::mount::{Attributes, attach_over, clone_tree};
 use crate::sys::privilege::loopback_up;
@@ -99,9 +99,10 @@ fn park(base: &Base, group: &Group, launcher: &UnixStream) -> Result<Held, Strin
     let _best_effort = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
     let proxy =
         init::listen_for_tunnels().map_err(|error| format!("cannot listen at the proxy address inside: {error}"))?;
+    let number = own_number()?;
     stage::mount_parts(base)?;
     base.filters.apply_early()?;
-    Ok(Held { limiter, score, proxy })
+    Ok(Held { limiter, score, proxy, number })
 }
 
 /// What a parked child has opened and its launch needs.
@@ -109,6 +110,8 @@ struct Held {
     limiter: Limiter,
     score: Score,
     proxy: TcpListener,
+    /// Its process number on the host.
+    number: u32,
 }
 
 /// Waits for the launcher's order; nothing when the launcher is gone.
@@ -172,7 +175,8 @@ fn enter(
     }
     name_host(&launch.hostname, !is_closed)?;
     memory::bound_files(base, &launch.resources)?;
-    give_up(base, launch, (&listener, &held.proxy, &held.score), launcher)?;
+    close_streams(&[listener.as_raw_fd(), held.proxy.as_raw_fd(), launcher.as_raw_fd(), held.score.as_raw_fd()])?;
+    give_up(base, launch, held.number, launcher)?;
     Ok((listener, held.proxy, held.score))
 }
 
@@ -186,13 +190,9 @@ fn listen(folder: &Path) -> io::Result<UnixListener> {
 }
 
 /// Gives up the host, then every power over the sandbox.
-fn give_up(
-    base: &Base,
-    launch: &Launch,
-    (listener, proxy, score): (&UnixListener, &TcpListener, &Score),
-    launcher: &mut UnixStream,
-) -> Result<(), String> {
+fn give_up(base: &Base, launch: &Launch, number: u32, launcher: &mut UnixStream) -> Result<(), String> {
     if let Mode::Overlay(_) = base.mode {
+        become_creator(number).map_err(|error| format!("cannot become a user without rights: {error}"))?;
         unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| match error {
             Errno::ENOSPC | Errno::EUSERS => {
                 "user namespaces are switched off: raise the sysctl user.max_user_namespaces".to_owned()
@@ -204,7 +204,6 @@ fn give_up(
     launcher.write_all(&[ASKS_FOR_IDS]).map_err(|error| format!("the launcher is gone: {error}"))?;
     let mut word = [0];
     launcher.read_exact(&mut word).map_err(|error| format!("the launcher is gone: {error}"))?;
-    close_streams(&[listener.as_raw_fd(), proxy.as_raw_fd(), launcher.as_raw_fd(), score.as_raw_fd()])?;
     let (keep_groups, inside) = (matches!(base.mode, Mode::Binds(_)), Inside::of(&launch.root));
     if keep_groups && inside == Inside::Root {
         // A second namespace below the one that owns the mounts: root in there has no say in them. What it takes is
@@ -219,6 +218,13 @@ fn give_up(
     let slack = if base.groups.found(Controller::Pids).is_ok() { PROCESSES_SLACK } else { 0 };
     limit(processes + slack, base.open_files, disk_bytes).map_err(|error| format!("cannot set limits: {error}"))?;
     seal(&base.filters, inside)
+}
+
+/// This process's number on the host, whose `/proc` must be in sight: in its own process namespace it is always 1.
+fn own_number() -> Result<u32, String> {
+    let link = fs::read_link("/proc/self").map_err(|error| format!("cannot read `/proc/self`: {error}"))?;
+    let number = link.to_str().and_then(|number| number.parse().ok());
+    number.ok_or_else(|| format!("`/proc/self` leads to `{}`: mount the machine's own /proc", link.display()))
 }
 
 fn own_files() -> Result<File, String> {

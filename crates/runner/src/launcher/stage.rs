@@ -30,6 +30,9 @@ const PROC_EMPTY_FILES: &[&str] = &[
     "cmdline",
 ];
 
+/// The most terminals of a sandbox. The kernel has some three thousand for all of them together.
+const TERMINALS: u32 = 128;
+
 /// The places the parts are mounted at before they are moved: under the shared folder, and in a root.
 const PARTS: &[(&str, &str)] = &[("stage-proc", "proc"), ("stage-dev", "dev")];
 
@@ -83,8 +86,8 @@ fn mount_devices(base: &Base, dev: &Path) -> Result<(), String> {
         attach(tree.as_fd(), &dev.join(name)).map_err(failed)?;
     }
     let terminals = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    let options = Some("newinstance,ptmxmode=0666,mode=620");
-    mount(Some("devpts"), &dev.join("pts"), Some("devpts"), terminals, options).map_err(failed)?;
+    let options = format!("newinstance,ptmxmode=0666,mode=620,max={TERMINALS}");
+    mount(Some("devpts"), &dev.join("pts"), Some("devpts"), terminals, Some(options.as_str())).map_err(failed)?;
     let size = format!("mode=1777,size={}", base.shared_memory_bytes);
     let memory = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("shm"), &dev.join("shm"), Some("tmpfs"), memory, Some(size.as_str())).map_err(failed)

@@ -51,6 +51,13 @@ pub(crate) fn keep_capabilities(kept: &[u32]) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Lets this process have its capabilities still when it stops being user 0; a user namespace it enters forgets this.
+pub(crate) fn keep_capabilities_across_users() -> Result<(), Errno> {
+    // SAFETY: the call takes numbers only.
+    let result = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, libc::SECBIT_NO_SETUID_FIXUP as libc::c_ulong, 0, 0, 0) };
+    Errno::result(result).map(drop)
+}
+
 /// Brings the loopback device of this network namespace up: the only device there is.
 pub(crate) fn loopback_up() -> Result<(), Errno> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;

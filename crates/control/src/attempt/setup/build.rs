@@ -10,26 +10,30 @@ use carrel_egress::packages::Found;
 use carrel_forge::Mirror;
 use carrel_sandbox::{Command, Sandbox, SandboxError};
 use carrel_store::{NewSnapshot, Snapshot};
+use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
 use super::key::Parts;
 use super::script::{self, Script};
-use super::{checkout, place};
-use crate::attempt::network;
+use super::{checkout, place, tools};
 use crate::attempt::{Halt, Site};
+use crate::attempt::{limits, network};
 use crate::packages;
 
 /// How long it may take to ask whether a program is there.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
-/// Builds the snapshot that the recipe wants.
+/// How much of a secret is looked for in files.
+const NEEDLE_BYTES: usize = 1024;
+
+/// Builds the snapshot that the recipe wants; its layer stays as long as what is given beside it.
 pub(super) async fn build(
     site: &Site<'_>,
     mirror: &Mirror,
     recipe: &Recipe,
     key: String,
     parts: Parts,
-) -> Result<Snapshot, Halt> {
+) -> Result<(Snapshot, OwnedRwLockReadGuard<()>), Halt> {
     let builder = site.builder;
     let sandboxes = &site.control.inner.sandboxes;
     sandboxes.destroy(builder).await?;
@@ -54,6 +58,7 @@ async fn fill(
     recipe: &Recipe,
     sandbox: &Sandbox,
 ) -> Result<Vec<carrel_domain::DomainRule>, Halt> {
+    tools::are_there(sandbox, recipe).await?;
     let base = mirror.resolve(&Revision::DefaultBranch).await?;
     checkout::check_out(site, sandbox, &base).await?;
     let spec = &site.environment.spec;
@@ -65,6 +70,7 @@ async fn fill(
     let (before, said) = if is_wanted { packages::find(site, sandbox, earlier).await? } else { <_>::default() };
     let secrets = setup_secrets(site).await?;
     let setup = Box::pin(run_setup(site, mirror, recipe, sandbox, &secrets));
+    let setup = Box::pin(async { limits::during(site, sandbox, &recipe.limits, setup).await? });
     network::during(site, sandbox, Phase::Setup, &before, setup).await??;
     // Nothing that setup has started lives on, in the snapshot or beside it.
     sandbox.kill_all().await?;
@@ -76,6 +82,8 @@ async fn fill(
         before
     };
     checkout::refresh_index(site, sandbox).await?;
+    // Git may have run what setup left in its configuration: nothing may write while it is looked for secrets, or after.
+    sandbox.kill_all().await?;
     if let Some(leak) = leak(site, sandbox.id(), &secrets).await? {
         let reason = format!("setup {leak}");
         let event = EventBody::SnapshotKept { snapshot_id: None, size_bytes: None, reason: Some(reason.clone()) };
@@ -134,13 +142,27 @@ async fn run_setup(
                     limit,
                     output_bytes: recipe.limits.output_bytes,
                 };
-                script::run(site, sandbox, script).await.map_err(|halt| halt.with_way_out(
-                    "give the environment a setup script of its own (--setup-script FILE), or none (--no-setup)",
-                ))?;
+                script::run(site, sandbox, script).await.map_err(|halt| {
+                    halt.with_way_out(
+                        "give the environment a setup script of its own (--setup-script FILE), or none (--no-setup)",
+                    )
+                })?;
             }
             Ok(())
         }
     }
+}
+
+/// The files by which automatic setup runs, as they are on the default branch; none where it does not run.
+pub(super) async fn lock_files(mirror: &Mirror, recipe: &Recipe) -> Result<Vec<(String, String)>, Halt> {
+    if recipe.setup != Setup::Automatic {
+        return Ok(Vec::new());
+    }
+    let base = mirror.resolve(&Revision::DefaultBranch).await?;
+    let files = mirror.files_near_the_root(&base.commit).await?;
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let named: Vec<String> = automatic_setup::plan(&files).into_iter().map(|step| step.because).collect();
+    Ok(mirror.objects_at(&base.commit, &named).await?)
 }
 
 /// What the lock files of the default branch call for.
@@ -181,7 +203,9 @@ pub(super) async fn leak(
 ) -> Result<Option<String>, SandboxError> {
     for (name, value) in secrets {
         let forms = Redactor::new([&carrel_domain::Secret::new(value.clone())]).forms();
-        let needles: Vec<Vec<u8>> = forms.into_iter().map(String::into_bytes).collect();
+        // Where the beginning of a long one is, the rest is not far; all of it would cost a state for each byte.
+        let needles: Vec<Vec<u8>> =
+            forms.into_iter().map(|form| form.into_bytes().into_iter().take(NEEDLE_BYTES).collect()).collect();
         if let Some(path) = site.control.inner.sandboxes.find_in_sandbox(sandbox, needles).await? {
             return Ok(Some(format!(
                 "left the value of the secret {name} in `{path}`, where the agent would see it, so nothing of it is kept; \
@@ -199,10 +223,11 @@ async fn keep(
     key: String,
     parts: Parts,
     package_hosts: Vec<carrel_domain::DomainRule>,
-) -> Result<Snapshot, Halt> {
+) -> Result<(Snapshot, OwnedRwLockReadGuard<()>), Halt> {
     let sandboxes = &site.control.inner.sandboxes;
     let id = SnapshotId::from_uuid(Uuid::now_v7());
     let layer = place::snapshot_layer(id);
+    let hold = site.control.hold_layers().await;
     sandboxes.keep(builder, &layer).await?;
     let size_bytes = sandboxes.layer_size(&layer).await.ok();
     let now = site.control.inner.clock.now();
@@ -221,6 +246,5 @@ async fn keep(
         expires_at: now.checked_add(life).unwrap_or(jiff::Timestamp::MAX),
     };
     let snapshot = site.store().insert_snapshot(new).await?;
-    site.control.tend_layers_soon();
-    Ok(snapshot)
+    Ok((snapshot, hold))
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use carrel_domain::{AttemptId, Mode};
 use carrel_forge::Base;
 use carrel_sandbox::{Command, Sandbox};
 use carrel_store::StoreError;
@@ -12,7 +13,7 @@ use crate::attempt::{Halt, OBJECTS, PATCH, Scene, Site, succeeded};
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// `$1` folder, `$2` branch, `$3` commit, `$4` object format, `$5` objects. On a prepared work tree only what differs is
-/// written.
+/// written. A lock of the index was left by something that has been ended: nothing else is at work here.
 const CHECK_OUT: &str = r#"
 set -eu
 mkdir -p -- "$1"
@@ -25,6 +26,7 @@ if [ ! -e .git ]; then
   git config gc.auto 0
   git config advice.detachedHead false
 fi
+rm -f -- .git/index.lock
 git symbolic-ref HEAD "refs/heads/$2"
 git -c checkout.workers=0 reset --quiet --hard "$3"
 "#;
@@ -35,6 +37,7 @@ git -c checkout.workers=0 reset --quiet --hard "$3"
 /// each sandbox.
 const REFRESH: &str = r#"
 cd -- "$1" || exit 0
+rm -f -- .git/index.lock
 git -c core.quotePath=false ls-files --others --exclude-standard --directory --no-empty-directory \
   | sed -n '/^"/d; s/[][\\*?!#]/\\&/g; s/ $/\\ /; s/^/\//p' >> .git/info/exclude
 git update-index -q --really-refresh >/dev/null 2>&1
@@ -51,11 +54,21 @@ rm -f -- "$2"
 
 /// Checks the commit out.
 pub(super) async fn check_out(site: &Site<'_>, sandbox: &Sandbox, base: &Base) -> Result<(), Halt> {
+    reset(site, sandbox, base, "prepare.check-out").await
+}
+
+/// Takes back what a script has changed of the repository's own files, and has git leave alone what it has added.
+pub(super) async fn take_back(site: &Site<'_>, sandbox: &Sandbox, base: &Base) -> Result<(), Halt> {
+    reset(site, sandbox, base, "prepare.take-back").await?;
+    refresh_index(site, sandbox).await
+}
+
+async fn reset(site: &Site<'_>, sandbox: &Sandbox, base: &Base, id: &str) -> Result<(), Halt> {
     let branch = base.branch.as_ref().map_or("carrel", |branch| branch.as_str());
     let format = if base.commit.as_str().len() == 64 { "sha256" } else { "sha1" };
     let workspace = site.workspace();
     let command = Command::new(
-        "prepare.check-out",
+        id,
         ["bash", "-c", CHECK_OUT, "check-out", &workspace, branch, base.commit.as_str(), format, OBJECTS],
     );
     let finished = sandbox.run(command.directory("/").time_limit(LIMIT)).await?;
@@ -72,7 +85,7 @@ pub(super) async fn refresh_index(site: &Site<'_>, sandbox: &Sandbox) -> Result<
 
 /// Puts the patch of the attempt before on top, where its files are not kept any more.
 pub(super) async fn put_on_top(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(), Halt> {
-    let Some(from) = scene.turn.from_attempt else { return Ok(()) };
+    let Some(from) = last_change(scene) else { return Ok(()) };
     let artifact = match scene.store().artifact(scene.attempt.organization, from, PATCH).await {
         Ok(artifact) => artifact,
         // An attempt that changed nothing leaves no patch.
@@ -88,4 +101,16 @@ pub(super) async fn put_on_top(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(
     let finished = sandbox.run(command.directory("/").time_limit(LIMIT)).await?;
     succeeded(&finished, "put the earlier changes on top")?;
     scene.progress("put the changes of the attempt before on top".to_owned(), since).await
+}
+
+/// The attempt whose patch is all that was changed so far. A question has none of its own: it was asked on another's.
+fn last_change(scene: &Scene<'_>) -> Option<AttemptId> {
+    let mut from = scene.turn.from_attempt?;
+    loop {
+        let (turn, _) = scene.thread.attempt(from)?;
+        match turn.mode {
+            Mode::Code => return Some(from),
+            Mode::Ask => from = turn.from_attempt?,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use carrel_domain::{Image, NetworkPolicy, Recipe, SecretKind, Setup};
+use carrel_domain::{Image, Internet, NetworkPolicy, Recipe, SecretKind, Setup};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -16,24 +16,30 @@ const FORM: u32 = 1;
 pub(super) type Parts = BTreeMap<String, String>;
 
 /// The parts of the key of what this recipe makes.
-pub(super) fn parts(site: &Site<'_>, recipe: &Recipe) -> Parts {
+pub(super) fn parts(site: &Site<'_>, recipe: &Recipe, lock_files: &[(String, String)]) -> Parts {
     let spec = &site.environment.spec;
     let image = match (&recipe.image, &recipe.digest) {
         (Image::Oci(_), Some(digest)) => digest.clone(),
         (image, _) => image.to_string(),
     };
-    let secrets: Vec<_> = spec.secrets.iter().map(|secret| (secret.name.as_str(), secret.kind, secret.version)).collect();
-    let networks: (&NetworkPolicy, bool) = (&spec.setup_network, spec.secrets(SecretKind::Network).next().is_some());
+    let secrets: Vec<_> =
+        spec.secrets.iter().map(|secret| (secret.name.as_str(), secret.kind, secret.version)).collect();
+    // Of the agent's network only whether it needs to know the hosts of package managers: those are found meanwhile.
+    let needs_packages = matches!(spec.agent_network.internet, Internet::Packages | Internet::Common);
+    let networks: (&NetworkPolicy, bool, bool) =
+        (&spec.setup_network, needs_packages, spec.secrets(SecretKind::Network).next().is_some());
     let setup: &Setup = &recipe.setup;
     BTreeMap::from([
         ("form".to_owned(), digest(&FORM)),
         ("image".to_owned(), digest(&image)),
         ("setup script".to_owned(), digest(setup)),
+        // They are what automatic setup runs by; a script's own business otherwise.
+        ("set of lock files".to_owned(), digest(&lock_files)),
         ("maintenance script".to_owned(), digest(&recipe.maintenance_script)),
         ("set of variables".to_owned(), digest(&recipe.variables)),
         ("set of secrets".to_owned(), digest(&secrets)),
         ("network policy".to_owned(), digest(&networks)),
-        ("certificate authority".to_owned(), digest(&site.control.inner.egress.certificate_pem())),
+        ("certificate authority".to_owned(), digest(&site.control.inner.egress.trusted_pem())),
     ])
 }
 

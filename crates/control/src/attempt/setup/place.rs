@@ -1,7 +1,6 @@
 //! What a sandbox is launched with: its root, the layers beneath its own, what is shown in it, and its variables.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use carrel_domain::{AttemptId, Image, Recipe, SandboxId, SnapshotId};
 use carrel_forge::Mirror;
@@ -57,10 +56,15 @@ pub(super) async fn spec(
     let root = root(site, recipe)?;
     let trust = trust::files(site.control, &root).await?;
     let objects = ReadOnlyMount { source: mirror.objects(), target: OBJECTS.to_owned() };
-    // What the environment says wins over what we say, but for the placeholders, which are all there is to say.
-    let mut variables: BTreeMap<String, String> = trust.variables.into_iter().collect();
+    // What the environment says wins over what we say, and that over the image, but for the placeholders, which are all
+    // there is to say.
+    let mut variables: BTreeMap<String, String> = recipe.image_variables.clone();
+    variables.extend(trust.variables);
     variables.extend(recipe.variables.clone());
     variables.extend(network::placeholders(site));
+    if let Some(path) = variables.get("PATH").cloned() {
+        variables.insert("CARREL_PATH".to_owned(), path);
+    }
     Ok(SandboxSpec {
         mounts: std::iter::once(objects).chain(trust.mounts).collect(),
         environment: variables.into_iter().collect(),
@@ -75,9 +79,11 @@ pub(super) async fn spec(
 pub(super) fn root(site: &Site<'_>, recipe: &Recipe) -> Result<Root, SandboxError> {
     match (&recipe.image, &recipe.digest) {
         (Image::Host, _) => Ok(Root::Host),
-        (Image::Folder(path), _) => Ok(Root::Folder { path: PathBuf::from(path), ids: FolderIds::Plain }),
+        (Image::Folder(path), _) => Ok(Root::Folder { path: site.control.image_folder(path)?, ids: FolderIds::Plain }),
         (Image::Oci(_), Some(digest)) => {
-            let digest = digest.parse().map_err(|error: carrel_image::InvalidDigest| SandboxError::Invalid(error.to_string()))?;
+            let digest = digest
+                .parse()
+                .map_err(|error: carrel_image::InvalidDigest| SandboxError::Invalid(error.to_string()))?;
             Ok(Root::Folder { path: site.control.inner.images.root_of(&digest), ids: FolderIds::Shifted })
         }
         (Image::Oci(name), None) => Err(SandboxError::Invalid(format!("the image `{name}` was never resolved"))),

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use carrel_agent::{COLLECT_FOR, Shown, for_people};
-use carrel_domain::event::CommandEnd;
 use carrel_domain::EventBody;
+use carrel_domain::event::CommandEnd;
 use carrel_sandbox::{Command, CommandId, ExitStatus, ProcessEvent, Sandbox, SandboxError};
 use tokio::time::{Instant, sleep_until};
 
@@ -52,6 +52,7 @@ pub(super) async fn run(site: &Site<'_>, sandbox: &Sandbox, script: Script<'_>) 
     };
     tell(site, [started]).await?;
     let mut output = Output { id: &id, shown: Shown::new(0), last: VecDeque::new(), wakes: None };
+    let mut is_over = false;
     let (status, duration) = loop {
         let wake = output.wakes.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         tokio::select! {
@@ -63,14 +64,17 @@ pub(super) async fn run(site: &Site<'_>, sandbox: &Sandbox, script: Script<'_>) 
             },
             () = sleep_until(wake), if output.wakes.is_some() => output.flush(site).await?,
         }
-        if output.shown.totals().0 > script.output_bytes {
+        if !is_over && output.shown.totals().0 > script.output_bytes {
+            is_over = true;
             process.kill().await?;
-            let message = format!("{} printed more than {} bytes and was ended", script.what, script.output_bytes);
-            tell(site, [EventBody::LimitHit { limit: "output".to_owned(), message: message.clone() }]).await?;
-            return Err(Halt::failed(message));
         }
     };
     output.finish(site, status, duration).await?;
+    if is_over {
+        let message = format!("{} printed more than {} bytes and was ended", script.what, script.output_bytes);
+        tell(site, [EventBody::LimitHit { limit: "output".to_owned(), message: message.clone() }]).await?;
+        return Err(Halt::failed(message));
+    }
     match sandbox.remove_file(&file).await {
         // A script may well empty `/tmp`.
         Ok(()) | Err(SandboxError::NotFound { .. }) => {}
@@ -79,19 +83,15 @@ pub(super) async fn run(site: &Site<'_>, sandbox: &Sandbox, script: Script<'_>) 
     verdict(site, &script, status, &output).await
 }
 
-async fn verdict(
-    site: &Site<'_>,
-    script: &Script<'_>,
-    status: ExitStatus,
-    output: &Output<'_>,
-) -> Result<(), Halt> {
+async fn verdict(site: &Site<'_>, script: &Script<'_>, status: ExitStatus, output: &Output<'_>) -> Result<(), Halt> {
     let how = match status {
         ExitStatus::Exited(0) => return Ok(()),
         ExitStatus::Exited(code) => format!("ended with exit code {code}"),
         ExitStatus::Signalled(signal) => format!("was ended by signal {signal}"),
         ExitStatus::TimedOut => {
             let message = format!("did not end within its limit of {} s", script.limit.as_secs());
-            let event = EventBody::LimitHit { limit: "setup".to_owned(), message: format!("{} {message}", script.what) };
+            let event =
+                EventBody::LimitHit { limit: "setup".to_owned(), message: format!("{} {message}", script.what) };
             tell(site, [event]).await?;
             message
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use carrel_domain::{EventBody, Recipe};
 use carrel_forge::Mirror;
 use carrel_store::Snapshot;
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{build, key, place};
 use crate::attempt::{Halt, Site};
@@ -14,16 +15,20 @@ pub(super) struct Found {
     pub(super) snapshot: Snapshot,
     /// Whether it was built just now, by this attempt.
     pub(super) is_fresh: bool,
+    /// Its layer stays as long as this does: it is held until a sandbox stands on it.
+    pub(super) hold: OwnedRwLockReadGuard<()>,
 }
 
 /// The snapshot of the environment and the repository as the recipe settles them.
 pub(super) async fn find_or_build(site: &Site<'_>, mirror: &Mirror, recipe: &Recipe) -> Result<Found, Halt> {
-    let parts = key::parts(site, recipe);
+    let parts = key::parts(site, recipe, &build::lock_files(mirror, recipe).await?);
     let wanted = key::key(&parts);
     if let Some(found) = find(site, &wanted, "").await? {
         return Ok(found);
     }
-    let builds = site.control.builds.of(&wanted);
+    // What others build is not ours, however alike it is.
+    let ours = format!("{} {} {} {wanted}", site.organization, site.environment.id, site.repository_id);
+    let builds = site.control.builds.of(&ours);
     let _turn = match builds.try_lock() {
         Ok(turn) => turn,
         Err(_) => {
@@ -38,12 +43,12 @@ pub(super) async fn find_or_build(site: &Site<'_>, mirror: &Mirror, recipe: &Rec
     let reason = why_not(site, &parts).await?;
     site.tell(EventBody::SnapshotLookedUp { snapshot_id: None, reason }).await?;
     let since = Instant::now();
-    let snapshot = Box::pin(build::build(site, mirror, recipe, wanted, parts)).await?;
+    let (snapshot, hold) = Box::pin(build::build(site, mirror, recipe, wanted, parts)).await?;
     let event =
         EventBody::SnapshotKept { snapshot_id: Some(snapshot.id), size_bytes: snapshot.size_bytes, reason: None };
     site.tell(event).await?;
     site.progress("prepared the environment and kept it for the attempts to come".to_owned(), since).await?;
-    Ok(Found { snapshot, is_fresh: true })
+    Ok(Found { snapshot, is_fresh: true, hold })
 }
 
 /// A snapshot that is good still, and whose layer is there.
@@ -51,16 +56,21 @@ async fn find(site: &Site<'_>, wanted: &str, how: &str) -> Result<Option<Found>,
     let (organization, repository) = (site.organization, site.repository_id);
     let found = site.store().find_snapshot(organization, site.environment.id, repository, wanted).await?;
     let Some(snapshot) = found else { return Ok(None) };
+    // What counts is how long the environment lets it be reused now.
+    let age = site.control.inner.clock.now().duration_since(snapshot.created_at);
+    if age.as_secs() >= i64::from(site.environment.spec.snapshot_life_s) {
+        return Ok(None);
+    }
     let layer = place::snapshot_layer(snapshot.id);
+    let hold = site.control.hold_layers().await;
     if !site.control.inner.sandboxes.layers().await?.iter().any(|known| known.name == layer) {
         site.store().delete_snapshot(organization, snapshot.id).await?;
         return Ok(None);
     }
     site.store().touch_snapshot(organization, snapshot.id).await?;
-    let age = site.control.inner.clock.now().duration_since(snapshot.created_at);
     let reason = format!("reusing the environment as it was prepared {} ago{how}", words(age.as_secs()));
     site.tell(EventBody::SnapshotLookedUp { snapshot_id: Some(snapshot.id), reason }).await?;
-    Ok(Some(Found { snapshot, is_fresh: false }))
+    Ok(Some(Found { snapshot, is_fresh: false, hold }))
 }
 
 /// Why nothing could be reused, for people.

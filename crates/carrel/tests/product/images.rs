@@ -1,0 +1,206 @@
+//! Attempts on images: from Debian's registry on loopback, made by Debian's tools, and in a folder.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use carrel_testkit::model::{Reply, Script};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{CARREL, FILES, World, attempt, of_type, reason, says};
+
+/// A small root file system out of this machine's own programs and their libraries.
+const ROOT: &str = r#"
+    set -eu; umask 022
+    mkdir -p root/tmp root/root root/etc root/var root/usr/bin root/bin
+    echo 'root:x:0:0:root:/root:/bin/bash' > root/etc/passwd; echo made > root/made
+    mkdir -p root/etc/profile.d root/opt/here; printf '#!/bin/sh\necho a tool\n' > root/opt/here/tool; chmod 755 root/opt/here/tool
+    printf 'PATH=/usr/bin:/bin; export PATH; for file in /etc/profile.d/*.sh; do . "$file"; done\n' > root/etc/profile
+    take() { if [ ! -e "root$1" ]; then mkdir -p "root${1%/*}"; cp -L "$1" "root$1"; fi; }
+    for tool in bash sh git sed cat cp mkdir rm id chown stat; do
+      file=$(command -v $tool); take "$file"
+      for library in $(ldd "$file" | grep -o '/[^ )]*'); do take "$library"; done
+      [ -e root/bin/$tool ] || ln "root$file" root/bin/$tool
+    done"#;
+
+/// The root as an image `tools:1`, one that lacks nearly everything as `bare:1`, one for another processor as `foreign:1`.
+const IMAGES: &str = r#"
+    mkdir -p busybox/bin; cp /bin/busybox busybox/bin/busybox; ln -s busybox busybox/bin/sh
+    image() {
+      umoci init --layout "$1"; umoci new --image "$1:1"
+      umoci config --image "$1:1" --os linux --architecture "$3" --config.env PATH=/bin:/opt/here --config.env FROM_IMAGE=yes
+      tar --owner=0 --group=0 --sort=name -C "$2" -cf "$1.tar" .; umoci raw add-layer --image "$1:1" "$1.tar"
+      skopeo --insecure-policy copy -q --dest-tls-verify=false "oci:$1:1" "docker://$registry/team/$1:1"
+    }
+    here=$(dpkg --print-architecture)
+    image tools root "$here"; image bare busybox "$here"; image foreign busybox mips"#;
+
+/// A running docker-registry with these images.
+struct Registry {
+    folder: TempDir,
+    process: Child,
+    address: String,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself; the folder goes all the same.
+        let _ended = self.process.kill();
+        let _waited = self.process.wait();
+    }
+}
+
+impl Registry {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
+        let config = folder.path().join("registry.yml");
+        let storage = folder.path().join("storage");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
+            storage.display()
+        );
+        std::fs::write(&config, text).expect("written");
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("docker-registry (a Debian package) is needed");
+        let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let address = lines.find_map(|line| {
+            let line = line.expect("text");
+            let (_, rest) = line.split_once("listening on ")?;
+            rest.split(['"', ',']).next().map(str::to_owned)
+        });
+        // What it says later must go somewhere, or it would stop.
+        std::thread::spawn(move || lines.for_each(drop));
+        let registry = Self { folder, process, address: address.expect("it says where it listens") };
+        bash(registry.folder.path(), &format!("{ROOT}\nregistry={}\n{IMAGES}", registry.address));
+        registry
+    }
+
+    /// The name of one of its images.
+    fn image(&self, name: &str) -> String {
+        format!("{}/team/{name}", self.address)
+    }
+
+    async fn world(&self, script: Script) -> World {
+        World::with(CARREL, script, &[("CARREL_PLAIN_REGISTRIES", &self.address)]).await
+    }
+}
+
+fn bash(folder: &Path, script: &str) {
+    let output = Command::new("bash").args(["-c", script]).current_dir(folder).output().expect("bash");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Looks around, and becomes another user for a file of the image's own.
+const LOOK: &str = "id -u; cat /made; echo $FROM_IMAGE; [ -z \"$FROM_IMAGE\" ] || tool; chown 33:34 /made && stat -c %u:%g /made; \
+     command -v python3 || echo 'no python3'; echo 42 > answer";
+
+fn looks() -> Script {
+    says([Reply::command(LOOK), Reply::message("Done.")])
+}
+
+/// Runs a task on an image; it and its events.
+async fn run_on(world: &World, name: &str, image: &str) -> (Value, Vec<Value>) {
+    let repository = world.repository("project", FILES);
+    world.json(&["environment", "create", name, "--no-setup", "--image", image]).await;
+    run_in(world, name, &repository).await
+}
+
+async fn run_in(world: &World, name: &str, repository: &carrel_testkit::Repository) -> (Value, Vec<Value>) {
+    let id = world.create_with(repository, &["--environment", name, "Look"]).await;
+    let task = world.ended(&id).await;
+    let events = world.events(&id).await;
+    (task, events)
+}
+
+fn assert_looked(task: &Value, events: &[Value]) {
+    assert_eq!(attempt(task)["state"], "ready", "{task:#}\n{events:#?}");
+    assert_eq!(attempt(task)["result"]["patch"]["additions"], 1, "{task:#}");
+    let output: String =
+        of_type(events, "command.output").iter().filter_map(|event| event["data"]["text"].as_str()).collect();
+    assert!(output.starts_with("0\nmade\n") && output.ends_with("33:34\nno python3\n"), "{output}");
+}
+
+/// What was told of pulling layers.
+fn pulls(events: &[Value]) -> usize {
+    let told = of_type(events, "attempt.progress").into_iter().filter_map(|event| event["data"]["message"].as_str());
+    told.filter(|message| message.starts_with("pulling the image")).count()
+}
+
+#[tokio::test]
+async fn an_attempt_is_root_in_an_image_of_a_registry_which_is_pulled_once() {
+    let registry = Registry::start();
+    let world = registry.world(looks()).await;
+
+    let (task, events) = run_on(&world, "tools", &registry.image("tools:1")).await;
+    let (again, events_again) = run_on(&world, "same", &registry.image("tools:1")).await;
+
+    assert_looked(&task, &events);
+    assert_looked(&again, &events_again);
+    assert!(json!(events).to_string().contains("yes\\n"), "the image's variables are there: {events:#?}");
+    assert!(
+        json!(events).to_string().contains("a tool\\n"),
+        "its PATH is, though its profile sets another: {events:#?}"
+    );
+    let image = |events: &[Value]| of_type(events, "environment.resolved")[0]["data"]["image"].clone();
+    let named = image(&events);
+    let digest = named.as_str().and_then(|text| text.split_once(" (sha256:")).map(|(_, digest)| digest.len());
+    assert_eq!(digest, Some(65), "{named}");
+    assert_eq!(image(&events_again), named);
+    assert!(pulls(&events) > 0, "{events:#?}");
+    assert_eq!(pulls(&events_again), 0, "{events_again:#?}");
+}
+
+#[tokio::test]
+async fn an_image_that_lacks_what_attempts_need_says_what_it_lacks() {
+    let registry = Registry::start();
+    let world = registry.world(looks()).await;
+    let image = registry.image("bare:1");
+
+    let (task, events) = run_on(&world, "bare", &image).await;
+
+    let reason = reason(&task);
+    assert!(reason.starts_with(&format!("the image {image} has no bash, no git, ")), "{reason}\n{events:#?}");
+    assert!(reason.contains("carrel environment edit"), "{reason}");
+    assert_eq!(attempt(&task)["failure"]["stage"], "setting_up");
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_had_says_why() {
+    let registry = Registry::start();
+    let world = registry.world(looks()).await;
+    let foreign = registry.image("foreign:1");
+    let cases = [
+        ("tag", registry.image("tools:2"), "tools:2"),
+        ("name", registry.image("nothing:1"), "nothing:1"),
+        ("platform", foreign.clone(), "mips"),
+        ("plain", "127.0.0.1:1/team/tools:1".to_owned(), "127.0.0.1:1"),
+    ];
+
+    for (name, image, says) in cases {
+        let (task, _) = run_on(&world, name, &image).await;
+        let reason = reason(&task);
+        assert!(reason.contains(says), "{image}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_works_in_a_folder_as_its_root_which_stays_as_it_is() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    bash(folder.path(), ROOT);
+    let root = folder.path().join("root");
+    let listed = folder.path().to_string_lossy();
+    let world = World::with(CARREL, looks(), &[("CARREL_IMAGE_FOLDERS", &listed)]).await;
+
+    let (task, events) = run_on(&world, "folder", &root.to_string_lossy()).await;
+    std::fs::rename(&root, folder.path().join("gone")).expect("our own folder");
+    let (gone, _) = run_in(&world, "folder", &carrel_testkit::Repository::at(&world.folder().join("project"))).await;
+    std::fs::rename(folder.path().join("gone"), &root).expect("our own folder");
+
+    assert_looked(&task, &events);
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!(std::fs::metadata(root.join("made")).expect("it is there").uid(), 0);
+    assert!(!root.join("workspace").exists());
+    assert!(reason(&gone).contains("is no folder of this machine"), "{}", reason(&gone));
+}
