@@ -20,6 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
 /// What a layer counts that is too deep or too odd to be measured.
 const UNMEASURABLE_BYTES: u64 = 20 << 30;
 
+/// How long is waited until nobody is about to stand on a layer; the next look tries again.
+const ALONE_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a layer is, by its name.
 enum Kind {
     Snapshot(SnapshotId),
@@ -151,7 +154,8 @@ impl Control {
 
     /// Removes a layer, unless it is in use; whether it is gone.
     async fn remove(&self, name: &LayerName) -> Result<bool, ControlError> {
-        let _alone = self.layers_turn.write().await;
+        // Whoever holds layers may be telling a slow viewer, and while this waits nobody else can begin to hold them.
+        let Ok(_alone) = tokio::time::timeout(ALONE_WITHIN, self.layers_turn.write()).await else { return Ok(false) };
         match self.inner.sandboxes.remove_layer(name).await.map_err(refused)? {
             Removed::Removed => {
                 tracing::info!(layer = %name, "collected a kept layer");

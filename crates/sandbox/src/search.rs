@@ -1,4 +1,4 @@
-//! Looking for byte strings in a tree that a sandbox wrote: in contents, names and targets of links.
+//! Looking for byte strings in a tree that a sandbox wrote: in contents, names, targets of links and extended attributes.
 //!
 //! One pass for all of them, in pieces that overlap, so that none hides on a border. Holes of sparse files are passed
 //! over; what is compressed or otherwise encoded is only found by who names that form, too.
@@ -6,20 +6,27 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aho_corasick::AhoCorasick;
 use nix::errno::Errno;
-use nix::sys::stat::SFlag;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Whence, lseek};
 
-use crate::tree::walk;
+use crate::tree::{opened_up, path_of, walk};
 
 /// How much of a file is looked at in one go.
 const PIECE_BYTES: usize = 256 << 10;
 /// The longest byte string that can be looked for.
 pub(crate) const NEEDLE_BYTES: usize = 64 << 10;
+/// The most bytes that the names of extended attributes have, and the most that a value has: `XATTR_LIST_MAX` and
+/// `XATTR_SIZE_MAX` of Linux. The kernel gives no more; where there is more it cannot be vouched for.
+const ATTRIBUTE_BYTES: usize = 64 << 10;
+/// Bytes that are enough for nearly all names: the kernel clears as much memory as it is offered.
+const FEW_BYTES: usize = 1024;
 
 /// What is looked for.
 pub(crate) struct Needles {
@@ -42,6 +49,12 @@ impl Needles {
     /// The first thing below `root` that holds one, by its path in there.
     pub(crate) fn find(&self, root: &Path, abandoned: &AtomicBool) -> io::Result<Option<String>> {
         let mut buffer = vec![0; self.overlap + PIECE_BYTES];
+        let mut attributes = vec![0; ATTRIBUTE_BYTES];
+        // What a sandbox has for its root is no entry of a walk, and may have attributes, too.
+        let top = open(root, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        if self.is_in_attributes(&top, &mut attributes)? {
+            return Ok(Some("/".to_owned()));
+        }
         walk(root, abandoned, |entry, path| {
             // Names above were looked at with their own entries, but one may begin in them and end here.
             let start = path.len().saturating_sub(entry.name.count_bytes() + self.overlap);
@@ -53,11 +66,46 @@ impl Needles {
                     None => false,
                 };
             }
+            if !is_found && !entry.is_twin {
+                is_found = match entry.handle()? {
+                    Some(handle) => self.is_in_attributes(&handle, &mut attributes)?,
+                    None => false,
+                };
+            }
             if is_found {
                 return Ok(ControlFlow::Break(String::from_utf8_lossy(path).into_owned()));
             }
             Ok(ControlFlow::Continue(()))
         })
+    }
+
+    /// Whether a name or a value of an extended attribute holds one.
+    fn is_in_attributes(&self, handle: &OwnedFd, buffer: &mut [u8]) -> io::Result<bool> {
+        use rustix::io::Errno;
+        let path = path_of(handle);
+        let length = match rustix::fs::listxattr(&path, &mut buffer[..FEW_BYTES]) {
+            Err(Errno::RANGE) => rustix::fs::listxattr(&path, &mut *buffer)?,
+            Err(Errno::OPNOTSUPP) => 0,
+            listed => listed?,
+        };
+        let names = buffer[..length].to_vec();
+        if self.automaton.is_match(&names) {
+            return Ok(true);
+        }
+        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let read = match rustix::fs::getxattr(&path, name, &mut *buffer) {
+                Err(Errno::ACCESS) => opened_up(handle, || Ok(rustix::fs::getxattr(&path, name, &mut *buffer)))?
+                    .unwrap_or(Err(Errno::ACCESS)),
+                read => read,
+            };
+            match read {
+                Ok(length) if self.automaton.is_match(&buffer[..length]) => return Ok(true),
+                // It may have been removed since its name was read.
+                Ok(_) | Err(Errno::NODATA) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 
     fn is_in(&self, mut file: File, buffer: &mut [u8], abandoned: &AtomicBool) -> io::Result<bool> {

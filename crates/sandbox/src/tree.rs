@@ -69,6 +69,15 @@ impl Entry<'_> {
         Ok((kind(&fstat(&fd)?) == SFlag::S_IFREG).then(|| File::from(fd)))
     }
 
+    /// A handle of it, of a link itself as well, that lets nothing be read or written; nothing if it is gone.
+    pub(crate) fn handle(&self) -> io::Result<Option<OwnedFd>> {
+        match openat(self.folder, self.name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(handle) => Ok(Some(handle)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Where it leads, if it is a link.
     pub(crate) fn link_target(&self) -> Option<Vec<u8>> {
         use std::os::unix::ffi::OsStringExt;
@@ -191,6 +200,24 @@ fn restore(fd: &OwnedFd, rights: Option<u32>) -> io::Result<()> {
     rights.map_or(Ok(()), |rights| Ok(fchmod(fd, Mode::from_bits_truncate(rights))?))
 }
 
+/// The path of what a handle is of: by way of the descriptor no link is followed that took its place.
+pub(crate) fn path_of(handle: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
+}
+
+/// Does something to a file or a folder while its owner, who we are, may read it. Nothing if it is something else.
+pub(crate) fn opened_up<T>(handle: &OwnedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+    let stat = fstat(handle)?;
+    if !matches!(kind(&stat), SFlag::S_IFREG | SFlag::S_IFDIR) {
+        return Ok(None);
+    }
+    let rights = stat.st_mode & 0o7777;
+    set_permissions(path_of(handle), Permissions::from_mode(rights | 0o500))?;
+    let done = work();
+    set_permissions(path_of(handle), Permissions::from_mode(rights))?;
+    done.map(Some)
+}
+
 /// Opens something to read, also if its owner, who we are, may not at the moment. Nothing if it is gone, or no longer
 /// what it was.
 fn open_closed(folder: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> io::Result<Option<Opened>> {
@@ -199,8 +226,7 @@ fn open_closed(folder: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> io::Result<
         Ok(fd) => Ok(Some(Opened { fd, rights: None })),
         Err(Errno::EACCES) => {
             let handle = open(OFlag::O_PATH | (flags & OFlag::O_DIRECTORY))?;
-            // By way of the descriptor, so that no link is followed that took its place.
-            let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+            let path = path_of(&handle);
             let stat = fstat(&handle)?;
             if !matches!(kind(&stat), SFlag::S_IFREG | SFlag::S_IFDIR) {
                 return Ok(None);

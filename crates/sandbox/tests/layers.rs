@@ -421,60 +421,6 @@ async fn links_that_a_sandbox_leaves_do_not_lead_its_restart_or_the_next_out() {
 }
 
 #[tokio::test]
-async fn a_secret_is_found_wherever_it_was_left_and_nothing_is_followed() {
-    let world = World::new().await;
-    let secret = b"s3cret-canary".to_vec();
-    let outside = world.folder.path().join("outside");
-    fs::write(&outside, &secret).expect("written");
-    let clean = world.sandbox().await;
-    let made = run(
-        &clean,
-        &format!(
-            "cd /workspace && mkfifo fifo && ln -s {} out && ln -s / root && ln -s fifo to-fifo && truncate -s 8T sparse \
-             && mkdir closed && echo s3cret > closed/part && chmod 000 closed closed/part 2>/dev/null; echo -canary > rest; \
-             python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'",
-            outside.display()
-        ),
-    )
-    .await;
-    assert!(made.status.is_success(), "{}", String::from_utf8_lossy(&made.output));
-    let needles = vec![b"never".to_vec(), secret];
-    assert_eq!(world.sandboxes.find_in_sandbox(clean.id(), needles.clone()).await.expect("looked"), None);
-    world.keep(clean, "clean").await;
-    assert_eq!(world.sandboxes.find_in_layer(&name("clean"), needles.clone()).await.expect("looked"), None);
-
-    // 262,138 is six bytes before the border of what is read at once.
-    for (number, (script, place)) in [
-        ("mkdir -p a && head -c 262138 /dev/zero | tr '\\0' x > a/f && printf s3cret-canary >> a/f", "workspace/a/f"),
-        ("printf s3cret-canary | dd of=sparse bs=1 seek=1000000000 status=none", "workspace/sparse"),
-        ("mkdir -p b/s3cret-canary.d", "workspace/b/s3cret-canary.d"),
-        ("ln -s /x/s3cret-canary/y link", "workspace/link"),
-        ("mkdir -p c && echo '-s3cret-canary-' > c/f && chmod 000 c/f && chmod 000 c", "workspace/c/f"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let sandbox = world.sandbox().await;
-        run(&sandbox, &format!("cd /workspace && {script}")).await;
-        let found = world.sandboxes.find_in_sandbox(sandbox.id(), needles.clone()).await.expect("looked");
-        assert_eq!(found.as_deref(), Some(format!("/{place}").as_str()), "{script}");
-        let layer = format!("dirty-{number}");
-        world.keep(sandbox, &layer).await;
-        let found = world.sandboxes.find_in_layer(&name(&layer), needles.clone()).await.expect("looked");
-        assert_eq!(found.as_deref(), Some(format!("/{place}").as_str()), "{script}");
-    }
-
-    let closed = world.layer("dirty-4").join("upper/workspace/c");
-    assert_eq!(fs::metadata(closed).expect("there").permissions().mode() & 0o777, 0, "its rights are as they were");
-    for broken in [vec![Vec::new()], vec![vec![b'x'; 70_000]]] {
-        let refused = world.sandboxes.find_in_layer(&name("clean"), broken).await;
-        assert!(matches!(refused, Err(SandboxError::Invalid(_))), "{refused:?}");
-    }
-    let absent = world.sandboxes.find_in_layer(&name("absent"), needles).await;
-    assert!(matches!(absent, Err(SandboxError::NoSuchLayer(_))), "{absent:?}");
-}
-
-#[tokio::test]
 async fn a_layer_too_deep_to_be_looked_through_is_an_error_and_can_be_removed() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;

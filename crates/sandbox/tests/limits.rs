@@ -15,10 +15,12 @@ use carrel_domain::ResourceLimits;
 use carrel_runner::protocol::{LimitsRecord, RECORD_FILE};
 use carrel_sandbox::{
     ExitStatus, FactState, LimitCounters, Limits, LocalOptions, ProcessEvent, Sandbox, SandboxSpec, Sandboxes,
+    TerminalSize,
 };
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::fs::inotify;
 use world::{World, as_ordinary_user, new_id, record, run, said, script};
 
 const MIB: u64 = 1 << 20;
@@ -174,6 +176,46 @@ async fn a_fork_bomb_fills_its_own_sandbox_only() {
         assert!(world.hits(&bomb).await.processes_refused > 0);
     }
     bystander.rest("a fork bomb").await;
+}
+
+/// Takes all there is to be had of something, says how many (`$count`), and holds them until it is ended.
+fn hoard(take: &str) -> carrel_sandbox::Command {
+    script(&format!("ulimit -n $(ulimit -Hn); exec perl -e '$| = 1; {take}; print $count + 0; sleep 1000'"))
+}
+
+#[tokio::test]
+async fn who_takes_all_file_watchers_leaves_root_and_the_neighbours_theirs() {
+    let world = World::new().await;
+    // An ordinary user's sandboxes are that user, and share what it has.
+    if !world.holds("user") {
+        return;
+    }
+    let (hoarder, bystander) = (world.sandbox().await, world.sandbox().await);
+    let watcher = "$inotify_init1 = `uname -m` =~ /^aarch64/ ? 26 : 294; sub watcher { syscall($inotify_init1, 0) }";
+
+    let all = hoard(&format!("{watcher}; $count++ while watcher() >= 0"));
+    let mut all = hoarder.exec(all).await.expect("it starts");
+    let taken = all.next().await;
+
+    let Some(ProcessEvent::Output(taken)) = taken else { panic!("{taken:?}") };
+    assert!(String::from_utf8_lossy(&taken).parse::<u32>().is_ok_and(|count| count > 1), "{taken:?}");
+    inotify::init(inotify::CreateFlags::CLOEXEC).expect("root has watchers left");
+    let one = said(&bystander, &format!("perl -e '{watcher}; print watcher() >= 0 ? 1 : $!'")).await;
+    assert_eq!(one, "1", "a neighbour has some left");
+}
+
+#[tokio::test]
+async fn who_takes_all_terminals_gets_its_share_and_no_more() {
+    let world = World::new().await;
+    let (hoarder, bystander) = (world.sandbox().await, world.sandbox().await);
+
+    let all = hoard("while (open my $terminal, \"+<\", \"/dev/ptmx\") { $count = push @all, $terminal }");
+    let mut all = hoarder.exec(all).await.expect("it starts");
+
+    assert_eq!(all.next().await, Some(ProcessEvent::Output("128".into())));
+    let terminal = script("tty").terminal(TerminalSize { columns: 80, rows: 25 });
+    let finished = bystander.run(terminal).await.expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&finished.output).trim(), "/dev/pts/0");
 }
 
 #[tokio::test]

@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// All snapshots of the installation, by their ids: what a disk budget goes through, which takes a layer without one
-    /// for a leftover. However many there are, and read page by page, so that nobody waits for the reader.
+    /// for a leftover. There may be any number of them.
     ///
     /// # Errors
     /// When the database refuses.

@@ -21,7 +21,7 @@ export function NetworkView({ environment, phase }: Props) {
     <Facts title={phase === "agent" ? "What the agent may reach" : "What setup and maintenance may reach"}>
       <Fact term="Internet">{internetOf(policy)}</Fact>
       <Fact term="Requests">{policy.methods === "read" ? "only GET, HEAD and OPTIONS" : "every method"}</Fact>
-      <Fact term="Hosts beside it">
+      <Fact term="Hosts">
         <Hosts environment={environment} phase={phase} domains={policy.domains} />
       </Fact>
     </Facts>
@@ -42,10 +42,12 @@ function Hosts({ environment, phase, domains }: Props & { readonly domains: read
       {domains.length === 0 && "none"}
       <ul className="divide-y divide-line">
         {domains.map((domain) => (
-          <li key={domain} className="flex flex-wrap items-center gap-x-3 py-1">
-            <span className="min-w-0 font-mono text-xs">{domain}</span>
-            <span className="text-xs text-muted">{reachOf(domain)}</span>
-            <span className="ml-auto">
+          <li key={domain} className="flex items-center gap-x-3 py-1">
+            <span className="min-w-0 flex-1">
+              <span className="mr-3 font-mono text-xs">{domain}</span>
+              <span className="text-xs text-muted">{reachOf(domain)}</span>
+            </span>
+            <span className="shrink-0">
               <Button
                 icon="cross"
                 aria-label={`Remove ${domain}`}

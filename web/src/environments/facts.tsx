@@ -1,7 +1,6 @@
 // What an environment says, as lists of facts.
 import { type ReactNode, useId } from "react";
 import type { Environment } from "../api/types";
-import { Age } from "../parts/Age";
 import { Revealed } from "../parts/Revealed";
 
 interface FactsProps {
@@ -99,7 +98,7 @@ export function Secrets({ secrets }: { readonly secrets: Environment["secrets"] 
               <span className="text-bad">its value is gone: give it again</span>
             ) : (
               <>
-                given <Age at={secret.updated_at} />
+                given <time dateTime={secret.updated_at}>{secret.updated_at.slice(0, 10)}</time>
               </>
             )}
           </span>

@@ -91,7 +91,8 @@ function Head({ environment }: { readonly environment: Environment }) {
           {environment.name}
         </h1>
         <p className="text-sm text-muted" data-testid="version">
-          version {environment.version}, made <Age at={environment.updated_at} />
+          version {environment.version} · <span className="sr-only">made </span>
+          <Age at={environment.updated_at} />
         </p>
       </div>
       <div className="mt-3 flex flex-wrap items-center gap-2 text-sm">

@@ -50,8 +50,9 @@ function Header({ me }: { readonly me: Me | undefined }) {
           <nav aria-label="Main">
             <Link
               to="/environments"
-              className="rounded px-1 py-2 text-sm text-muted hover:text-accent sm:ml-2"
-              activeProps={{ className: "text-accent underline underline-offset-4" }}
+              className="rounded px-1 py-2 text-sm hover:text-accent sm:ml-2"
+              activeProps={{ className: "text-ink underline underline-offset-4" }}
+              inactiveProps={{ className: "text-muted" }}
             >
               Environments
             </Link>

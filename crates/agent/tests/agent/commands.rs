@@ -1,5 +1,6 @@
 //! `exec_command` and `write_stdin`, in real sandboxes.
 
+use carrel_agent::{AgentLimits, AgentTask};
 use carrel_domain::EventBody;
 use carrel_domain::event::CommandEnd;
 use carrel_testkit::model::{Reply, Script};
@@ -140,9 +141,11 @@ async fn an_endless_flood_can_be_looked_at_and_ends_with_the_agent() {
     let command = exec(json!({"cmd": "yes flood", "yield_time_ms": 300, "max_output_tokens": 100}));
     let poll = Reply::call("write_stdin", json!({"session_id": 2, "max_output_tokens": 100, "yield_time_ms": 5000}));
     let world = World::new(Script::new([command, poll, Reply::message("Done.")])).await;
+    let limits = AgentLimits { output_bytes: u64::MAX, ..AgentLimits::default() };
 
-    within(30, world.answer("Go.")).await;
+    let ended = within(30, world.run_task(AgentTask { limits, ..world.task("Go.") })).await;
 
+    assert!(ended.is_ok(), "{ended:?}");
     assert!(world.result(1).contains("Process running with session ID 2"), "{}", world.result(1));
     assert!(world.result(1).len() < 1000);
     assert_eq!(world.shell("pgrep -c '^yes$'").await, "0\n");

@@ -229,7 +229,7 @@ async fn what_makes_no_sense_is_refused_with_the_way_out() {
         (3, "`10.0.0.1`", &["create", "x", "--allow-domain", "10.0.0.1"]),
         (2, "the network secret K has no host", &["create", "x", "--network-secret", "K=hunter2"]),
         (3, "`no host`", &["create", "x", "--network-secret", "K=value@no host"]),
-        (3, "is a variable and a secret", &["create", "x", "--variable", "A=1", "--setup-secret", "A=2"]),
+        (3, "is a variable and a secret", &["create", "x", "--variable", "A=1", "--setup-secret", "A=two-two"]),
         (3, "is no reference to an image", &["create", "x", "--image", "a b"]),
         (3, "there is no variable `A` to remove", &["edit", "web", "--remove-variable", "A"]),
         (3, "there is no secret `A` to remove", &["edit", "web", "--remove-secret", "A"]),

@@ -29,7 +29,6 @@ pub(super) async fn collect(scene: &Scene<'_>, answer: &str) -> Result<Step, Hal
 }
 
 /// Notes what the work tree is before the agent begins, so that its changes are found without a look at every file.
-#[allow(dead_code, reason = "called at the end of setting up")]
 pub(super) async fn note_before(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(), Halt> {
     Ok(quick::note_before(&scene.control.inner.sandboxes, sandbox, &scene.workspace()).await?)
 }

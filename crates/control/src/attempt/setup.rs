@@ -46,6 +46,7 @@ pub(super) async fn set_up(scene: &Scene<'_>) -> Result<Step, Halt> {
     // Before the agent's earlier changes are there: what it wrote must not run with the secrets and the network of setup.
     let sandbox = if is_fresh { sandbox } else { maintain(scene, sandbox, &recipe, &mirror, &base).await? };
     checkout::put_on_top(scene, &sandbox).await?;
+    super::collect::note_before(scene, &sandbox).await?;
     Ok(Step::to(AttemptState::Running))
 }
 

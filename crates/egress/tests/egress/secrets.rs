@@ -105,7 +105,8 @@ async fn a_placeholder_to_another_host_is_refused() {
 #[tokio::test]
 async fn a_host_of_a_secret_is_not_asked_for_parts_of_an_answer() {
     let world = World::new().await;
-    let headers = "Range: bytes=0-3\r\nIf-Range: \"a\"\r\nRequest-Range: bytes=0-3\r\nX-MS-Range: bytes=0-3\r\nX-A: b\r\n";
+    let headers =
+        "Range: bytes=0-3\r\nIf-Range: \"a\"\r\nRequest-Range: bytes=0-3\r\nX-MS-Range: bytes=0-3\r\nX-A: b\r\n";
 
     world.say_inside(API, request(&world, "/x", headers).as_bytes()).await;
 

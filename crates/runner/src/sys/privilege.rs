@@ -54,7 +54,8 @@ pub(crate) fn keep_capabilities(kept: &[u32]) -> Result<(), Errno> {
 /// Lets this process have its capabilities still when it stops being user 0; a user namespace it enters forgets this.
 pub(crate) fn keep_capabilities_across_users() -> Result<(), Errno> {
     // SAFETY: the call takes numbers only.
-    let result = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, libc::SECBIT_NO_SETUID_FIXUP as libc::c_ulong, 0, 0, 0) };
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECUREBITS, libc::SECBIT_NO_SETUID_FIXUP as libc::c_ulong, 0, 0, 0) };
     Errno::result(result).map(drop)
 }
 

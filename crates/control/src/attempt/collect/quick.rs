@@ -54,7 +54,7 @@ if [ -s "$7.gone" ]; then
 fi
 if [ -s "$7.there" ]; then
   git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false \
-    add --all --ignore-errors --pathspec-from-file="$7.there" --pathspec-file-nul 2> "$7.words" || [ $? -eq 1 ]
+    -c index.skipHash=true add --all --ignore-errors --pathspec-from-file="$7.there" --pathspec-file-nul 2> "$7.words" || [ $? -eq 1 ]
   if grep -q -e '^error' -e '^fatal' -e embedded -e submodule -- "$7.words"; then exit 1; fi
 fi
 "#;

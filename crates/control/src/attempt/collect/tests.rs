@@ -20,7 +20,7 @@ use crate::attempt::OBJECTS;
 const WORKSPACE: &str = "/workspace/r";
 
 /// How many agents there are, and the most that each of them does.
-const AGENTS: u64 = 240;
+const AGENTS: u64 = 60;
 const DEEDS: u64 = 8;
 
 /// Two commits: the one that snapshots are prepared at, and the one of another branch.
@@ -339,7 +339,7 @@ fn deeds(chance: &mut Chance, commits: &[CommitOid; 2], is_plain: bool) -> Strin
         // A letter of its own stands for something.
         while let Some(at) = rest.find(['P', 'Q', 'D', 'B', 'O']) {
             words.push_str(&rest[..at]);
-            let (stands_for, taken) = match rest[at..].as_bytes() {
+            let (stands_for, taken) = match &rest.as_bytes()[at..] {
                 [b'B', b'A', b'S', b'E', ..] => (commits[0].as_str(), 4),
                 [b'O', b'T', b'H', b'E', b'R', ..] => (commits[1].as_str(), 5),
                 [b'H' | b'B' | b'O', ..] => (&rest[at..=at], 1),
@@ -402,5 +402,8 @@ async fn the_quick_road_makes_the_same_patch_as_a_look_at_every_file() {
     }
 
     assert!(wrong.is_empty(), "{} of {quick_ones}:\n{}", wrong.len(), wrong.join("\n\n"));
-    assert!(changed >= 200, "only {changed} of {quick_ones} patches of the quick road had something in them");
+    assert!(
+        quick_ones >= 50 && changed >= 35,
+        "only {changed} of {quick_ones} patches of the quick road had something in them"
+    );
 }
