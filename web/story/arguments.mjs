@@ -4,8 +4,8 @@ import { parseArgs } from "node:util";
 
 const USAGE = `usage: node story/main-job.mjs --url URL --owner-link URL --repository PATH --out DIR [--expect JSON|@FILE]
 
---expect: {"prompt", "answer", "file", "diff", "branch", "followUp", "followUpAnswer"}, each with a default
-          that any scripted model satisfies: a text to type, or a text that must be seen ("" for any).
+--expect: {"prompt", "answer", "file", "diff", "blocked", "branch", "followUp", "followUpAnswer"}, each with a
+          default that any scripted model satisfies: a text to type, or a text that must be seen ("" for any).
 CHROMIUM: the browser [default: /usr/bin/chromium]`;
 
 const EXPECT = {
@@ -17,6 +17,8 @@ const EXPECT = {
   file: "",
   /** A part of a changed line. */
   diff: "",
+  /** A host that the work asks for and is refused. */
+  blocked: "",
   /** The branch that is pushed to. */
   branch: "carrel/story",
   followUp: "Why did it fail?",

@@ -31,6 +31,10 @@ try {
   await step("a wrong repository is said at its field and nothing typed is lost", refusedDraft);
   await step("a task is delegated by keyboard", delegate);
   await step("it becomes ready while one watches", watch);
+  if (expect.blocked !== "") {
+    await step("a host that was refused is allowed by one press", allowHost);
+    await step("the environment shows it, and it is removed again", removeHost);
+  }
   await step("the answer is read", readAnswer);
   await step("the changes are read", readChanges);
   await step("the changes are pushed", push);
@@ -123,6 +127,29 @@ async function watch() {
   await page.locator("[data-entry]").first().waitFor();
 }
 
+async function allowHost() {
+  const button = page.getByRole("button", { name: `Allow ${expect.blocked} in default` });
+  await button.focus();
+  await page.keyboard.press("Enter");
+  await page.getByText("Allowed for new attempts from version 2").waitFor();
+  await page.locator('button[aria-disabled="true"]:focus', { hasText: expect.blocked }).waitFor();
+}
+
+async function removeHost() {
+  const task = page.url();
+  await page.getByRole("link", { name: "Environments" }).click();
+  await page.getByRole("link", { name: "default", exact: true }).click();
+  await page.getByTestId("version").getByText("version 2").waitFor();
+  await page.screenshot({ path: join(out, "environment.png"), fullPage: true });
+  await page.getByRole("button", { name: "Reset the cache" }).click();
+  await page.getByText("There is nothing to reset").waitFor();
+  await page.getByRole("button", { name: `Remove ${expect.blocked}` }).click();
+  await page.getByText("not allowed any more, for new attempts from version 3").waitFor();
+  await page.locator('[role="group"]:focus').waitFor();
+  await page.goto(task);
+  await page.getByRole("button", { name: `Allow ${expect.blocked} in default` }).waitFor();
+}
+
 async function readAnswer() {
   await page.getByRole("tab", { name: "Answer" }).first().focus();
   await page.keyboard.press("Enter");
@@ -184,6 +211,13 @@ async function phone() {
   await page.getByRole("form", { name: "New task" }).waitFor();
   await fitsItsWindow(page, "the first page");
   await page.screenshot({ path: join(out, "phone-home-dark.png") });
+  for (const path of ["environments", "environments/default"]) {
+    await page.goto(`${url}/${path}`);
+    await page.getByText("version").first().waitFor();
+    await fitsItsWindow(page, path);
+    await page.screenshot({ path: join(out, `phone-${path.replace("/", "-")}-dark.png`) });
+  }
+  await page.goto(`${url}/`);
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize(SCREEN);
 }
@@ -206,6 +240,8 @@ async function accessibility() {
     ["changes", `${taskAddress}?${await firstAttempt()}&tab=diff`, "table.diff"],
     ["push", taskAddress, '[data-testid="answer"]', openPush],
     ["sign-in", `${url}/sign-in`, "#sign-in"],
+    ["environments", `${url}/environments`, "main li"],
+    ["environment", `${url}/environments/default`, '[data-testid="version"]'],
     ["nothing", `${url}/nothing/here`, "h1"],
   ]);
 }

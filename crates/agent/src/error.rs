@@ -69,5 +69,9 @@ pub enum Limit {
 /// A time limit for a person.
 fn shown(time: Duration) -> String {
     let seconds = time.as_secs();
-    if seconds < 120 || !seconds.is_multiple_of(60) { format!("{seconds} s") } else { format!("{} minutes", seconds / 60) }
+    if seconds < 120 || !seconds.is_multiple_of(60) {
+        format!("{seconds} s")
+    } else {
+        format!("{} minutes", seconds / 60)
+    }
 }

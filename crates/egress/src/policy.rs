@@ -84,7 +84,7 @@ impl SessionPolicy {
 }
 
 /// One request or one tunnel, and what became of it. Never holds a path, a header, or a secret's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decision {
     /// The host as it was asked for; where it was no host name, an escaped and shortened form of what came.
     pub host: String,

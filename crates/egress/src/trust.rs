@@ -120,7 +120,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Authority::open(folder.path()).expect("an authority");
 
-        let error = TrustCache::default().files(authority.pem(), &vec![b'\n'; MAX_BUNDLE_BYTES + 1]).expect_err("refused");
+        let error =
+            TrustCache::default().files(authority.pem(), &vec![b'\n'; MAX_BUNDLE_BYTES + 1]).expect_err("refused");
 
         assert_eq!(error.to_string(), "the image's list of certificates has more than 4194304 bytes");
     }

@@ -21,8 +21,8 @@ mod trash;
 mod tree;
 mod tunnel;
 
-pub use command::{Command, CommandId, ExitStatus, Finished, Output, ProcessEvent, Stdin, TerminalSize};
 pub use carrel_runner::protocol::{Fact, FactState, FolderIds};
+pub use command::{Command, CommandId, ExitStatus, Finished, Output, ProcessEvent, Stdin, TerminalSize};
 pub use error::SandboxError;
 pub use launcher::Launcher;
 pub use layers::{Layer, LayerName, Removed};

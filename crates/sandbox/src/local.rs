@@ -126,12 +126,16 @@ impl Sandboxes {
         let (id, folder) = (spec.id, self.local.folder_of(spec.id));
         let launched = self.local.layers.launched(&folder).ok_or(SandboxError::Gone(id))?;
         if launched.layers != spec.layers {
-            return Err(SandboxError::Invalid(format!("sandbox {id} was launched on other layers; restart it on those")));
+            return Err(SandboxError::Invalid(format!(
+                "sandbox {id} was launched on other layers; restart it on those"
+            )));
         }
         let launch = request(spec, &self.local.limits)?;
         if launched.root != launch.root {
             // What is a folder on one root may be a link on another.
-            return Err(SandboxError::Invalid(format!("sandbox {id} was launched on another root; restart it on that")));
+            return Err(SandboxError::Invalid(format!(
+                "sandbox {id} was launched on another root; restart it on that"
+            )));
         }
         for is_last in [false, true] {
             let (folder, local) = (folder.clone(), Arc::clone(&self.local));

@@ -20,7 +20,10 @@ fn paths(paths: &[&str]) -> Changed {
 impl World {
     async fn on(&self, layers: &[&str]) -> Sandbox {
         let layers = layers.iter().map(|text| name(text)).collect();
-        self.sandboxes.launch(SandboxSpec { layers, ..SandboxSpec::new(new_id()) }).await.expect("a sandbox is launched")
+        self.sandboxes
+            .launch(SandboxSpec { layers, ..SandboxSpec::new(new_id()) })
+            .await
+            .expect("a sandbox is launched")
     }
 
     /// A sandbox on a layer in which this was done.
@@ -81,7 +84,8 @@ async fn files_are_named_wherever_they_are_and_new_folders_as_a_whole() {
 async fn folders_that_moved_or_were_replaced_are_named_as_a_whole() {
     let world = World::new().await;
 
-    let sandbox = world.after("mv full moved; touch moved/x/more; rm -rf a; mkdir a; touch a/again; mv a/again one").await;
+    let sandbox =
+        world.after("mv full moved; touch moved/x/more; rm -rf a; mkdir a; touch a/again; mv a/again one").await;
 
     assert_eq!(world.changed(&sandbox, "/workspace/r", &[]).await, paths(&["a", "full", "moved", "one"]));
 }

@@ -7,3 +7,15 @@ pub mod world;
 
 pub use repository::Repository;
 pub use world::{Ran, World};
+
+/// Waits for something that another program does and nobody tells of, such as a file it writes.
+///
+/// # Panics
+/// When it does not come to be in time.
+pub fn wait_for(patience: std::time::Duration, what: &str, is_so: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + patience;
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

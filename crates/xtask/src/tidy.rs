@@ -41,7 +41,11 @@ const POWERS: &[Power] = &[
     Power { what: "namespaces and mounts", text: "nix::sched", crates: &["runner"] },
     Power { what: "SQL", text: "sea_orm::", crates: &["store"] },
     Power { what: "the HTTP server", text: "axum::", crates: &["api", "testkit", "carrel"] },
-    Power { what: "HTTP requests", text: "reqwest::", crates: &["agent", "egress", "image", "testkit", "carrel", "xtask"] },
+    Power {
+        what: "HTTP requests",
+        text: "reqwest::",
+        crates: &["agent", "egress", "image", "testkit", "carrel", "xtask"],
+    },
     Power { what: "TLS interception", text: "rcgen::", crates: &["egress"] },
     Power { what: "environment variables", text: "env::var", crates: &["carrel", "xtask"] },
     Power { what: "git", text: "Command::new(\"git\")", crates: &["forge", "testkit", "carrel", "xtask"] },

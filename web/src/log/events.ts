@@ -33,6 +33,8 @@ export type Body =
       readonly method: string | undefined;
       readonly allowed: boolean;
       readonly reason: string;
+      /** The command that allows it, where there is one. */
+      readonly wayOut: string | undefined;
       readonly count: number;
     }
   | { readonly type: "limit.hit"; readonly limit: string; readonly message: string }
@@ -170,6 +172,7 @@ function readPlace(type: string, data: Fields): Body | undefined {
         method: maybeText(data.method),
         allowed: data.allowed === true,
         reason: text(data.reason),
+        wayOut: maybeText(data.way_out),
         count: number(data.count),
       };
     case "limit.hit":

@@ -145,7 +145,7 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
       if (body.reason) note("warning", `Nothing of the prepared environment is kept: ${body.reason}`);
       return;
     case "network.decided":
-      if (!offer(draft, seq, at, body)) note(body.allowed ? "step" : "refused", decided(body));
+      if (!offer(draft, seq, at, body)) note(body.allowed ? "step" : "refused", noted(body));
       return;
     case "limit.hit":
       note("warning", body.message);
@@ -193,6 +193,13 @@ function decided(body: Decided): string {
   return body.allowed
     ? `Network: ${what}${times} allowed by ${body.reason}`
     : `Network: ${what}${times} refused: ${body.reason}`;
+}
+
+/** A refusal that no click lifts, with the way out that the service names. */
+function noted(body: Decided): string {
+  return body.wayOut === undefined || allowableIn(body) !== undefined
+    ? decided(body)
+    : `${decided(body)}; to allow it: ${body.wayOut}`;
 }
 
 /** Makes an entry of a refusal that a click can lift, unless an earlier entry offers the same. */

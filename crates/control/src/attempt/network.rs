@@ -64,9 +64,9 @@ async fn tell(site: &Site<'_>, mut decided: mpsc::Receiver<Decision>) -> Result<
     while let Some(decision) = decided.recv().await {
         if told > MOST_EVENTS {
             if decision.allowed {
-                allowed += 1
+                allowed += 1;
             } else {
-                refused += 1
+                refused += 1;
             }
             continue;
         }
@@ -140,18 +140,16 @@ const fn network_of(phase: Phase, spec: &EnvironmentSpec) -> &NetworkPolicy {
 /// Equal decisions of one moment, counted.
 #[derive(Default)]
 struct Gathered {
-    counts: BTreeMap<(String, u16, Option<String>, bool, String, Option<String>), u32>,
+    counts: BTreeMap<Decision, u32>,
     beyond: u32,
 }
 
 impl Gathered {
     fn add(&mut self, decision: Decision) {
-        let Decision { host, port, method, allowed, reason, way_out } = decision;
-        let key = (host, port, method, allowed, reason, way_out);
-        if self.counts.len() >= MOST_AT_ONCE && !self.counts.contains_key(&key) {
+        if self.counts.len() >= MOST_AT_ONCE && !self.counts.contains_key(&decision) {
             self.beyond += 1;
         } else {
-            *self.counts.entry(key).or_default() += 1;
+            *self.counts.entry(decision).or_default() += 1;
         }
     }
 
@@ -159,7 +157,7 @@ impl Gathered {
     async fn tell(&mut self, site: &Site<'_>) -> Result<usize, Halt> {
         let mut bodies: Vec<EventBody> = std::mem::take(&mut self.counts)
             .into_iter()
-            .map(|((host, port, method, allowed, reason, way_out), count)| EventBody::NetworkDecided {
+            .map(|(Decision { host, port, method, allowed, reason, way_out }, count)| EventBody::NetworkDecided {
                 host,
                 port,
                 method,

@@ -33,7 +33,8 @@ use nix::unistd::{Pid, setsid};
 use crate::pidfd::start_time;
 use crate::privileges::{INSIDE_ID, Inside};
 use crate::protocol::{
-    Decoder, Frame, FromLauncher, Launch, LimitsRecord, RECORD_FILE, Record, Resources, Root, ToLauncher, encode_control, message,
+    Decoder, Frame, FromLauncher, Launch, LimitsRecord, RECORD_FILE, Record, Resources, Root, ToLauncher,
+    encode_control, message,
 };
 use crate::sys::privilege::wipe_environment;
 use crate::sys::process::{Cloned, clone_into, exit_now, ignore_ended_children};
@@ -241,7 +242,15 @@ impl Child {
         // If it failed before it could read this, its reason waits to be read.
         let _told_by_its_answer = handshake.write_all(&frame);
         let record = base.folder.join(&launch.name).join(RECORD_FILE);
-        Ok(Self { number: launch.number, pid, handshake, group, disk_bytes: launch.resources.disk_bytes, inside: Inside::of(&launch.root), record })
+        Ok(Self {
+            number: launch.number,
+            pid,
+            handshake,
+            group,
+            disk_bytes: launch.resources.disk_bytes,
+            inside: Inside::of(&launch.root),
+            record,
+        })
     }
 
     /// Takes the child's next word; the answer for the controller when that was its last.
@@ -280,8 +289,7 @@ impl Child {
             };
             for map in ["gid_map", "uid_map"] {
                 let path = format!("/proc/{}/{map}", self.pid);
-                fs::write(&path, &ids)
-                    .map_err(|error| format!("cannot write `{path}`: {error}"))?;
+                fs::write(&path, &ids).map_err(|error| format!("cannot write `{path}`: {error}"))?;
             }
         }
         (&self.handshake).write_all(&[GO_ON]).map_err(|error| format!("it ended while it was made: {error}"))

@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Component, Path};
 
 use carrel_runner::protocol::{FactState, UPPER_FOLDER};
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use uuid::Uuid;
 
 use super::{Local, MAKING, Sandboxes};
@@ -80,12 +80,7 @@ impl Root {
     }
 }
 
-fn make(
-    local: &Local,
-    name: &LayerName,
-    owner: Option<u32>,
-    files: &[(String, Vec<u8>)],
-) -> Result<(), SandboxError> {
+fn make(local: &Local, name: &LayerName, owner: Option<u32>, files: &[(String, Vec<u8>)]) -> Result<(), SandboxError> {
     let folder = local.folder.join(format!("{MAKING}{}", Uuid::now_v7()));
     let filled = fill(&folder, owner, files).map_err(SandboxError::host(format!("cannot make the layer `{name}`")));
     let kept = filled.and_then(|()| local.layers.keep(&folder, name, Vec::new()));

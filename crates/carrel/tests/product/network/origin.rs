@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carrel_testkit::Repository;
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ impl Origin {
         let server = command.spawn().expect("python3 (a Debian package) is needed");
         let mut origin = Self { folder, server, port: 0 };
         let port = origin.path("port");
-        wait_for("the server begins", || port.exists());
+        carrel_testkit::wait_for(PATIENCE, "the server begins", || port.exists());
         origin.port = std::fs::read_to_string(port).expect("it was written whole").parse().expect("a number");
         origin
     }
@@ -60,7 +60,7 @@ impl Origin {
 
     /// Waits until a line of its log begins so.
     pub(crate) fn wait_for_request(&self, begin: &str) {
-        wait_for(begin, || self.requests().iter().any(|line| line.starts_with(begin)));
+        carrel_testkit::wait_for(PATIENCE, begin, || self.requests().iter().any(|line| line.starts_with(begin)));
     }
 
     /// The service's variables by which it knows the server: its authority, and that it may be reached though it is
@@ -76,14 +76,6 @@ impl Drop for Origin {
         // It may have ended by itself; the folder goes all the same.
         let _ended = self.server.kill();
         let _waited = self.server.wait();
-    }
-}
-
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
