@@ -142,7 +142,7 @@ async function removeHost() {
   await page.getByTestId("version").getByText("version 2").waitFor();
   await page.screenshot({ path: join(out, "environment.png"), fullPage: true });
   await page.getByRole("button", { name: "Reset the cache" }).click();
-  await page.getByText("There is nothing to reset").waitFor();
+  await page.getByText(/prepares the environment anew|nothing to reset/).waitFor();
   await page.getByRole("button", { name: `Remove ${expect.blocked}` }).click();
   await page.getByText("not allowed any more, for new attempts from version 3").waitFor();
   await page.locator('[role="group"]:focus').waitFor();

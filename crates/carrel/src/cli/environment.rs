@@ -84,7 +84,7 @@ pub(crate) struct ContentArguments {
     /// A repository it is for: a path or a URL; may be given several times [default: any]
     #[arg(long, value_name = "R")]
     pub(crate) repository: Vec<String>,
-    /// What its root is made of: `host`, a folder, or an OCI image such as debian:12
+    /// What its root is made of: `host`, a folder, or an OCI image such as python:3.12
     #[arg(long)]
     pub(crate) image: Option<String>,
     /// A bash script that prepares it; `-` reads it from standard input
