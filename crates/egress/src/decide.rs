@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use carrel_domain::{DomainRule, Internet, Methods};
+use carrel_domain::{DomainRule, HostName, Internet, Methods};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::options::PrivateHost;
@@ -74,24 +74,31 @@ impl Rules<'_> {
     /// # Errors
     /// Why not, and the way out.
     pub(crate) fn destination(&self, target: &Target) -> Result<String, Refused> {
+        let is_listed = self.private_hosts.iter().any(|listed| listed.allows_port_of(target));
+        let has_port = WEB_PORTS.contains(&target.port) || is_listed;
+        let port = || format!("an administrator lists `{target}` in {}", PrivateHost::SETTING);
         let reason = match &target.host {
-            Host::Name(name) => self.rule_for(name).ok_or_else(|| {
-                Refused::by_policy(
-                    format!("{name} is not allowed by {}", self.policy.place()),
-                    Some(self.policy.way_to_allow(name)),
-                )
-            })?,
+            Host::Name(name) => self.rule_for(name).ok_or_else(|| self.refused_name(name, has_port, port))?,
             Host::Address(_) => self.rule_for_address(target)?,
         };
-        let is_listed = self.private_hosts.iter().any(|listed| listed.allows_port_of(target));
-        if WEB_PORTS.contains(&target.port) || is_listed {
+        if has_port {
             return Ok(reason);
         }
         let why = format!("{target} is not allowed: only the ports 80 and 443 are");
-        Err(Refused::by_policy(why, Some(format!("an administrator lists `{target}` in {}", PrivateHost::SETTING))))
+        Err(Refused::by_policy(why, Some(port())))
     }
 
-    fn rule_for(&self, name: &carrel_domain::HostName) -> Option<String> {
+    /// A name that no rule is about. A way out that leads to the next refusal would be none: the port is part of it.
+    fn refused_name(&self, name: &HostName, has_port: bool, port: impl Fn() -> String) -> Refused {
+        let (place, allow) = (self.policy.place(), self.policy.way_to_allow(name));
+        if has_port {
+            return Refused::by_policy(format!("{name} is not allowed by {place}"), Some(allow));
+        }
+        let why = format!("{name} is not allowed by {place}, and only the ports 80 and 443 are");
+        Refused::by_policy(why, Some(format!("{}, and then: {allow}", port())))
+    }
+
+    fn rule_for(&self, name: &HostName) -> Option<String> {
         let network = &self.policy.network;
         let find = |rules: &[DomainRule]| rules.iter().find(|rule| rule.matches(name)).map(ToString::to_string);
         if let Some(rule) = find(&network.domains) {

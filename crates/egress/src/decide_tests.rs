@@ -63,6 +63,17 @@ fn a_refusal_says_how_to_allow_it_in_its_phase() {
 }
 
 #[test]
+fn the_way_out_of_a_host_on_another_port_allows_both() {
+    let said = |listed: &[&str]| verdict(Internet::Off, listed, "any.example:8080").expect_err("refused");
+
+    let allow = "carrel environment edit api --setup-allow-domain any.example";
+    let list = "an administrator lists `any.example:8080` in CARREL_PRIVATE_HOSTS of the service";
+    assert!(said(&[]).contains("only the ports 80 and 443 are"), "{}", said(&[]));
+    assert!(said(&[]).ends_with(&format!("To allow it: {list}, and then: {allow}\n")), "{}", said(&[]));
+    assert!(said(&["any.example:8080"]).ends_with(&format!("To allow it: {allow}\n")), "the port is allowed already");
+}
+
+#[test]
 fn only_listed_ports_beside_those_of_the_web_are_allowed_and_a_list_allows_no_host() {
     for (listed, target, expected) in [
         (None, "own.example:80", true),

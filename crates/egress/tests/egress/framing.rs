@@ -34,6 +34,7 @@ async fn a_request_that_could_be_read_in_two_ways_is_refused() {
         ("a connection that drops the length", "Content-Length: 5\r\nConnection: content-length\r\n", "would take"),
         ("a connection that drops the host", "Connection: close, Host\r\n", "would take"),
         ("an expectation", "Expect: 200-ok\r\n", "expects"),
+        ("a list of an expectation", "Expect: 100-continue, 200-ok\r\n", "expects"),
     ];
     for (what, headers, words) in rows {
         let request = format!("POST http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{headers}\r\n{smuggled}");
@@ -67,6 +68,17 @@ async fn a_request_that_could_be_read_in_two_ways_is_refused() {
         ("a space in the path", format!("GET http://{at}/a b HTTP/1.1\r\nHost: {at}\r\n\r\n"), "first line"),
         ("a tab for a space", format!("GET\thttp://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"), "first line"),
         ("an empty line first", format!("\r\n\r\nGET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"), "empty line"),
+        ("a method in small letters", format!("get http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"), "no method"),
+        ("a path beyond ASCII", format!("GET http://{at}/\u{e9} HTTP/1.1\r\nHost: {at}\r\n\r\n"), "visible ASCII"),
+        ("a DEL in the path", format!("GET http://{at}/a\u{7f} HTTP/1.1\r\nHost: {at}\r\n\r\n"), "visible ASCII"),
+        (
+            "a WebSocket with a body",
+            format!(
+                "GET http://{at}/ws HTTP/1.1\r\nHost: {at}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Content-Length: 5\r\n\r\nhello"
+            ),
+            "has a body",
+        ),
         ("a method that is none", format!("G(T http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"), "no method"),
         ("TLS to the proxy", "\u{16}\u{3}\u{1}\n\r\n".to_owned(), ""),
         ("SOCKS", "\u{5}\u{1}\u{0}\n".to_owned(), ""),
@@ -136,4 +148,60 @@ async fn an_offer_to_switch_to_http2_in_the_clear_is_passed_over() {
     assert!(answer.contains("GET /plain 0"), "{answer}");
     let seen = &world.plain.requests()[0];
     assert!(!seen.headers.contains_key("upgrade") && !seen.headers.contains_key("http2-settings"));
+}
+
+#[tokio::test]
+async fn a_server_that_switches_protocols_unasked_gets_no_tunnel() {
+    let world = World::new().await;
+    let at = format!("{UP}:{}", world.plain.port());
+
+    let answer = world
+        .say(format!("GET http://{at}/switch HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\nmore").as_bytes())
+        .await;
+
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("without being asked"), "{answer}");
+    assert!(!world.plain.saw("more"));
+}
+
+#[tokio::test]
+async fn trailers_without_end_are_refused() {
+    let mut world = World::new().await;
+    let at = format!("{UP}:{}", world.plain.port());
+    let trailers = format!("X-A: {}\r\n", "a".repeat(1000)).repeat(10);
+
+    let head = format!("POST http://{at}/ HTTP/1.1\r\nHost: {at}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let answer = world.say(format!("{head}5\r\nhello\r\n0\r\n{trailers}\r\n").as_bytes()).await;
+
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("trailers of a request are too long"), "{answer}");
+    assert!(world.decisions().last().is_some_and(|decision| !decision.allowed));
+    assert!(world.plain.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_terminal_would_obey_is_not_repeated() {
+    let mut world = World::new().await;
+    let at = format!("{UP}:{}", world.plain.port());
+
+    for (method, name) in [("GET", "\u{1b}]0;title\u{7}"), ("\u{1b}[2J", "X-A"), ("GET", "X\u{202e}A")] {
+        let request = format!("{method} http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{name}: x\r\n\r\n");
+        let answer = world.say(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        for said in std::iter::once(answer).chain(world.decisions().into_iter().map(|decision| decision.reason)) {
+            assert!(!said.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{said:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_between_a_server_and_us_is_not_told_to_programs() {
+    let world = World::new().await;
+    let at = format!("{UP}:{}", world.plain.port());
+
+    let request = format!("GET http://{at}/between HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+    let answer = world.say(request.as_bytes()).await.to_ascii_lowercase();
+
+    assert!(answer.starts_with("http/1.1 200 ok") && answer.contains("x-kept: 1"), "{answer}");
+    for name in ["proxy-authenticate:", "keep-alive:", "x-mine:", "upgrade:", "trailer:"] {
+        assert!(!answer.contains(name), "{name} {answer}");
+    }
 }

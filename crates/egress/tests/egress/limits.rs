@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -70,6 +71,27 @@ async fn a_tunnel_in_which_nothing_moves_is_closed() {
     // The end comes without TLS's farewell.
     let end = timeout(DEADLINE, stream.read_u8()).await.expect("in time");
     assert!(end.is_err());
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_connection_is_given_up() {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    // Room for one that waits. Whoever comes when it is taken gets no answer at all.
+    let listener = socket.listen(0).expect("it listens");
+    let address = listener.local_addr().expect("bound");
+    let _waits = TcpStream::connect(address).await.expect("there is room");
+    let mut builder = World::builder().await;
+    builder.options.limits.connect = Duration::from_millis(500);
+    builder.options.private_hosts.push(format!("{UP}:{}", address.port()).parse().expect("a host and a port"));
+    let mut world = builder.build();
+    let at = format!("{UP}:{}", address.port());
+
+    let request = format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+    let answer = world.say(request.as_bytes()).await;
+
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("cannot connect to"), "{answer}");
+    world.assert_refused("cannot connect to", "no connection");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod allowed;
 mod destinations;
 mod framing;
 mod limits;
+mod machine;
 mod methods;
 mod secrets;
 mod server;

@@ -1,6 +1,6 @@
 //! Where requests may only read.
 
-use crate::world::{OTHER, UP, World};
+use crate::world::{API, OTHER, UP, World};
 
 /// Requests that would change something, or hide that they do.
 const WRITES: [(&str, &str, &str); 15] = [
@@ -51,6 +51,35 @@ async fn requests_in_tls_that_do_more_than_read_are_refused() {
         assert!(decisions.len() == 2 && !decisions[1].allowed && decisions[1].reason.contains(words), "{decisions:?}");
         assert!(world.secure.requests().is_empty(), "{request}");
     }
+}
+
+#[tokio::test]
+async fn a_request_to_be_told_what_was_sent_is_refused_even_where_all_methods_are_allowed() {
+    // An answer to TRACE repeats the request: also the value of a secret, in whatever form.
+    let mut world = World::new().await;
+    let (plain, secure) = (format!("{UP}:{}", world.plain.port()), format!("{API}:{}", world.secure.port()));
+    let mut streams = world.http2(API).await;
+    let in_a_stream = http::Request::builder().method("TRACE").uri(format!("https://{secure}/"));
+
+    let answers = [
+        world
+            .say(format!("TRACE http://{plain}/ HTTP/1.1\r\nHost: {plain}\r\nConnection: close\r\n\r\n").as_bytes())
+            .await,
+        world
+            .say_inside(API, format!("TRACE / HTTP/1.1\r\nHost: {secure}\r\nConnection: close\r\n\r\n").as_bytes())
+            .await,
+    ];
+    let answer = streams.send_request(in_a_stream.body(<_>::default()).expect("a request")).await.expect("an answer");
+
+    for answer in answers {
+        assert!(
+            answer.starts_with("HTTP/1.1 403 ") && answer.contains("the method TRACE is not let through"),
+            "{answer}"
+        );
+    }
+    assert_eq!(answer.status(), http::StatusCode::FORBIDDEN);
+    assert_eq!(world.decisions().iter().filter(|decision| !decision.allowed).count(), 3);
+    assert!(world.plain.requests().is_empty() && world.secure.requests().is_empty());
 }
 
 #[tokio::test]

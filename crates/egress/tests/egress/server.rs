@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -102,10 +103,21 @@ impl Server {
     }
 }
 
-/// `/ws` switches and echoes, `/redirect` sends elsewhere, `/big` sends a megabyte, `/leak` repeats the authorization it
+/// Any body, with or without trailers.
+type Answered = UnsyncBoxBody<Bytes, Infallible>;
+
+/// `/ws` switches and echoes, `/switch` switches unasked, `/redirect` sends elsewhere, `/between` tells what is for
+/// neighbours only, `/trailers` repeats the authorization behind its body, `/big` sends a megabyte, `/leak` repeats the authorization it
 /// was sent, in a header and piece by piece in the body, `/encoded` says that its body is in the encoding of the query;
 /// anything else says the method and how long the body was.
-async fn answer(server: Server, mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(server: Server, request: Request<Incoming>) -> Result<Response<Answered>, Infallible> {
+    let leaked = request.headers().get("authorization").filter(|_| request.uri().path() == "/trailers").cloned();
+    let (parts, body) = answer_to(server, request).await.into_parts();
+    let trailers = leaked.map(|value| Ok(HeaderMap::from_iter([(HeaderName::from_static("x-echo"), value)])));
+    Ok(Response::from_parts(parts, body.with_trailers(std::future::ready(trailers)).boxed_unsync()))
+}
+
+async fn answer_to(server: Server, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     if path == "/ws" && request.headers().contains_key("upgrade") {
         note(&server, &request, Bytes::new());
@@ -122,10 +134,16 @@ async fn answer(server: Server, mut request: Request<Incoming>) -> Result<Respon
         });
         let builder = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
         let builder = builder.header("connection", "upgrade").header("upgrade", "websocket").header("x-seen", "yes");
-        return Ok(builder.body(Full::default()).expect("an answer"));
+        return builder.body(Full::default()).expect("an answer");
+    }
+    if path == "/switch" {
+        note(&server, &request, Bytes::new());
+        let builder = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        let builder = builder.header("connection", "upgrade").header("upgrade", "tunnel");
+        return builder.body(Full::default()).expect("an answer");
     }
     let (parts, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return Ok(Response::new(Full::default())) };
+    let Ok(body) = body.collect().await else { return Response::new(Full::default()) };
     let body = body.to_bytes();
     let length = body.len();
     let request = Request::from_parts(parts, ());
@@ -136,6 +154,19 @@ async fn answer(server: Server, mut request: Request<Incoming>) -> Result<Respon
             *response.status_mut() = StatusCode::FOUND;
             let to = request.uri().query().unwrap_or_default().to_owned();
             response.headers_mut().insert("location", to.parse().expect("a header"));
+        }
+        "/between" => {
+            for (name, value) in [
+                ("proxy-authenticate", "Basic"),
+                ("keep-alive", "timeout=5"),
+                ("connection", "x-mine"),
+                ("x-mine", "1"),
+                ("upgrade", "h2c"),
+                ("trailer", "x-echo"),
+                ("x-kept", "1"),
+            ] {
+                response.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
         }
         "/big" => *response.body_mut() = Full::from(vec![b'x'; 1 << 20]),
         "/encoded" => {
@@ -154,7 +185,7 @@ async fn answer(server: Server, mut request: Request<Incoming>) -> Result<Respon
         }
         _ => *response.body_mut() = Full::from(format!("{} {path} {length}", request.method())),
     }
-    Ok(response)
+    response
 }
 
 fn note<B>(server: &Server, request: &Request<B>, body: Bytes) {

@@ -5,6 +5,7 @@ use carrel_egress::Decision;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::{API, OTHER, PLACEHOLDER, UP, VALUE, World};
 
@@ -58,6 +59,61 @@ async fn each_stream_is_judged_by_itself() {
 }
 
 #[tokio::test]
+async fn a_stream_that_names_its_host_twice_or_opens_a_tunnel_is_refused() {
+    let mut world = World::new().await;
+    let at = format!("{API}:{}", world.secure.port());
+    let mut sender = world.http2(API).await;
+    let mut two_hosts = request("GET", &at, Some(("host", &at)), "");
+    two_hosts.headers_mut().append("host", http::HeaderValue::from_static(OTHER));
+    let tunnel = Request::connect(at.as_str()).body(Full::default()).expect("a request");
+
+    for (asked, status) in [(two_hosts, StatusCode::BAD_REQUEST), (tunnel, StatusCode::FORBIDDEN)] {
+        let answer = sender.send_request(asked).await.expect("an answer");
+        assert_eq!(answer.status(), status);
+        assert_eq!(refusals(&mut world), 1);
+    }
+    assert!(world.secure.requests().is_empty());
+}
+
+/// How many refusals were told, of tunnels in tunnels as well.
+fn refusals(world: &mut World) -> usize {
+    world.decisions().iter().filter(|decision| !decision.allowed).count()
+}
+
+#[tokio::test]
+async fn headers_without_end_are_refused_in_streams_as_well() {
+    let world = World::new().await;
+    let at = format!("{API}:{}", world.secure.port());
+    let long = "a".repeat(10_000);
+    let mut asked = request("GET", &at, None, "");
+    for number in 0..10 {
+        let name = http::HeaderName::try_from(format!("x-{number}")).expect("a name");
+        asked.headers_mut().insert(name, long.parse().expect("a value"));
+    }
+
+    let answer = world.http2(API).await.send_request(asked).await;
+
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status().is_client_error()), "no success");
+    assert!(world.secure.requests().is_empty());
+}
+
+#[tokio::test]
+async fn so_many_streams_are_offered_and_no_more() {
+    let world = World::new().await;
+    let mut stream = world.tls(API, &["h2"]).await;
+    // The preface of HTTP/2, and settings that say nothing (RFC 9113, sections 3.4 and 6.5).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.expect("settings come first");
+    let mut settings = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    stream.read_exact(&mut settings).await.expect("all of them");
+
+    let most = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).expect("the most streams at once");
+    assert_eq!(most[2..], 128_u32.to_be_bytes());
+}
+
+#[tokio::test]
 async fn many_streams_at_once_all_come_through() {
     let world = World::read_only().await;
     let at = format!("{UP}:{}", world.secure.port());
@@ -88,4 +144,20 @@ async fn secrets_are_put_in_and_taken_out_in_streams_as_well() {
     assert!(body.contains(&bearer) && !body.contains(VALUE) && !body.contains("s3cr3t"), "{body}");
     let seen = &world.secure.requests()[0];
     assert_eq!(seen.headers["authorization"], format!("Bearer {VALUE}").as_str());
+}
+
+#[tokio::test]
+async fn a_value_that_comes_back_behind_the_body_is_taken_out() {
+    let world = World::new().await;
+    let at = format!("{API}:{}", world.secure.port());
+    let bearer = format!("Bearer {PLACEHOLDER}");
+    let mut asked = request("GET", &at, Some(("authorization", &bearer)), "");
+    *asked.uri_mut() = format!("https://{at}/trailers").parse().expect("a URI");
+    asked.headers_mut().insert("te", http::HeaderValue::from_static("trailers"));
+
+    let answer = world.http2(API).await.send_request(asked).await.expect("an answer");
+
+    let body = answer.into_body().collect().await.expect("a body");
+    assert_eq!(body.trailers().expect("they come through")["x-echo"], bearer.as_str());
+    assert_eq!(world.secure.requests()[0].headers["authorization"], format!("Bearer {VALUE}").as_str());
 }

@@ -60,6 +60,16 @@ async fn a_tunnel_carries_tls_for_its_own_host_or_nothing() {
     for part in [&[0, 12, 0, 0, 9][..], b"evil.test"] {
         name.extend_from_slice(part);
     }
+    // Two names in the one list that there is.
+    let mut names = vec![0, 24];
+    for host in [UP, "evil.test"] {
+        names.extend_from_slice(&[0, 0, u8::try_from(host.len()).expect("short")]);
+        names.extend_from_slice(host.as_bytes());
+    }
+    names[1] = u8::try_from(names.len() - 2).expect("short");
+    // What rustls offers: TLS 1.3 and 1.2.
+    let versions = [0, 43, 0, 5, 4, 3, 4, 3, 3];
+    let at_versions = honest.windows(versions.len()).position(|part| part == versions).expect("versions") + 5;
     let at_name = honest.windows(UP.len()).position(|part| part == UP.as_bytes()).expect("a name");
     let changed = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = honest.clone();
@@ -71,6 +81,12 @@ async fn a_tunnel_carries_tls_for_its_own_host_or_nothing() {
         ("the name of another allowed host", greeting(&world, API), 112),
         ("no name", greeting(&world, "192.0.2.1"), 112),
         ("two names", with_extension(&honest, 0, &name), 50),
+        ("two names in one list", with_extension(&greeting(&world, "192.0.2.1"), 0, &names), 112),
+        (
+            "no newer version than TLS 1.1",
+            changed(&|bytes| bytes[at_versions..at_versions + 4].copy_from_slice(&[3, 2, 3, 1])),
+            70,
+        ),
         ("a NUL in the name", changed(&|bytes| bytes[at_name + 2] = 0), 112),
         ("a name that is an address", changed(&|bytes| bytes[at_name..at_name + 7].copy_from_slice(b"1.2.3.4")), 112),
         ("a dot at the end", changed(&|bytes| bytes[at_name + 6] = b'.'), 112),
