@@ -1,94 +1,156 @@
-//! The conversation as the model gets it again and again: every item is serialised once and appended, so each request
-//! begins with the bytes of the one before, which is what prompt caches go by, and costs no more than copying it.
+//! The conversation as the model gets it again and again. How it is written down is the encoders'; here items are
+//! counted, calls get names that are theirs alone, and what the model says is marked with its origin.
+
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::{ModelEndpoint, Reasoning};
+use crate::ModelEndpoint;
+use crate::model::{Encoder, ORIGIN, is_by_model, tokens};
 
 /// The body of the next request, but for its end, and how many items are in it.
 #[derive(Debug)]
 pub(crate) struct Conversation {
-    /// Everything up to and including the last item.
-    body: String,
+    encoder: Encoder,
+    origin: String,
     items: usize,
+    tokens: u64,
+    /// The names of all calls.
+    call_ids: HashSet<String>,
 }
 
 impl Conversation {
     /// A conversation without an item.
     pub(crate) fn new(endpoint: &ModelEndpoint, instructions: &str, tools: &[Value], cache_key: &str) -> Self {
-        let mut fields = json!({
-            "model": endpoint.name,
-            "instructions": instructions,
-            "tools": tools,
-            "tool_choice": "auto",
-            "parallel_tool_calls": true,
-            "store": false,
-            "stream": true,
-            "prompt_cache_key": cache_key,
-        });
-        match &endpoint.reasoning {
-            Reasoning::Off => {}
-            Reasoning::On { effort } => {
-                fields["include"] = json!(["reasoning.encrypted_content"]);
-                fields["reasoning"] = json!({ "summary": "auto" });
-                if let Some(effort) = effort {
-                    fields["reasoning"]["effort"] = json!(effort);
-                }
-            }
+        Self {
+            encoder: Encoder::new(endpoint, instructions, tools, cache_key),
+            origin: endpoint.origin(),
+            items: 0,
+            tokens: tokens::of_text(instructions) + tools.iter().map(tokens::of_item).sum::<u64>(),
+            call_ids: HashSet::new(),
         }
-        let mut body = fields.to_string();
-        body.pop();
-        body.push_str(r#","input":["#);
-        Self { body, items: 0 }
     }
 
     /// Appends an item. Returns its position: items are counted from 0 over the whole conversation.
     pub(crate) fn push(&mut self, item: &Value) -> usize {
-        if self.items > 0 {
-            self.body.push(',');
+        if let (true, Some(id)) = (is_by_model(item), item["call_id"].as_str()) {
+            self.call_ids.insert(id.to_owned());
         }
-        self.body.push_str(&item.to_string());
+        self.encoder.push(item);
+        self.tokens += tokens::of_item(item);
         self.items += 1;
         self.items - 1
     }
 
+    /// Makes what a model has just said fit to be recorded and pushed: marked with its origin, and with calls that have
+    /// names of their own. Some servers give none, and some the same ones again with every answer.
+    pub(crate) fn admit(&self, items: &mut [Value]) {
+        let mut fresh: HashSet<String> = HashSet::new();
+        for (index, item) in items.iter_mut().enumerate() {
+            item[ORIGIN] = json!(self.origin);
+            let Some(asked) = item["call_id"].as_str() else { continue };
+            let is_taken = |id: &str| id.is_empty() || self.call_ids.contains(id) || fresh.contains(id);
+            let mut name = if is_taken(asked) { format!("call_{}_{index}", self.items) } else { asked.to_owned() };
+            while is_taken(&name) {
+                name.push('_');
+            }
+            item["call_id"] = json!(name);
+            fresh.insert(name);
+        }
+    }
+
+    /// How many tokens the next request has, by our own estimate.
+    pub(crate) const fn estimated_tokens(&self) -> u64 {
+        self.tokens
+    }
+
     /// The request that asks for what comes next.
     pub(crate) fn request(&self) -> Bytes {
-        let mut body = Vec::with_capacity(self.body.len() + 2);
-        body.extend_from_slice(self.body.as_bytes());
-        body.extend_from_slice(b"]}");
-        Bytes::from(body)
+        Bytes::from(self.encoder.request())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Protocol;
 
-    #[test]
-    fn each_request_begins_with_the_one_before() {
-        let endpoint = ModelEndpoint::new("gpt-5", "http://localhost/v1".parse().expect("a URL"), None);
-        let mut conversation = Conversation::new(&endpoint, "be good", &[], "key");
-        conversation.push(&json!({"role": "user", "content": "a"}));
-        let first = conversation.request();
-        conversation.push(&json!({"role": "assistant", "content": "b"}));
-        let second = conversation.request();
+    const PROTOCOLS: [Protocol; 3] = [Protocol::Responses, Protocol::ChatCompletions, Protocol::Messages];
 
-        assert_eq!(second[..first.len() - 2], first[..first.len() - 2]);
-        let body: Value = serde_json::from_slice(&second).expect("JSON");
-        assert_eq!(body["input"].as_array().map(Vec::len), Some(2));
-        assert_eq!(body["include"], json!(["reasoning.encrypted_content"]));
-        assert_eq!((&body["store"], &body["stream"]), (&json!(false), &json!(true)));
+    fn conversation(protocol: Protocol) -> Conversation {
+        let base = "http://localhost/v1".parse().expect("a URL");
+        Conversation::new(&ModelEndpoint::speaking(protocol, "m", base, None), "be good", &[], "key")
+    }
+
+    fn call(id: &str) -> Value {
+        json!({"type": "function_call", "call_id": id, "name": "x", "arguments": "{}"})
+    }
+
+    fn output(id: &str) -> Value {
+        json!({"type": "function_call_output", "call_id": id, "output": "done"})
+    }
+
+    /// A request without the marks of what is to be cached and without its end.
+    fn settled(request: &[u8]) -> String {
+        let text = String::from_utf8(request.to_vec()).expect("UTF-8");
+        text.replace(r#","cache_control":{"type":"ephemeral"}"#, "").trim_end_matches([']', '}']).to_owned()
     }
 
     #[test]
-    fn a_model_that_does_not_reason_is_sent_nothing_about_it() {
-        let endpoint = ModelEndpoint::new("qwen3-coder", "http://localhost/v1".parse().expect("a URL"), None);
-        let conversation = Conversation::new(&endpoint, "be good", &[], "key");
+    fn each_request_begins_with_the_one_before_on_every_wire() {
+        for protocol in PROTOCOLS {
+            let mut conversation = conversation(protocol);
+            conversation.push(&json!({"type": "message", "role": "user", "content": "a"}));
+            conversation.push(&json!({"type": "message", "role": "user", "content": "b"}));
+            let mut before = settled(&conversation.request());
+            for turn in 0..5 {
+                let ids = [format!("c{turn}_0"), format!("c{turn}_1")];
+                for id in &ids {
+                    conversation.push(&call(id));
+                }
+                for id in &ids {
+                    conversation.push(&output(id));
+                }
+                let request = conversation.request();
+                let _: Value = serde_json::from_slice(&request).expect("JSON");
+                let now = settled(&request);
+                assert!(now.starts_with(&before), "{protocol:?}\n{before}\n{now}");
+                before = now;
+            }
+        }
+    }
 
-        let body: Value = serde_json::from_slice(&conversation.request()).expect("JSON");
+    #[test]
+    fn two_hundred_turns_are_serialised_once_each() {
+        for protocol in PROTOCOLS {
+            let mut conversation = conversation(protocol);
+            conversation.push(&json!({"type": "message", "role": "user", "content": "a"}));
+            let mut growth = Vec::new();
+            for turn in 0..200 {
+                let before = conversation.request().len();
+                conversation.push(&call(&format!("c{turn:03}")));
+                conversation.push(&output(&format!("c{turn:03}")));
+                growth.push(conversation.request().len() - before);
+            }
 
-        assert_eq!((&body["include"], &body["reasoning"]), (&Value::Null, &Value::Null));
+            assert!(growth[3..].iter().all(|bytes| *bytes == growth[3]), "{protocol:?}: {growth:?}");
+        }
+    }
+
+    #[test]
+    fn calls_have_names_of_their_own_whatever_the_server_sends() {
+        let mut conversation = conversation(Protocol::ChatCompletions);
+        conversation.push(&call("call_0"));
+        let mut items = [call(""), call("a"), call("a"), call("call_0")];
+
+        conversation.admit(&mut items);
+
+        let names: HashSet<&str> = items.iter().filter_map(|item| item["call_id"].as_str()).collect();
+        assert!(
+            names.len() == 4 && names.contains("a") && !names.contains("") && !names.contains("call_0"),
+            "{names:?}"
+        );
+        assert!(items.iter().all(|item| item[ORIGIN] == "chat_completions localhost m"));
     }
 }

@@ -20,6 +20,12 @@ pub enum AgentError {
         /// Whether trying again may help.
         retryable: bool,
     },
+    /// The conversation does not fit into the model's context window, by the word of its server.
+    #[error("{reason}")]
+    ContextFull {
+        /// What the server said, and what to do.
+        reason: String,
+    },
     /// The sandbox did not do what every sandbox must.
     #[error("the sandbox could not {action}: {source}")]
     Sandbox {

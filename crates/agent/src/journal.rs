@@ -1,4 +1,5 @@
-//! The way up for what happens: batches of events, each known to be durable before the next step is taken.
+//! The way up for what happens: batches of events and files, each known to be durable before the next step is taken;
+//! and the way back to what was recorded of earlier commands.
 
 use carrel_domain::EventBody;
 use tokio::sync::{mpsc, oneshot};
@@ -12,14 +13,37 @@ pub struct Journal {
     entries: mpsc::Sender<Entry>,
 }
 
-/// A batch of events that must be stored in one transaction, in this order.
+/// What is told, or asked back.
 #[derive(Debug)]
-pub struct Entry {
-    /// The events. Secrets have been taken out.
-    pub bodies: Vec<EventBody>,
-    /// To be sent once they are durable. Dropping it says that they never will be. The receiver may be gone: live
-    /// output is not waited for.
-    pub stored: oneshot::Sender<()>,
+pub enum Entry {
+    /// Must be stored in one transaction, all of it or nothing.
+    Store {
+        /// The events, in this order. Secrets have been taken out.
+        bodies: Vec<EventBody>,
+        /// Files the attempt leaves, beside its patch. One of the same name again replaces the first.
+        attachments: Vec<Attachment>,
+        /// To be sent once all is durable. Dropping it says that it never will be. The receiver may be gone: live
+        /// output is not waited for.
+        stored: oneshot::Sender<()>,
+    },
+    /// What was recorded of the output of a command that this sandbox knows nothing of: one of an earlier turn, or of
+    /// before the sandbox was made anew.
+    Recall {
+        /// The command's id in its events.
+        command_id: String,
+        /// Takes the text of its `command.output` events, the latest command of that id deciding; `None` when there is
+        /// none.
+        recalled: oneshot::Sender<Option<String>>,
+    },
+}
+
+/// A file that an attempt leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its name: letters, digits, `.`, `-`, `_` and the like, no folders.
+    pub name: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
 }
 
 /// Whoever stored the events no longer does.
@@ -40,9 +64,27 @@ impl Journal {
     /// # Errors
     /// When nobody stores them any more.
     pub async fn record(&self, bodies: Vec<EventBody>) -> Result<(), JournalClosed> {
+        self.record_with(bodies, Vec::new()).await
+    }
+
+    /// Returns once the events and the files they tell of are durable.
+    ///
+    /// # Errors
+    /// When nobody stores them any more.
+    pub async fn record_with(&self, bodies: Vec<EventBody>, attachments: Vec<Attachment>) -> Result<(), JournalClosed> {
         let (stored, durable) = oneshot::channel();
-        self.entries.send(Entry { bodies, stored }).await.map_err(|_| JournalClosed)?;
+        self.entries.send(Entry::Store { bodies, attachments, stored }).await.map_err(|_| JournalClosed)?;
         durable.await.map_err(|_| JournalClosed)
+    }
+
+    /// What was recorded of a command's output: see [`Entry::Recall`].
+    ///
+    /// # Errors
+    /// When nobody answers any more.
+    pub async fn recall(&self, command_id: String) -> Result<Option<String>, JournalClosed> {
+        let (recalled, text) = oneshot::channel();
+        self.entries.send(Entry::Recall { command_id, recalled }).await.map_err(|_| JournalClosed)?;
+        text.await.map_err(|_| JournalClosed)
     }
 
     /// Hands the events over, in order, without waiting until they are durable; waits only while too many others wait.
@@ -51,7 +93,7 @@ impl Journal {
     /// When nobody stores them any more.
     pub async fn send(&self, bodies: Vec<EventBody>) -> Result<(), JournalClosed> {
         let (stored, _) = oneshot::channel();
-        self.entries.send(Entry { bodies, stored }).await.map_err(|_| JournalClosed)
+        self.entries.send(Entry::Store { bodies, attachments: Vec::new(), stored }).await.map_err(|_| JournalClosed)
     }
 }
 
@@ -73,10 +115,27 @@ mod tests {
             _ = &mut record => panic!("returned before anything was stored"),
             entry = entries.recv() => entry.expect("an entry"),
         };
-        assert_eq!(entry.bodies, [warning("a")]);
-        entry.stored.send(()).expect("somebody waits");
+        let Entry::Store { bodies, stored, .. } = entry else { panic!("nothing was asked") };
+        assert_eq!(bodies, [warning("a")]);
+        stored.send(()).expect("somebody waits");
 
         assert_eq!(record.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_is_recalled_comes_from_whoever_stores() {
+        let (journal, mut entries) = Journal::channel();
+        let storing = tokio::spawn(async move {
+            while let Some(Entry::Recall { command_id, recalled }) = entries.recv().await {
+                recalled.send((command_id == "call-1").then(|| "text".to_owned())).expect("somebody waits");
+            }
+        });
+
+        assert_eq!(journal.recall("call-1".to_owned()).await, Ok(Some("text".to_owned())));
+        assert_eq!(journal.recall("call-2".to_owned()).await, Ok(None));
+
+        drop(journal);
+        storing.await.expect("no panic");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use carrel_domain::git::is_invisible;
+use carrel_domain::{Internet, Methods, NetworkPolicy};
 use carrel_sandbox::{Command, Output, Sandbox, SandboxError};
 use serde_json::{Value, json};
 
@@ -14,6 +15,9 @@ const MAX_TOTAL_BYTES: usize = 32 << 10;
 
 /// How many files of deeper folders are named.
 const MAX_NESTED: usize = 50;
+
+/// How many hosts of the network policy are named.
+const MAX_DOMAINS: usize = 20;
 
 /// How long git may look for them.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,11 +33,35 @@ pub(crate) fn message(text: &str) -> Value {
 pub(crate) fn environment(task: &AgentTask) -> Value {
     let branch = task.branch.as_ref().map_or("none, a single commit", |branch| branch.as_str());
     message(&format!(
-        "<environment_context>\nworkspace: {}\nbranch: {branch}\nbase commit: {}\nmode: {}\nnetwork: off\n</environment_context>",
+        "<environment_context>\nworkspace: {}\nbranch: {branch}\nbase commit: {}\nmode: {}\nnetwork: {}\n</environment_context>",
         task.workspace,
         task.base.as_str(),
         task.mode.word(),
+        network(&task.network),
     ))
+}
+
+/// What commands may reach. A refused request is answered with 403 and the reason, so the list need not be whole.
+fn network(policy: &NetworkPolicy) -> String {
+    if policy.is_closed() {
+        return "off".to_owned();
+    }
+    let preset = match policy.internet {
+        Internet::Off => None,
+        Internet::Packages => Some("the package managers' hosts".to_owned()),
+        Internet::Common => Some("the package managers' hosts and well-known hosts of dependencies".to_owned()),
+        Internet::All => Some("every public host".to_owned()),
+    };
+    let own = policy.domains.iter().take(MAX_DOMAINS).map(ToString::to_string);
+    let mut hosts: Vec<String> = preset.into_iter().chain(own).collect();
+    if policy.domains.len() > MAX_DOMAINS {
+        hosts.push(format!("{} more", policy.domains.len() - MAX_DOMAINS));
+    }
+    let methods = match policy.methods {
+        Methods::Read => ", by GET, HEAD and OPTIONS only",
+        Methods::All => "",
+    };
+    format!("HTTP and HTTPS to {}{methods}; anything else is refused with 403", hosts.join(", "))
 }
 
 /// What the `AGENTS.md` files say; `None` when there are none.
@@ -127,6 +155,26 @@ fn framed(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_model_is_told_what_its_commands_may_reach() {
+        let rule = |text: &str| text.parse().expect("a rule");
+        let own = NetworkPolicy {
+            internet: Internet::Packages,
+            domains: vec![rule("docs.example.com"), rule("*.example.org")],
+            methods: Methods::Read,
+        };
+
+        assert_eq!(network(&NetworkPolicy::default()), "off");
+        assert_eq!(
+            network(&NetworkPolicy::open()),
+            "HTTP and HTTPS to every public host; anything else is refused with 403"
+        );
+        assert_eq!(
+            network(&own),
+            "HTTP and HTTPS to the package managers' hosts, docs.example.com, *.example.org, by GET, HEAD and OPTIONS only; anything else is refused with 403"
+        );
+    }
 
     #[test]
     fn files_are_shown_from_the_top_down_with_deeper_ones_named() {

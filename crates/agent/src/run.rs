@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use carrel_domain::{EventBody, Usage};
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use serde_json::Value;
+use futures::stream::FuturesOrdered;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::conversation::Conversation;
@@ -22,7 +22,7 @@ use crate::guard::{Guard, Verdict};
 use crate::history;
 use crate::model::failure::Again;
 use crate::model::{
-    Answer, Call, Failure, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text, retry,
+    Answer, Call, Failure, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text, retry, tokens,
 };
 use crate::output::clean::visible;
 use crate::output::for_people;
@@ -53,13 +53,7 @@ pub async fn run(mut task: AgentTask, context: &AgentContext<'_>) -> Result<Fini
         &task.limits,
         task.shown.clone(),
     );
-    let tools = Tools::new(
-        sessions,
-        task.workspace.clone(),
-        task.limits.tool_output_tokens,
-        left_running(&task),
-        task.sandbox_kept_running,
-    );
+    let tools = Tools::new(sessions, &task, left_running(&task), context.endpoint.images);
     let ended = tokio::select! {
         biased;
         () = context.cancel.cancelled() => Err(AgentError::Cancelled),
@@ -68,7 +62,10 @@ pub async fn run(mut task: AgentTask, context: &AgentContext<'_>) -> Result<Fini
     };
     match &ended {
         Err(AgentError::Journal(_) | AgentError::Sandbox { .. }) => {}
-        Ok(_) | Err(AgentError::Cancelled | AgentError::Model { .. } | AgentError::Limit(_)) => tools.end_all().await,
+        Ok(_)
+        | Err(
+            AgentError::Cancelled | AgentError::Model { .. } | AgentError::ContextFull { .. } | AgentError::Limit(_),
+        ) => tools.end_all().await,
     }
     ended
 }
@@ -92,7 +89,7 @@ struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     fn new(task: &AgentTask, context: &'a AgentContext<'a>, tools: &'a Tools) -> Self {
-        let definitions = definitions(context.endpoint.patch_tool);
+        let definitions = definitions(context.endpoint.patch_tool, context.endpoint.images);
         let conversation = Conversation::new(context.endpoint, INSTRUCTIONS, &definitions, &task.cache_key);
         let (guard, usage) = (Guard::default(), Usage::default());
         Self { context, tools, conversation, guard, usage, steps: 0, max_steps: task.limits.steps }
@@ -115,8 +112,9 @@ impl<'a> Agent<'a> {
             for item in &mut answer.items {
                 *item = self.context.redactor.redact_json(item.take());
             }
+            self.conversation.admit(&mut answer.items);
             let calls = self.record_answer(&answer, duration).await?;
-            if calls.is_empty() {
+            if calls.is_empty() && !answer.is_paused {
                 return Ok(Finished { answer: said(&answer.items), usage: self.usage });
             }
             self.act(calls).await?;
@@ -180,6 +178,7 @@ impl<'a> Agent<'a> {
             let reason = self.context.redactor.redact(&failure.reason).into_owned();
             let wait = match wait_before_retry(&failure, retries, endpoint.retries) {
                 Ok(wait) => wait,
+                Err(_) if failure.again == Again::ContextFull => return Err(AgentError::ContextFull { reason }),
                 Err(retryable) => return Err(AgentError::Model { reason, retryable }),
             };
             retries += 1;
@@ -189,15 +188,29 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// What an answer has cost: as its server counts, or as we do where it does not.
+    fn cost(&self, answer: &Answer) -> Usage {
+        let mut usage = answer.usage.unwrap_or_else(|| Usage {
+            input_tokens: self.conversation.estimated_tokens(),
+            output_tokens: answer.items.iter().map(tokens::of_item).sum(),
+            requests: 1,
+            estimated_requests: 1,
+            ..Usage::default()
+        });
+        usage.cost_usd_micros = self.context.endpoint.price.map_or(0, |price| price.of(&usage));
+        usage
+    }
+
     /// Makes an answer, in which there is no secret, durable: in the form for the model and in the one for people.
     /// Returns its calls.
     async fn record_answer(&mut self, answer: &Answer, duration: Duration) -> Result<Vec<Pending>, AgentError> {
         let redactor = self.context.redactor;
-        self.usage += answer.usage.unwrap_or(Usage { requests: 1, ..Usage::default() });
+        let usage = self.cost(answer);
+        self.usage += usage;
         let mut bodies = vec![EventBody::ModelResponded {
             model: self.context.endpoint.name.clone(),
             response_id: redactor.redact(&answer.id).chars().take(MAX_ID_CHARS).collect(),
-            usage: answer.usage,
+            usage: Some(usage),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         }];
         if let Some(reason) = &answer.cut_short {
@@ -220,7 +233,7 @@ impl<'a> Agent<'a> {
         Ok(calls)
     }
 
-    /// Runs calls, side by side where they may be, and records each result as it comes.
+    /// Runs calls, side by side where they may be, and records their results one by one.
     async fn act(&mut self, calls: Vec<Pending>) -> Result<(), AgentError> {
         let together = |one: &Pending, next: &Pending| {
             Tools::runs_beside_others(&one.call) && Tools::runs_beside_others(&next.call)
@@ -231,7 +244,8 @@ impl<'a> Agent<'a> {
                 let pending = pending.clone();
                 async move { (tools.run(&pending).await, pending.call) }
             };
-            let mut running: FuturesUnordered<_> = group.iter().map(run).collect();
+            // In the order of the calls, whichever ends first: so the same run makes the same conversation.
+            let mut running: FuturesOrdered<_> = group.iter().map(run).collect();
             while let Some((outcome, call)) = running.next().await {
                 self.record_result(&call, outcome?).await?;
             }
@@ -241,7 +255,7 @@ impl<'a> Agent<'a> {
 
     async fn record_result(&mut self, call: &Call, outcome: Outcome) -> Result<(), AgentError> {
         let redactor = self.context.redactor;
-        let Outcome { mut text, events, result } = outcome;
+        let Outcome { mut text, image, events, attachments, result } = outcome;
         let verdict = match result {
             Some(result) => self.guard.saw(&call.name, &call.input, &result),
             None => Verdict::Fine,
@@ -250,11 +264,18 @@ impl<'a> Agent<'a> {
             text.push_str("\n\n");
             text.push_str(note);
         }
-        let item = call.output(&redactor.redact(&text));
+        let text = redactor.redact(&text).into_owned();
+        let item = match image {
+            None => call.output(text),
+            Some(url) => call.output(json!([
+                { "type": "input_text", "text": text },
+                { "type": "input_image", "image_url": url },
+            ])),
+        };
         self.conversation.push(&item);
         let mut bodies: Vec<EventBody> = events.into_iter().map(|body| for_people(body, redactor)).collect();
         bodies.push(EventBody::ConversationItem { item });
-        self.context.journal.record(bodies).await?;
+        self.context.journal.record_with(bodies, attachments).await?;
         match verdict {
             Verdict::Stop(limit) => Err(AgentError::Limit(limit)),
             Verdict::Fine | Verdict::Tell(_) => Ok(()),
@@ -265,7 +286,7 @@ impl<'a> Agent<'a> {
 /// How long to wait before asking again; or, when that makes no sense, whether a later attempt may.
 fn wait_before_retry(failure: &Failure, retries: u32, max_retries: u32) -> Result<Duration, bool> {
     match failure.again {
-        Again::Never => Err(false),
+        Again::Never | Again::ContextFull => Err(false),
         _ if retries >= max_retries => Err(true),
         Again::Later => Ok(retry::backoff(retries + 1)),
         Again::After(wait) if wait > retry::MAX_ASKED_WAIT => Err(true),

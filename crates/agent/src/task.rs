@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use carrel_domain::{BranchName, CommitOid, Mode, Redactor, Usage};
+use carrel_domain::{BranchName, CommitOid, Mode, NetworkPolicy, Redactor, Usage};
 use carrel_sandbox::Sandbox;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,8 @@ pub struct AgentTask {
     pub base: CommitOid,
     /// The branch it was taken from, if it was one.
     pub branch: Option<BranchName>,
+    /// What its commands may reach.
+    pub network: NetworkPolicy,
     /// The conversation items of the earlier turns this one goes on from, in their order. Calls that were cut off are
     /// answered as such.
     pub history: Vec<Value>,

@@ -42,7 +42,9 @@ async fn shown(shared: &Shared, environment: Environment) -> Result<wire::Enviro
 
 fn view(environment: Environment, kept: &[KeptSecret]) -> wire::Environment {
     let Environment { id, name, version, spec, created_at, .. } = environment;
+    let hints = spec.hints(&name);
     wire::Environment {
+        hints,
         id: id.as_uuid(),
         name: name.into(),
         version,

@@ -10,6 +10,7 @@ mod environments;
 mod extract;
 mod guard;
 mod health;
+mod models;
 mod problem;
 mod publications;
 mod repositories;
@@ -111,6 +112,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         (name = "attempts", description = "The agents' runs and what they leave"),
         (name = "publications", description = "Patches on their way to a git remote"),
         (name = "environments", description = "How sandboxes are made ready, and what they may reach"),
+        (name = "models", description = "What tasks may be given to"),
         (name = "repositories", description = "What was worked on"),
         (name = "sessions", description = "Signing in, and who is signed in"),
     )
@@ -129,6 +131,8 @@ fn closed_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(tasks::events::events))
         .routes(routes!(tasks::follow_up::follow_up))
         .routes(routes!(attempts::patch::patch))
+        .routes(routes!(attempts::artifacts::artifacts))
+        .routes(routes!(attempts::artifact::artifact))
         .routes(routes!(attempts::cancel::cancel))
         .routes(routes!(attempts::terminal::terminal))
         .routes(routes!(publications::create::create))
@@ -137,6 +141,7 @@ fn closed_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(environments::allow_domain::allow_domain))
         .routes(routes!(environments::reset_cache::reset_cache))
         .routes(routes!(environments::terminal::terminal))
+        .routes(routes!(models::list::list))
         .routes(routes!(repositories::list::list))
         .routes(routes!(sessions::me::me))
         .routes(routes!(sessions::delete::delete))

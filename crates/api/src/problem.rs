@@ -8,6 +8,8 @@ use carrel_identity::IdentityError;
 use carrel_store::StoreError;
 use carrel_wire::{FieldError, Problem};
 
+use crate::MAX_BODY_BYTES;
+
 /// An error as it goes out.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -140,11 +142,17 @@ impl From<IdentityError> for ApiError {
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
         let status = rejection.status();
-        let kind = if status == StatusCode::PAYLOAD_TOO_LARGE { "too-large" } else { "invalid-request" };
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::new(status, "too-large").detail(format!(
+                "the request has more than {MAX_BODY_BYTES} bytes ({} MiB), and the service takes no larger one; what is \
+                 that long belongs into a file of the repository or of the image",
+                MAX_BODY_BYTES >> 20
+            ));
+        }
         let text = without_values(&rejection.body_text());
         match named_field(&text) {
             Some(field) => Self { status, ..Self::field(field, &text) },
-            None => Self::new(status, kind).detail(text),
+            None => Self::new(status, "invalid-request").detail(text),
         }
     }
 }

@@ -78,6 +78,7 @@ pub(crate) fn attempt(row: Attempt, publications: &[Publication], environments: 
             image: pinned.and_then(|known| known.spec.image.as_ref()).map(ToString::to_string),
         },
         model: row.model,
+        effort: row.effort,
         usage: row.usage.into(),
         result,
         failure,

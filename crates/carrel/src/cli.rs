@@ -3,6 +3,7 @@
 pub(crate) mod environment;
 
 use std::io;
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -40,9 +41,15 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the service: API, web app and workers in one process
     #[command(after_help = SERVE_HELP)]
-    Serve,
+    Serve {
+        /// Start although values of secrets do not open for want of their key; give them anew with `environment edit`
+        #[arg(long)]
+        accept_lost_secrets: bool,
+    },
     /// Run a sample task with a recorded model; everything but the model is real
     Demo,
+    /// List the models tasks may be given to
+    Models,
     /// Delegate tasks, follow them, and take their results
     #[command(subcommand)]
     Task(TaskCommand),
@@ -93,10 +100,12 @@ Settings (environment variables):
   CARREL_DATA             folder of all data [default: ~/.local/share/carrel]
   CARREL_LISTEN           address and port to listen on [default: 127.0.0.1:7070]
   CARREL_PUBLIC_URL       address people use, if it is another
-  CARREL_MODEL_URL        model server that speaks the Responses API [OPENAI_BASE_URL, then https://api.openai.com/v1]
-  CARREL_MODEL_KEY        its key [OPENAI_API_KEY]
-  CARREL_MODEL            name of the model [default: gpt-5-codex]
+  CARREL_MODEL_URL        model server [OPENAI_BASE_URL, then https://api.openai.com/v1]
+  CARREL_MODEL_KEY        its key [OPENAI_API_KEY, or ANTHROPIC_API_KEY with `messages`, which alone is enough]
+  CARREL_MODEL_PROTOCOL   what it speaks: `responses`, `chat_completions` or `messages` [default: responses]
+  CARREL_MODEL            name of the model [default: gpt-5-codex, or claude-sonnet-5-5 with `messages`]
   CARREL_MODEL_RETRIES    how often a request that did not work is made again [default: 5]
+  CARREL_MODELS_FILE      file of further models and providers, with prices and abilities: docs/models.md
   CARREL_GIT_CREDENTIALS  file in the format of git-credential-store [default: git-credentials in the data folder]
   CARREL_GIT_AUTHOR       author of commits [default: Carrel <carrel@localhost>]
   CARREL_SECRETS_KEY      key that values of secrets are sealed under: 32 bytes in base64 or hexadecimal
@@ -115,6 +124,8 @@ Settings (environment variables):
   CARREL_MAX_LAYER_BYTES  what prepared environments and the files of attempts may take [default: 50000000000]
   CARREL_PRIVATE_PATHS    further paths to hide from sandboxes, separated by colons
   CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]
+  CARREL_MAX_ATTEMPT_SECONDS
+                          how long an attempt may take, whatever its environment says [default: 7200]
   CARREL_MAX_PATCH_BYTES  longest patch that is kept, 268435456 at most [default: 100000000]
   CARREL_LOG              what is logged, such as `info` or `carrel_control=debug` [default: info]";
 
@@ -145,6 +156,16 @@ pub(crate) enum TaskCommand {
     Diff {
         /// The task
         id: Uuid,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// List the files that an attempt's agent attached, or save them
+    Artifacts {
+        /// The task
+        id: Uuid,
+        /// Save them all into this folder, which is made if it is not there; files of the same name are not replaced
+        #[arg(long, value_name = "FOLDER")]
+        output: Option<PathBuf>,
         #[command(flatten)]
         which: Which,
     },
@@ -209,9 +230,12 @@ pub(crate) struct CreateArguments {
     /// The environment its attempts run in [default: default]
     #[arg(long)]
     pub(crate) environment: Option<String>,
-    /// The model's name [default: the service's]
+    /// The model's name, one of `carrel models` [default: the service's]
     #[arg(long)]
     pub(crate) model: Option<String>,
+    /// How hard the model is asked to think, one of its efforts [default: the model's]
+    #[arg(long)]
+    pub(crate) effort: Option<String>,
     /// Follow the log until the task has ended
     #[arg(long)]
     pub(crate) watch: bool,
@@ -234,6 +258,12 @@ pub(crate) struct FollowUpArguments {
     /// The attempt of the last turn to go on from [default: the first with a result]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
     pub(crate) from_attempt: Option<u32>,
+    /// The model's name, one of `carrel models` [default: as before]
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// How hard the model is asked to think [default: as before]
+    #[arg(long)]
+    pub(crate) effort: Option<String>,
     /// Follow the log until the task has ended
     #[arg(long)]
     pub(crate) watch: bool,

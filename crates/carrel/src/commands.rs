@@ -1,6 +1,7 @@
 //! The client commands: each makes requests of the public API and prints what comes back.
 
 mod apply;
+mod artifacts;
 mod doctor;
 mod environment;
 mod push;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use carrel_domain::Prompt;
 use carrel_domain::prompt::InvalidPrompt;
-use carrel_wire::{Attempt, AttemptState, CreateTask, CreateTurn, OwnerLink, Task, TaskPage};
+use carrel_wire::{Attempt, AttemptState, CreateTask, CreateTurn, ModelList, OwnerLink, Task, TaskPage};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -35,6 +36,11 @@ pub(crate) async fn owner_link(settings: &Settings, json: bool) -> Result<(), Fa
     if json { output::document(&link) } else { output::line(&link.url) }
 }
 
+pub(crate) async fn models(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let list: ModelList = Client::find(settings)?.get("models").await?;
+    if json { output::document(&list) } else { output::line(&output::models(&list)) }
+}
+
 pub(crate) async fn task(command: TaskCommand, settings: &Settings, json: bool) -> Result<(), Failure> {
     let client = Client::find(settings)?;
     match command {
@@ -43,6 +49,7 @@ pub(crate) async fn task(command: TaskCommand, settings: &Settings, json: bool) 
         TaskCommand::Show { id } => show(&client, id, json).await,
         TaskCommand::Watch { id, after } => watch(&client, id, after, json).await,
         TaskCommand::Diff { id, which } => diff(&client, id, which, json).await,
+        TaskCommand::Artifacts { id, output, which } => artifacts::artifacts(&client, id, which, output, json).await,
         TaskCommand::Apply { id, which } => apply::apply(&client, id, which, json).await,
         TaskCommand::FollowUp(arguments) => follow_up(&client, arguments, json).await,
         TaskCommand::Shell { id, attempt } => terminal::in_attempt(&client, id, attempt).await,
@@ -61,6 +68,7 @@ async fn create(client: &Client, arguments: CreateArguments, json: bool) -> Resu
         attempts: Some(arguments.attempts),
         environment: arguments.environment,
         model: arguments.model,
+        effort: arguments.effort,
     };
     let task: Task = client.post("tasks", &request).await?;
     if arguments.watch {
@@ -83,6 +91,8 @@ async fn follow_up(client: &Client, arguments: FollowUpArguments, json: bool) ->
         mode: arguments.mode.map(Into::into),
         attempts: Some(arguments.attempts),
         from_attempt_id: from,
+        model: arguments.model,
+        effort: arguments.effort,
     };
     let task: Task = client.post(&format!("tasks/{}/turns", arguments.id), &request).await?;
     if arguments.watch {

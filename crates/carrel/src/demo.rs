@@ -105,6 +105,7 @@ async fn play(client: &Client, settings: &Settings, json: bool) -> Result<(), Fa
         attempts: Some(1),
         environment: None,
         model: Some(DEMO_MODEL.to_owned()),
+        effort: None,
     };
     let task: Task = client.post("tasks", &request).await?;
     watch(client, task.id, 0, json).await?;

@@ -1,17 +1,19 @@
 //! `carrel`: the one program. Here it is decided what it is this time: the service, a client of one, or (behind a hidden
-//! argument) the launcher of sandboxes.
+//! argument) the launcher of sandboxes, or what has subordinate ids.
 
 mod cli;
 mod client;
 mod commands;
 mod demo;
 mod exit;
+mod models;
 mod output;
 mod serve;
 mod settings;
 
 use std::process::ExitCode;
 
+use carrel_runner::ids::{IdMap, InvalidIdMap};
 use clap::Parser;
 
 use cli::{Cli, Command};
@@ -25,13 +27,25 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|part| part.to_string_lossy().into_owned()).collect();
     // Before anything else, threads above all: the launcher forks, and its processes become sandboxes.
     if arguments.first().is_some_and(|first| first == RUNNER) {
-        return carrel_runner::main(&arguments[1..]);
+        return start_within(&arguments[1..]);
     }
     let cli = Cli::parse();
     let json = cli.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json),
+    }
+}
+
+/// What this program is when it started itself: the launcher, or somebody who has the subordinate ids of images.
+fn start_within(arguments: &[String]) -> ExitCode {
+    match arguments {
+        [first, rest @ ..] if first == carrel_sandbox::KEEPER_ARGUMENT => carrel_sandbox::keep(rest),
+        [first, ids] if first == carrel_image::UNPACKER_ARGUMENT => {
+            let ids = ids.parse().map_err(|error: InvalidIdMap| error.to_string());
+            carrel_image::unpack_for_another(ids.and_then(|ids: IdMap| ids.enter()))
+        }
+        _ => carrel_runner::main(arguments),
     }
 }
 
@@ -47,11 +61,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
     outcome
 }
 
-async fn dispatch(cli: Cli, settings: Settings) -> Result<(), Failure> {
+async fn dispatch(cli: Cli, mut settings: Settings) -> Result<(), Failure> {
     let json = cli.json;
     match cli.command {
-        Command::Serve => serve::serve(settings).await,
+        Command::Serve { accept_lost_secrets } => {
+            settings.secrets.may_be_lost = accept_lost_secrets;
+            serve::serve(settings).await
+        }
         Command::Demo => demo::demo(settings, json).await,
+        Command::Models => commands::models(&settings, json).await,
         Command::Task(command) => commands::task(command, &settings, json).await,
         Command::Environment(command) => commands::environment(command, &settings, json).await,
         Command::Doctor => commands::doctor(&settings, json).await,

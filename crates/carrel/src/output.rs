@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use carrel_domain::git::is_invisible;
-use carrel_wire::{Attempt, AttemptState, Publication, PublicationState, Task, TaskPage, TaskState};
+use carrel_wire::{Attempt, AttemptState, ModelList, Publication, PublicationState, Task, TaskPage, TaskState, Usage};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -134,13 +134,13 @@ fn attempt(text: &mut String, attempt: &Attempt) {
     push(
         text,
         format_args!(
-            "  attempt {}: {}{DIM}{}, {}, {} tokens in, {} out{DIM:#}",
+            "  attempt {}: {}{DIM}{}, {}{}, {}{DIM:#}",
             attempt.number,
             painted(attempt_word(attempt.state)),
             base.unwrap_or_default(),
             safe(&attempt.model),
-            attempt.usage.input_tokens,
-            attempt.usage.output_tokens,
+            attempt.effort.as_deref().map(|effort| format!(" ({})", safe(effort))).unwrap_or_default(),
+            spent(&attempt.usage),
         ),
     );
     if let Some(failure) = &attempt.failure {
@@ -160,6 +160,38 @@ fn attempt(text: &mut String, attempt: &Attempt) {
     for publication in &attempt.publications {
         push(text, format_args!("    {}", publication_line(publication)));
     }
+}
+
+/// What an attempt has used, and what that cost as far as prices are known.
+fn spent(usage: &Usage) -> String {
+    let about = if usage.estimated_requests > 0 { "about " } else { "" };
+    let cost = match usage.cost_usd_micros {
+        0 => String::new(),
+        micros => format!(", ${}.{:04}", micros / 1_000_000, micros % 1_000_000 / 100),
+    };
+    format!("{about}{} tokens in, {} out{cost}", usage.input_tokens, usage.output_tokens)
+}
+
+/// The models for people.
+pub(crate) fn models(list: &ModelList) -> String {
+    if list.items.is_empty() {
+        return "no model is configured; see `carrel serve --help`".to_owned();
+    }
+    let width = list.items.iter().map(|model| model.name.chars().count()).max().unwrap_or_default();
+    let mut text = String::new();
+    for model in &list.items {
+        let mut facts = vec![format!("from {}", safe(&model.provider))];
+        facts.extend(model.context_window.map(|tokens| format!("{tokens} tokens")));
+        if !model.efforts.is_empty() {
+            let own = model.default_effort.as_deref().map(|effort| format!(" (default {effort})")).unwrap_or_default();
+            facts.push(safe(&format!("efforts {}{own}", model.efforts.join(", "))));
+        }
+        facts.extend(model.abilities.images.then(|| "takes images".to_owned()));
+        let mark = if model.is_default { "*" } else { " " };
+        push(&mut text, format_args!("{mark} {:<width$}  {DIM}{}{DIM:#}", safe(&model.name), facts.join("; ")));
+    }
+    text.push_str("* is what tasks get that name none");
+    text
 }
 
 /// `1 file`, `2 files`.

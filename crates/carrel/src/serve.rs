@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anstyle::Style;
-use carrel_agent::{ModelClient, ModelEndpoint};
+use carrel_agent::ModelClient;
 use carrel_api::{ApiOptions, Hosts};
-use carrel_control::{Author, Control, ControlLimits, ControlOptions, Models};
+use carrel_control::{Author, Control, ControlLimits, ControlOptions, Model, Models};
 use carrel_domain::{Clock, Redactor, Secret, SharedClock};
 use carrel_forge::{Forge, GitOptions};
 use carrel_identity::Identity;
-use carrel_sandbox::{Launcher, Limits, LocalOptions};
+use carrel_sandbox::{Kits, Launcher, Limits, LocalOptions, USUAL_PATH};
 use carrel_store::{Store, StoreOptions};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -29,6 +29,7 @@ use url::Url;
 use crate::client::{ADDRESS_FILE, TOKEN_FILE};
 use crate::demo::{DEMO_MODEL, RecordedModel};
 use crate::exit::Failure;
+use crate::models::{self, Configured};
 use crate::output;
 use crate::settings::Settings;
 
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) url: Url,
     pub(crate) token: Secret,
     pub(crate) sign_in: String,
+    /// The models in words, if there are any.
+    model: Option<String>,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
     worker: JoinHandle<()>,
@@ -57,10 +60,9 @@ pub(crate) struct Service {
 
 /// Runs the service until it is told to stop.
 pub(crate) async fn serve(settings: Settings) -> Result<(), Failure> {
-    let has_model = settings.model.as_ref().map(|model| format!("{} at {}", model.name, model.url));
     let data = settings.data.display().to_string();
     let mut service = Service::start(settings).await?;
-    banner(&service, &data, has_model.as_deref())?;
+    banner(&service, &data)?;
     tokio::select! {
         asked = asked_to_stop() => asked?,
         ended = &mut service.worker => return Err(ended_badly("worker", &format!("{ended:?}"))),
@@ -77,7 +79,8 @@ impl Service {
         let lock = lock(&settings.data)?;
         let token = carrel_identity::local_token(&settings.data.join(TOKEN_FILE))
             .map_err(|error| Failure::usage(error.to_string()))?;
-        let redactor = Redactor::new(&secrets(&settings, &token)?);
+        let configured = models::load(&settings.models)?;
+        let redactor = Redactor::new(&secrets(&settings, &configured, &token)?);
         logs::start(&settings.log, redactor.clone())?;
         let clock: SharedClock = Arc::new(SystemClock);
         let store = open_store(&settings, &clock, &redactor).await?;
@@ -87,24 +90,21 @@ impl Service {
             .accept_local_token(owner.principal, &token)
             .await
             .map_err(|error| Failure::service(error.to_string()))?;
+        let model = configured.words();
         let recorded = RecordedModel::start().await?;
         let sandboxes = places::open_sandboxes(&settings).await?;
         let control = Control::new(ControlOptions {
             images: places::open_images(&settings, &sandboxes)?,
+            kits: open_kits(&settings, settings.data.join("kits")),
             image_folders: settings.image_folders.clone(),
             sandboxes,
             egress: places::open_egress(&settings)?,
             trust_folder: settings.data.join("trust"),
             forge: open_forge(&settings, settings.data.join("mirrors"), &redactor)?,
-            models: models(&settings, &recorded),
+            models: all_models(configured, &recorded),
             client: ModelClient::new().map_err(|error| Failure::service(error.to_string()))?,
             author: Author { name: settings.git.author_name.clone(), email: settings.git.author_email.clone() },
-            limits: ControlLimits {
-                jobs: settings.max_jobs,
-                patch_bytes: settings.max_patch_bytes,
-                layer_bytes: settings.max_layer_bytes,
-                ..ControlLimits::default()
-            },
+            limits: limits(&settings),
             store,
             redactor,
             clock,
@@ -125,7 +125,7 @@ impl Service {
         let server = tokio::spawn(async move {
             axum::serve(listener, app).with_graceful_shutdown(async move { ended.cancelled().await }).await
         });
-        Ok(Self { url, token, sign_in, stop, server, worker, _recorded: recorded, _lock: lock })
+        Ok(Self { url, token, sign_in, model, stop, server, worker, _recorded: recorded, _lock: lock })
     }
 
     /// Lets go of the work and ends.
@@ -148,12 +148,13 @@ fn ended_badly(part: &str, how: &str) -> Failure {
     Failure::service(format!("the {part} has ended by itself ({how}); start the service again"))
 }
 
-fn banner(service: &Service, data: &str, model: Option<&str>) -> Result<(), Failure> {
+fn banner(service: &Service, data: &str) -> Result<(), Failure> {
     let bold = Style::new().bold();
-    let model = match model {
+    let model = match &service.model {
         Some(model) => format!("model      {model}"),
         None => "model      none is configured; only `carrel demo`, with a recorded model, can run\n           \
-                 set CARREL_MODEL_URL (such as https://api.openai.com/v1), CARREL_MODEL_KEY and CARREL_MODEL"
+                 set CARREL_MODEL_URL (such as https://api.openai.com/v1), CARREL_MODEL_KEY and CARREL_MODEL,\n           \
+                 or CARREL_MODELS_FILE for several (docs/models.md)"
             .to_owned(),
     };
     output::line(&format!(
@@ -204,9 +205,9 @@ fn lock(data: &Path) -> Result<File, Failure> {
 }
 
 /// What must never be seen in an event or a log line.
-fn secrets(settings: &Settings, token: &Secret) -> Result<Vec<Secret>, Failure> {
+fn secrets(settings: &Settings, configured: &Configured, token: &Secret) -> Result<Vec<Secret>, Failure> {
     let mut secrets = vec![token.clone()];
-    secrets.extend(settings.model.iter().filter_map(|model| model.key.clone()));
+    secrets.extend(configured.secrets.iter().cloned());
     let Some(file) = settings.git.credentials() else { return Ok(secrets) };
     let failed = |error| Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display()));
     let text = fs::read_to_string(&file).map_err(failed)?;
@@ -234,12 +235,23 @@ fn percent_decoded(text: &str) -> String {
 async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redactor) -> Result<Store, Failure> {
     let keys = keys::load(&settings.secrets, redactor)?;
     let (folder, clock, redactor) = (settings.data.clone(), Arc::clone(clock), redactor.clone());
-    let opened = Store::open(StoreOptions { folder, clock, redactor, keys }).await;
+    let opened = Store::open(StoreOptions { folder, clock, redactor, keys: keys.all.clone() }).await;
     let (store, closed) = opened.map_err(|error| Failure::service(error.to_string()))?;
-    for problem in closed {
-        tracing::warn!("{problem}");
-    }
+    keys.settle(&settings.secrets, &closed)?;
     Ok(store)
+}
+
+fn limits(settings: &Settings) -> ControlLimits {
+    let mut limits = ControlLimits {
+        jobs: settings.max_jobs,
+        patch_bytes: settings.max_patch_bytes,
+        layer_bytes: settings.max_layer_bytes,
+        ..ControlLimits::default()
+    };
+    if let Some(seconds) = settings.max_attempt_s {
+        limits.agent.wall_clock = std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
+    }
+    limits
 }
 
 /// How sandboxes are made that live in the folder.
@@ -257,6 +269,11 @@ pub(crate) fn sandbox_options(settings: &Settings, folder: PathBuf) -> LocalOpti
     }
 }
 
+/// The tool kits, made of what this machine has, in the folder.
+pub(crate) fn open_kits(settings: &Settings, folder: PathBuf) -> Kits {
+    Kits::new(folder, settings.git.search_path.clone().unwrap_or_else(|| USUAL_PATH.into()))
+}
+
 /// Git, with its mirrors in the folder.
 pub(crate) fn open_forge(settings: &Settings, mirrors: PathBuf, redactor: &Redactor) -> Result<Forge, Failure> {
     let mut options = GitOptions::new(mirrors, &settings.git.home);
@@ -271,15 +288,12 @@ pub(crate) fn open_forge(settings: &Settings, mirrors: PathBuf, redactor: &Redac
     Forge::new(options).map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn models(settings: &Settings, recorded: &RecordedModel) -> Models {
-    let models = Models::none().with(DEMO_MODEL, recorded.endpoint());
-    match &settings.model {
-        None => models,
-        Some(model) => {
-            let endpoint = ModelEndpoint::new(&model.name, model.url.clone(), model.key.clone());
-            models.with_default(&model.name, ModelEndpoint { retries: model.retries, ..endpoint })
-        }
-    }
+fn all_models(configured: Configured, recorded: &RecordedModel) -> Models {
+    let demo = Model { is_listed: false, ..recorded.endpoint().into() };
+    let all = configured.models.into_iter().fold(Models::none(), |all, (name, model)| {
+        if configured.default.as_ref() == Some(&name) { all.with_default(name, model) } else { all.with(name, model) }
+    });
+    all.with(DEMO_MODEL, demo)
 }
 
 /// An error with what lies beneath it.

@@ -1,5 +1,7 @@
 //! The settings: one typed tree, made from environment variables by a pure function. `carrel serve --help` lists them.
 
+mod models;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,9 +10,9 @@ use carrel_domain::Secret;
 use carrel_egress::PrivateHost;
 use url::Url;
 
+pub(crate) use models::{ModelSettings, ModelsSettings};
+
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
-const DEFAULT_MODEL_URL: &str = "https://api.openai.com/v1";
-const DEFAULT_MODEL: &str = "gpt-5-codex";
 
 /// The largest patch that is read, in bytes.
 const LARGEST_PATCH: usize = 256 << 20;
@@ -24,8 +26,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     /// The address people use.
     pub(crate) public_url: Option<Url>,
-    /// The model, if one is configured.
-    pub(crate) model: Option<ModelSettings>,
+    /// Where models are configured.
+    pub(crate) models: ModelsSettings,
     /// Git and its credentials.
     pub(crate) git: GitSettings,
     /// What values of secrets are sealed under.
@@ -42,20 +44,12 @@ pub(crate) struct Settings {
     pub(crate) max_jobs: usize,
     /// The longest patch that is kept, in bytes.
     pub(crate) max_patch_bytes: usize,
+    /// How long an attempt may take, in seconds; nothing when nothing was said.
+    pub(crate) max_attempt_s: Option<usize>,
     /// What is logged.
     pub(crate) log: String,
     /// Where the client finds a service on another machine.
     pub(crate) remote: Option<Remote>,
-}
-
-/// A model server and a model.
-#[derive(Debug, Clone)]
-pub(crate) struct ModelSettings {
-    pub(crate) url: Url,
-    pub(crate) key: Option<Secret>,
-    pub(crate) name: String,
-    /// How often a request that did not work is made again.
-    pub(crate) retries: u32,
 }
 
 /// What git needs from its surroundings.
@@ -102,6 +96,8 @@ pub(crate) struct SecretsSettings {
     pub(crate) key_file: PathBuf,
     /// Whether that file was named: then it must be there.
     pub(crate) file_is_named: bool,
+    /// Whether the service starts although it lacks a key that values are sealed under. Said on the command line, each time.
+    pub(crate) may_be_lost: bool,
 }
 
 /// A service on another machine.
@@ -143,7 +139,7 @@ impl Settings {
             git: variables.git(&data, home)?,
             listen: variables.parsed("CARREL_LISTEN", "is not an address and a port, such as 127.0.0.1:7070")?,
             public_url: variables.url("CARREL_PUBLIC_URL")?,
-            model: variables.model()?,
+            models: variables.models()?,
             secrets: variables.secrets(&data)?,
             network: variables.network()?,
             max_layer_bytes: variables
@@ -153,6 +149,7 @@ impl Settings {
             image_folders: variables.paths("CARREL_IMAGE_FOLDERS")?,
             max_jobs: variables.positive("CARREL_MAX_JOBS")?.unwrap_or(32),
             max_patch_bytes: variables.patch_bytes()?,
+            max_attempt_s: variables.positive("CARREL_MAX_ATTEMPT_SECONDS")?,
             log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info,sea_orm_migration=warn".to_owned()),
             remote: variables.remote()?,
             data,
@@ -229,30 +226,6 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         }
     }
 
-    fn model(&self) -> Result<Option<ModelSettings>, InvalidSetting> {
-        let url = match self.url("CARREL_MODEL_URL")? {
-            Some(url) => Some(url),
-            None => self.url("OPENAI_BASE_URL")?,
-        };
-        let key = match self.text("CARREL_MODEL_KEY")? {
-            Some(key) => Some(key),
-            None => self.text("OPENAI_API_KEY")?,
-        };
-        if url.is_none() && key.is_none() {
-            return Ok(None);
-        }
-        if key.as_ref().is_some_and(|key| key.chars().any(|character| !character.is_ascii_graphic())) {
-            return Err(invalid("CARREL_MODEL_KEY", "has a character that no HTTP header takes"));
-        }
-        let default = || Url::parse(DEFAULT_MODEL_URL).expect("the default is a URL");
-        Ok(Some(ModelSettings {
-            url: url.unwrap_or_else(default),
-            key: key.map(Secret::new),
-            name: self.text("CARREL_MODEL")?.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
-            retries: self.parsed("CARREL_MODEL_RETRIES", "is not a whole number")?.unwrap_or(5),
-        }))
-    }
-
     fn git(&self, data: &std::path::Path, home: PathBuf) -> Result<GitSettings, InvalidSetting> {
         let author = self.text("CARREL_GIT_AUTHOR")?.unwrap_or_else(|| "Carrel <carrel@localhost>".to_owned());
         let (author_name, author_email) = author
@@ -319,6 +292,7 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         Ok(SecretsSettings {
             key: self.text("CARREL_SECRETS_KEY")?.map(Secret::new),
             file_is_named: named.is_some(),
+            may_be_lost: false,
             key_file: named.unwrap_or_else(|| data.join("secrets.key")),
         })
     }
@@ -353,29 +327,7 @@ mod tests {
 
         assert_eq!(settings.data, PathBuf::from("/home/ada/.local/share/carrel"));
         assert_eq!(settings.listen().to_string(), "127.0.0.1:7070");
-        assert!(settings.model.is_none() && settings.remote.is_none());
-    }
-
-    #[test]
-    fn the_variables_of_openai_are_fallen_back_to_one_by_one() {
-        let own = settings(&[
-            ("OPENAI_BASE_URL", "http://other/v1"),
-            ("OPENAI_API_KEY", "sk-other"),
-            ("CARREL_MODEL_URL", "http://own/v1"),
-            ("CARREL_MODEL", "own-model"),
-        ]);
-
-        let model = own.expect("settings").model.expect("a model");
-
-        assert_eq!((model.url.as_str(), model.name.as_str()), ("http://own/v1", "own-model"));
-        assert_eq!(model.key, Some(Secret::new("sk-other")));
-    }
-
-    #[test]
-    fn a_key_alone_means_openai() {
-        let model = settings(&[("OPENAI_API_KEY", "sk-x")]).expect("settings").model.expect("a model");
-
-        assert_eq!((model.url.as_str(), model.name.as_str()), ("https://api.openai.com/v1", "gpt-5-codex"));
+        assert!(settings.models.one.is_none() && settings.remote.is_none());
     }
 
     #[test]
@@ -385,8 +337,11 @@ mod tests {
             ("CARREL_PUBLIC_URL", "carrel.example.com"),
             ("CARREL_MODEL_URL", "file:///etc/passwd"),
             ("CARREL_MODEL_URL", "http://user:pass@host/v1"),
+            ("CARREL_MODEL_PROTOCOL", "grpc"),
+            ("CARREL_MODELS_FILE", "relative.toml"),
             ("CARREL_GIT_AUTHOR", "nobody"),
             ("CARREL_MAX_JOBS", "0"),
+            ("CARREL_MAX_ATTEMPT_SECONDS", "2h"),
             ("CARREL_PRIVATE_PATHS", "relative"),
             ("CARREL_DATA", "relative"),
             ("CARREL_SECRETS_KEY_FILE", "relative"),

@@ -7,6 +7,7 @@ mod collect;
 pub(crate) mod limits;
 pub(crate) mod network;
 mod prepare;
+mod raise;
 mod run;
 pub(crate) mod setup;
 mod site;

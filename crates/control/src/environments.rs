@@ -9,7 +9,7 @@ use carrel_store::{EnvironmentContent, NewEnvironment, StoreError};
 use crate::{Control, ControlError};
 
 /// How often a change is made again because somebody else was faster.
-const TRIES: u32 = 5;
+const TRIES: u32 = 50;
 
 /// A change of an environment that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

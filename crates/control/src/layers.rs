@@ -8,7 +8,7 @@ use std::time::Duration;
 use carrel_domain::{AttemptId, EnvironmentId, RepositoryId, SnapshotId};
 use carrel_sandbox::{Layer, LayerName, Removed, SandboxError};
 use carrel_store::Snapshot;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OwnedRwLockReadGuard;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,9 @@ use crate::{Control, ControlError};
 
 /// How often it is looked whether layers can go, when nobody asks.
 const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// How long it is remembered what a snapshot was made of that is reused no more, and is not the last one.
+const TOLD_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What a layer counts that is too deep or too odd to be measured.
 const UNMEASURABLE_BYTES: u64 = 20 << 30;
@@ -67,7 +70,7 @@ impl Control {
         let snapshots = store.all_snapshots().await?;
         let good = snapshots.iter().filter(|snapshot| snapshot.expires_at > now);
         let used: HashMap<SnapshotId, Timestamp> = good.map(|good| (good.id, good.last_used_at)).collect();
-        let told = latest(&snapshots);
+        let told = told(&snapshots, now);
         let mut needed: HashSet<&LayerName> = HashSet::new();
         let mut keepable: Vec<(Timestamp, &Layer)> = Vec::new();
         for layer in &layers {
@@ -167,13 +170,18 @@ impl Control {
     }
 }
 
-/// The snapshot that was built last for each environment and repository.
-fn latest(snapshots: &[Snapshot]) -> HashSet<SnapshotId> {
-    let mut last: HashMap<(EnvironmentId, RepositoryId), &Snapshot> = HashMap::new();
+/// The snapshots that a person may be told of when the next is built: the one that was built last for each environment and
+/// repository, and, for a while, the last with the same parts, which may be wanted again.
+fn told(snapshots: &[Snapshot], now: Timestamp) -> HashSet<SnapshotId> {
+    let mut last: HashMap<(EnvironmentId, RepositoryId, &str), &Snapshot> = HashMap::new();
     for snapshot in snapshots {
-        let known = last.entry((snapshot.environment, snapshot.repository)).or_insert(snapshot);
-        if snapshot.created_at >= known.created_at {
-            *known = snapshot;
+        let is_recent = now.duration_since(snapshot.expires_at) < TOLD_FOR;
+        let keys = is_recent.then_some(snapshot.key.as_str()).into_iter().chain([""]);
+        for key in keys {
+            let known = last.entry((snapshot.environment, snapshot.repository, key)).or_insert(snapshot);
+            if snapshot.created_at >= known.created_at {
+                *known = snapshot;
+            }
         }
     }
     last.into_values().map(|snapshot| snapshot.id).collect()

@@ -28,14 +28,14 @@ use carrel_domain::{Redactor, SharedClock};
 use carrel_egress::Egress;
 use carrel_forge::Forge;
 use carrel_image::Images;
-use carrel_sandbox::Sandboxes;
+use carrel_sandbox::{Kits, Sandboxes};
 use carrel_store::Store;
 use tokio::sync::{Notify, RwLock};
 
 pub use carrel_sandbox::TerminalSize;
 pub use environments::EnvironmentEdit;
 pub use error::ControlError;
-pub use models::{CONFIGURE_A_MODEL, Models};
+pub use models::{CONFIGURE_A_MODEL, Model, Models};
 pub use publish::PublicationRequest;
 pub use terminal::{Terminal, TerminalInput, TerminalOutput};
 
@@ -49,6 +49,8 @@ pub struct ControlOptions {
     pub forge: Forge,
     /// Where the images of environments are.
     pub images: Images,
+    /// What images get that lack git, bash and the like.
+    pub kits: Kits,
     /// Folders of this machine that, or what lies in them, environments may take for an image. None by default.
     pub image_folders: Vec<PathBuf>,
     /// What decides on the network of sandboxes.

@@ -4,6 +4,7 @@ use carrel_domain::{AttemptId, AttemptState, NewTask, NewTurn, OrganizationId, T
 use carrel_forge::ForgeError;
 use carrel_store::{TaskThread, TurnThread};
 
+use crate::models::Choice;
 use crate::{Control, ControlError};
 
 impl Control {
@@ -13,9 +14,11 @@ impl Control {
     /// # Errors
     /// When it names something that is not there. Nothing is stored then.
     pub async fn create_task(&self, new: &NewTask) -> Result<TaskId, ControlError> {
-        let model = self.inner.models.choose(new.model.as_deref())?;
+        let (model, effort) = (new.turn.model.as_deref(), new.turn.effort.as_deref());
+        let choice = self.inner.models.choose(model, effort, None)?;
         self.inner.forge.probe(&new.repository, &new.revision).await.map_err(|error| refused(&error))?;
-        Ok(self.inner.store.create_task(new, &model).await?)
+        let new = NewTask { turn: NewTurn { effort: choice.effort, ..new.turn.clone() }, ..new.clone() };
+        Ok(self.inner.store.create_task(&new, &choice.model).await?)
     }
 
     /// Takes a follow-up: it goes on from the files and the conversation of one attempt.
@@ -40,11 +43,11 @@ impl Control {
             None => latest_ready(&thread.turns),
         };
         let before = thread.turns.last().and_then(|turn| turn.attempts.first());
-        let model = before.map(|attempt| attempt.model.as_str()).filter(|name| self.inner.models.get(name).is_some());
-        let model = self.inner.models.choose(model)?;
+        let before = before.map(|attempt| Choice { model: attempt.model.clone(), effort: attempt.effort.clone() });
+        let choice = self.inner.models.choose(new.model.as_deref(), new.effort.as_deref(), before.as_ref())?;
         let count = u32::try_from(thread.turns.len()).expect("a task has few turns");
-        let new = NewTurn { from_attempt, ..new };
-        Ok(self.inner.store.add_turn(&thread.task, count, &new, by, &model).await?)
+        let new = NewTurn { from_attempt, effort: choice.effort, ..new };
+        Ok(self.inner.store.add_turn(&thread.task, count, &new, by, &choice.model).await?)
     }
 }
 

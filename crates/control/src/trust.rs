@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use carrel_domain::environment::variables::{BUNDLE_VARIABLES, NO_PROXY};
 use carrel_sandbox::{LayerName, ReadOnlyMount, Root, SandboxError};
 use sha2::{Digest as _, Sha256};
 
 use crate::Control;
 
+/// What Java reads options from. Those of an environment stand behind ours, and win one by one.
+pub(crate) const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
+
 /// Where the proxy listens in every sandbox.
 const PROXY: &str = "http://127.0.0.1:3128";
-
-/// What is reached without it.
-const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
 /// Where images have their trusted certificates, the first that is there counts: Debian and its kin, Fedora and its kin,
 /// openSUSE.
@@ -119,28 +120,10 @@ pub(crate) async fn files(control: &Control, root: &Root) -> Result<Trust, Sandb
     set(&["NODE_USE_ENV_PROXY"], "1");
     set(BUNDLE_VARIABLES, &store);
     set(&["NODE_EXTRA_CA_CERTS"], &format!("{FOLDER}/ca.pem"));
-    set(&["JAVA_TOOL_OPTIONS"], &java_options());
+    set(&[JAVA_OPTIONS], &java_options());
     let mounts = ["bundle.pem", "ca.pem", "java.p12"].iter().map(|name| shown(name)).collect();
     Ok(Trust { variables, mounts })
 }
-
-/// The variables by which tools are told of a bundle of certificates: OpenSSL, curl, git, Python's requests and pip, cargo,
-/// npm, yarn, the AWS tools, Ruby's bundler, Composer, Deno, Nix.
-const BUNDLE_VARIABLES: &[&str] = &[
-    "SSL_CERT_FILE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "REQUESTS_CA_BUNDLE",
-    "PIP_CERT",
-    "CARGO_HTTP_CAINFO",
-    "npm_config_cafile",
-    "YARN_HTTPS_CA_FILE_PATH",
-    "AWS_CA_BUNDLE",
-    "BUNDLE_SSL_CA_CERT",
-    "COMPOSER_CAFILE",
-    "DENO_CERT",
-    "NIX_SSL_CERT_FILE",
-];
 
 fn java_options() -> String {
     let hosts = NO_PROXY.replace(',', "|");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carrel_domain::{JobId, SandboxId};
+use carrel_domain::{Attempt, AttemptState, EventBody, JobId, NewEvent, SandboxId};
 use carrel_store::{Change, Job, JobKind, Lease, Queue};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -51,8 +51,13 @@ impl Control {
         if released > 0 {
             tracing::info!(jobs = released, "going on with what an earlier process left");
         }
-        let needed: Vec<SandboxId> =
-            self.inner.store.attempts_under_way().await?.into_iter().map(carrel_domain::AttemptId::sandbox).collect();
+        let under_way = self.inner.store.attempts_under_way().await?;
+        for attempt in &under_way {
+            if let Err(error) = self.tell_of_restart(attempt).await {
+                tracing::warn!(attempt = %attempt.id, %error, "cannot write into the log of an attempt that goes on");
+            }
+        }
+        let needed: Vec<SandboxId> = under_way.iter().map(|attempt| attempt.id.sandbox()).collect();
         let there = match self.inner.sandboxes.list().await {
             Ok(there) => there,
             Err(error) => {
@@ -65,6 +70,22 @@ impl Control {
                 tracing::warn!(sandbox = %id, %error, "a sandbox that nobody needs could not be removed");
             }
         }
+        Ok(())
+    }
+
+    /// Tells the log of an attempt that was under way why nothing was heard for a while, and what happens now.
+    async fn tell_of_restart(&self, attempt: &Attempt) -> Result<(), ControlError> {
+        let on = match attempt.state {
+            AttemptState::Preparing | AttemptState::SettingUp => "this step begins anew",
+            AttemptState::Running | AttemptState::Collecting { .. } => "the attempt goes on where it was",
+            AttemptState::Queued
+            | AttemptState::Ready(_)
+            | AttemptState::Failed { .. }
+            | AttemptState::Cancelled { .. } => return Ok(()),
+        };
+        let body = EventBody::Progress { message: format!("the service was started again; {on}"), duration_ms: None };
+        let event = NewEvent { attempt: Some(attempt.id), body };
+        self.inner.store.append(attempt.organization, attempt.task, vec![event]).await?;
         Ok(())
     }
 

@@ -37,6 +37,8 @@ pub struct Attempt {
     pub environment_version: i64,
     /// The name of the model it is pinned to.
     pub model: String,
+    /// How hard that model is asked to think, if it knows such a thing.
+    pub effort: Option<String>,
     /// The commit it starts from, once that is known.
     pub base: Option<CommitOid>,
     /// Tokens so far.

@@ -3,6 +3,9 @@
 //! An environment has versions: changing it makes the next one, and an attempt keeps the version it was pinned to. Values
 //! of secrets are no part of it; a version names them, and says which value of each was meant.
 
+mod hints;
+pub mod variables;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -278,7 +281,7 @@ impl EnvironmentSpec {
 pub struct Recipe {
     /// The image.
     pub image: Image,
-    /// The digest its reference stood for, when it is an OCI image.
+    /// The digest its reference stood for, when it is an OCI image; of a folder, what it looked like.
     pub digest: Option<String>,
     /// What is run before a snapshot is kept.
     pub setup: Setup,

@@ -251,6 +251,30 @@ pub enum EventBody {
         #[serde(flatten)]
         state: PublicationState,
     },
+    /// The agent looked at an image of the sandbox. Its bytes are in the conversation only.
+    #[serde(rename = "image.viewed")]
+    ImageViewed {
+        /// Where it lies in the sandbox.
+        path: String,
+        /// Such as `image/png`.
+        media_type: String,
+        /// How long the file is.
+        size_bytes: u64,
+        /// How many pixels wide.
+        width: u32,
+        /// How many pixels high.
+        height: u32,
+    },
+    /// The agent kept a file of the sandbox as an artifact of its attempt.
+    #[serde(rename = "artifact.attached")]
+    ArtifactAttached {
+        /// Its name; an earlier artifact of this name is replaced.
+        name: String,
+        /// How long it is.
+        size_bytes: u64,
+        /// What the agent says of it: untrusted.
+        description: Option<String>,
+    },
 }
 
 /// How a command ended.
@@ -332,6 +356,8 @@ impl EventBody {
             Self::ToolRefused { .. } => "tool.refused",
             Self::PatchCollected { .. } => "patch.collected",
             Self::PublicationState { .. } => "publication.state",
+            Self::ImageViewed { .. } => "image.viewed",
+            Self::ArtifactAttached { .. } => "artifact.attached",
         }
     }
 }

@@ -45,8 +45,6 @@ pub struct NewTask {
     pub revision: Revision,
     /// The environment its attempts run in; `None` for the default one.
     pub environment: Option<EnvironmentName>,
-    /// The name of the model; `None` for the default one.
-    pub model: Option<String>,
     /// The first turn.
     pub turn: NewTurn,
 }
@@ -62,6 +60,10 @@ pub struct NewTurn {
     pub attempts: Attempts,
     /// Whose files to go on from; `None` for a task's first turn, or to let the latest finished attempt be taken.
     pub from_attempt: Option<AttemptId>,
+    /// The name of the model; `None` for the one of the turn before, or the default one.
+    pub model: Option<String>,
+    /// How hard the model is asked to think; `None` for as before, or for its default.
+    pub effort: Option<String>,
 }
 
 /// How many attempts a turn has: 1 to 4.

@@ -17,7 +17,7 @@ use crate::manifest::{self, Config, Document, Manifest};
 use crate::options::ImageOptions;
 use crate::reference::ImageReference;
 use crate::registry::{Registry, Served};
-use crate::unpack::{Layer, Problem, Unpacked, remove_tree, unpack};
+use crate::unpack::{Layer, Problem, Unpacked, unpack};
 
 /// Pieces of a layer that wait to be unpacked: a few hundred kilobytes, so that neither side waits for each one.
 const WAITING_PIECES: usize = 32;
@@ -68,7 +68,7 @@ impl Images {
     /// When another process uses the folder, it cannot be written, or TLS cannot be set up.
     pub fn open(options: ImageOptions) -> Result<Self, ImageError> {
         let registry = Registry::new(&options)?;
-        let keep = Arc::new(Keep::open(&options.folder, options.owner)?);
+        let keep = Arc::new(Keep::open(&options.folder, options.owner, options.unpacker.clone())?);
         Ok(Self { inner: Arc::new(Inner { options, registry, keep, pulls: Mutex::default() }) })
     }
 
@@ -132,7 +132,7 @@ impl Images {
         let (keep, digest) = (self.inner.keep.clone(), digest.clone());
         blocking(move || {
             let Some(path) = keep.take_out(&digest)? else { return Ok(false) };
-            remove_tree(&path).map_err(ImageError::io("remove an image"))?;
+            keep.remove(&path).map_err(ImageError::io("remove an image"))?;
             Ok(true)
         })
         .await
@@ -330,7 +330,10 @@ impl Work {
             layer
         };
         let (owner, limits) = (self.options.owner, self.options.limits);
-        let unpacked = unpack(&self.partial.root(), owner, limits, next);
+        let unpacked = match &self.options.unpacker {
+            Some(unpacker) => unpacker.unpack(&self.partial.root(), owner, limits, next),
+            None => unpack(&self.partial.root(), owner, limits, next),
+        };
         let unpacked = unpacked.map_err(|(layer, problem)| self.error(layer, problem))?;
         if came < self.layers {
             return Err(ImageError::invalid(&self.image.reference, "its download broke off"));
@@ -347,7 +350,7 @@ impl Work {
     fn error(&self, layer: usize, problem: Problem) -> ImageError {
         let image = self.image.reference.to_string();
         match problem {
-            Problem::TooLarge { what, limit } => ImageError::TooLarge { image, what: what.to_owned(), limit },
+            Problem::TooLarge { what, limit } => ImageError::TooLarge { image, what: what.into_owned(), limit },
             Problem::Bad(problem) => ImageError::Layer { image, layer, problem },
             Problem::Io { what, source } => ImageError::Io { what, source },
         }

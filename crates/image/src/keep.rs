@@ -19,7 +19,8 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::manifest::{ImageConfig, read_config};
 use crate::options::Owner;
-use crate::unpack::{Notes, Unpacked, remove_tree};
+use crate::unpack::{Notes, Unpacked};
+use crate::unpacker::{self, Unpacker};
 
 const PARTIAL: &str = "partial-";
 const REMOVING: &str = "removing-";
@@ -76,6 +77,7 @@ struct About {
 pub(crate) struct Keep {
     folder: PathBuf,
     owner: String,
+    unpacker: Option<Unpacker>,
     uses: Mutex<HashMap<Digest, Weak<Use>>>,
     counter: AtomicU64,
     /// Held for as long as the process uses the folder.
@@ -84,7 +86,7 @@ pub(crate) struct Keep {
 
 impl Keep {
     /// Takes the folder, and removes what a crash left in it.
-    pub(crate) fn open(folder: &Path, owner: Owner) -> Result<Self, ImageError> {
+    pub(crate) fn open(folder: &Path, owner: Owner, unpacker: Option<Unpacker>) -> Result<Self, ImageError> {
         // The last number of users stands for none, and chown takes it to mean that nothing shall change.
         if matches!(owner, Owner::Shifted { start } if start > u32::MAX - 65_536) {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "the range of users ends after the last user");
@@ -101,19 +103,23 @@ impl Keep {
             Err(fs::TryLockError::WouldBlock) => return Err(ImageError::Locked { folder: folder.to_owned() }),
             Err(fs::TryLockError::Error(source)) => return Err(ImageError::Io { what: "take its lock", source }),
         }
+        // Numbers go on after those of what cannot be removed.
+        let mut counter = 0;
         for entry in fs::read_dir(folder).map_err(ImageError::io("look around"))? {
             let path = entry.map_err(ImageError::io("look around"))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with(PARTIAL) || name.starts_with(REMOVING) {
-                remove_tree(&path).map_err(ImageError::io("remove what was left"))?;
+            if let Some(number) = name.strip_prefix(PARTIAL).or_else(|| name.strip_prefix(REMOVING)) {
+                counter = counter.max(number.parse().map_or(0, |number: u64| number.saturating_add(1)));
+                remove_left(&path, unpacker.as_ref())?;
             }
         }
-        let owner = match owner {
-            Owner::Own => "own".to_owned(),
-            Owner::Shifted { start } => start.to_string(),
+        let owner = match (&unpacker, owner) {
+            (Some(unpacker), _) => unpacker.ids.clone(),
+            (None, Owner::Own) => "own".to_owned(),
+            (None, Owner::Shifted { start }) => start.to_string(),
         };
-        let (uses, counter) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self { folder: folder.to_owned(), owner, uses, counter, _lock: lock })
+        let (uses, counter) = (Mutex::default(), AtomicU64::new(counter));
+        Ok(Self { folder: folder.to_owned(), owner, unpacker, uses, counter, _lock: lock })
     }
 
     fn path_of(&self, digest: &Digest) -> PathBuf {
@@ -164,7 +170,12 @@ impl Keep {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("{PARTIAL}{number}"));
         DirBuilder::new().mode(0o700).create(&path).map_err(ImageError::io("begin an image"))?;
-        Ok(Partial { path })
+        Ok(Partial { path, unpacker: self.unpacker.clone() })
+    }
+
+    /// Removes what was taken out.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        unpacker::remove(path, self.unpacker.as_ref())
     }
 
     /// Where an image stands when it is whole.
@@ -209,6 +220,7 @@ impl Keep {
 /// An image that is not whole. Dropping it removes it.
 pub(crate) struct Partial {
     path: PathBuf,
+    unpacker: Option<Unpacker>,
 }
 
 impl Partial {
@@ -245,9 +257,24 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if let Err(error) = remove_tree(&self.path) {
+        if let Err(error) = unpacker::remove(&self.path, self.unpacker.as_ref()) {
             tracing::warn!(folder = %self.path.display(), %error, "an unfinished image could not be removed");
         }
+    }
+}
+
+/// Removes what a crash left. What cannot be removed is no reason not to start.
+fn remove_left(path: &Path, unpacker: Option<&Unpacker>) -> Result<(), ImageError> {
+    match unpacker::remove(path, unpacker) {
+        // Ids that were lent are no more, or an unpacker whose service was killed has not ended yet.
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::DirectoryNotEmpty) => {
+            tracing::warn!(
+                folder = %path.display(), %error,
+                "what is left of an image cannot be removed; the next start tries again, but what belongs to ids that the service's user is not lent any more only root can remove"
+            );
+            Ok(())
+        }
+        removed => removed.map_err(ImageError::io("remove what was left")),
     }
 }
 

@@ -19,6 +19,7 @@ mod platform;
 mod reference;
 mod registry;
 mod unpack;
+mod unpacker;
 
 pub use digest::{Digest, InvalidDigest};
 pub use error::ImageError;
@@ -29,3 +30,4 @@ pub use options::{Credential, ImageLimits, ImageOptions, InvalidCredentials, Own
 pub use platform::Platform;
 pub use reference::{ImageReference, InvalidReference};
 pub use unpack::Notes;
+pub use unpacker::{UNPACKER_ARGUMENT, Unpacker, unpack_for_another};

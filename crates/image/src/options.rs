@@ -7,17 +7,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use carrel_domain::Secret;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::platform::Platform;
+use crate::unpacker::Unpacker;
 
 /// How images are pulled and kept.
 #[derive(Debug, Clone)]
 pub struct ImageOptions {
     /// The cache. Made with mode 0700; used by one process at a time.
     pub folder: PathBuf,
-    /// Whose the files are.
+    /// Whose the files are, as whoever unpacks them counts.
     pub owner: Owner,
+    /// Who unpacks and removes them, where that is not the service's own process. Default: it is.
+    pub unpacker: Option<Unpacker>,
     /// What is too much.
     pub limits: ImageLimits,
     /// What this machine runs. Default: what it is.
@@ -45,6 +48,7 @@ impl ImageOptions {
         Self {
             folder: folder.into(),
             owner,
+            unpacker: None,
             limits: ImageLimits::default(),
             platform: Platform::here(),
             plain_http: Vec::new(),
@@ -58,20 +62,21 @@ impl ImageOptions {
 }
 
 /// Whose the files of unpacked images are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Owner {
-    /// The service is root: user 0 of the image is user `start` of this machine, and so on up to 65,535. What belongs
+    /// Whoever unpacks is root: user 0 of the image is user `start`, and so on up to 65,535. What belongs
     /// to users above is given to `nobody` (65,534), as no sandbox has more.
     Shifted {
         /// The first user, and group, of the range.
         start: u32,
     },
-    /// The service is an ordinary user, who cannot give files away: all are its own, and set-user-id bits are left out.
+    /// Whoever unpacks is an ordinary user, who cannot give files away: all are its own, and set-user-id bits are left out.
     Own,
 }
 
 /// What is too much for an image. Exceeding one is an error that names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageLimits {
     /// Bytes of all layers as they are sent. Default 10 GiB.
     pub compressed_bytes: u64,

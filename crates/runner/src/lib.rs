@@ -9,6 +9,7 @@
 //! This is the only crate with `unsafe`, and only inside `sys`. What a command *means*
 //! and when to start one is decided by the controller (`carrel-sandbox`).
 
+pub mod ids;
 pub mod init;
 pub mod kept;
 mod landlock;

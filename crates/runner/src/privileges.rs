@@ -5,6 +5,7 @@ use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use crate::ids::creator_of;
 use crate::landlock;
 use crate::protocol::Root;
 use crate::seccomp::Filters;
@@ -78,25 +79,47 @@ impl Inside {
 /// be (2^22), in a range that nobody gives out, and apart from the ids that sandboxes themselves have on the host.
 const CREATORS: u32 = 0x7000_0000;
 
-/// Becomes the user of the host that makes the user namespace of the sandbox whose first process has this number. To be
-/// called by the host's root, right before.
+/// Who makes the user namespace of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Creator {
+    id: u32,
+    is_lent: bool,
+}
+
+impl Creator {
+    /// The user of the host for the sandbox whose first process has this number, where the launcher is the host's root.
+    pub(crate) fn of_the_host(process: u32) -> Self {
+        Self { id: CREATORS + process, is_lent: false }
+    }
+
+    /// The same among subordinate ids, where the launcher is root of those.
+    pub(crate) fn lent(process: u32) -> Self {
+        Self { id: creator_of(process), is_lent: true }
+    }
+}
+
+/// Becomes the user that makes the user namespace of a sandbox. To be called by root, right before.
 ///
 /// What is counted for each user (inotify instances, user namespaces, pending signals, locked memory, message queues)
 /// the kernel also counts for whoever made the namespace: were that root, one sandbox could take what is root's, and its
-/// neighbours'. The number is of a living process, so no two sandboxes share an id.
+/// neighbours'. The number is of a living process, so no two sandboxes share an id; of subordinate ids there are fewer,
+/// and two that do share one share what is counted.
 ///
-/// The maker of a namespace has every power over it, but only from the namespace above, which is the host's, and nobody
+/// The maker of a namespace has every power over it, but only from the namespace above, which is the launcher's, and nobody
 /// there has this id once this process has entered its own. To other sandboxes the id means nothing: they live in
 /// namespaces beside this one, under ids of another range.
-pub(crate) fn become_creator(process: u32) -> Result<(), Errno> {
+pub(crate) fn become_creator(creator: Creator) -> Result<(), Errno> {
     // Some distributions let only privileged processes make user namespaces, or take all power away from those that
     // others make. Without the permission to keep its own, a process may still make one elsewhere.
     let _as_others_do = keep_capabilities_across_users();
-    let id = CREATORS + process;
+    let Creator { id, is_lent } = creator;
     let (group, user) = (Gid::from_raw(id), Uid::from_raw(id));
     setgroups(&[])?;
     setresgid(group, group, group)?;
-    setresuid(user, user, user)
+    setresuid(user, user, user)?;
+    // A new user closes a process to all but the host's root, and a launcher that is not could not write its maps. It is
+    // closed again before anything else runs in the sandbox.
+    if is_lent { set_dumpable(true) } else { Ok(()) }
 }
 
 /// Becomes the user inside. `keep_groups` where the kernel denies changing them (an ordinary user's namespace).

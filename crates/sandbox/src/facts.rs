@@ -1,4 +1,4 @@
-//! What this machine offers sandboxes, as far as the launcher does not know it: ids, disk.
+//! What this machine offers sandboxes, as far as the launcher does not know it: disk.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,51 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use carrel_runner::protocol::{Fact, FactState};
-use nix::unistd::{Uid, User, geteuid};
 
 use crate::disk;
 
 /// What is found out here, to be put behind the launcher's facts.
 pub(crate) fn gather(folder: &Path, floor_bytes: Option<u64>) -> Vec<Fact> {
-    vec![subordinate_ids(geteuid()), limit_of_disk(folder), free_disk(folder, floor_bytes)]
+    vec![limit_of_disk(folder), free_disk(folder, floor_bytes)]
 }
 
 fn fact(name: &str, state: FactState, words: impl Into<String>, advice: Option<String>) -> Fact {
     Fact { name: name.to_owned(), state, words: words.into(), advice }
-}
-
-fn subordinate_ids(user: Uid) -> Fact {
-    let name = "subordinate ids";
-    if user.is_root() {
-        return fact(name, FactState::Ok, "not needed: the service is root", None);
-    }
-    let account = User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name);
-    let advice = |what: &str| Some(format!("as root: {what}"));
-    let ranges = range("/etc/subuid", &account, user).zip(range("/etc/subgid", &account, user));
-    let Some((users, groups)) = ranges else {
-        let words = format!("`{account}` has none: inside an image there is one user only, who is root");
-        let fix = format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {account}");
-        return fact(name, FactState::Missing, words, advice(&fix));
-    };
-    if ["newuidmap", "newgidmap"].iter().any(|tool| !Path::new("/usr/bin").join(tool).exists()) {
-        let words = "there are some, but not the tools that hand them out";
-        return fact(name, FactState::Missing, words, advice("apt-get install uidmap"));
-    }
-    fact(name, FactState::Ok, format!("users from {}, {} of them; groups from {}", users.0, users.1, groups.0), None)
-}
-
-/// The first range of this user in `/etc/subuid` or its like: where it begins, and how long it is.
-fn range(path: &str, account: &str, user: Uid) -> Option<(u32, u32)> {
-    find_range(&fs::read_to_string(path).ok()?, account, &user.to_string())
-}
-
-fn find_range(text: &str, account: &str, number: &str) -> Option<(u32, u32)> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let owner = fields.next()?;
-        let range = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
-        (owner == account || owner == number).then_some(range)
-    })
 }
 
 fn limit_of_disk(folder: &Path) -> Fact {
@@ -89,19 +54,5 @@ fn free_disk(folder: &Path, floor_bytes: Option<u64>) -> Fact {
             fact(name, FactState::Missing, "the folder of sandboxes is gone", Some("restart the service".to_owned()))
         }
         Err(error) => fact(name, FactState::Missing, format!("it cannot be found out: {error}"), advice()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_of_ids_is_found_by_name_or_number() {
-        let text = "other:100000:65536\nme:165536:65536\n1001:300000:10\nbroken:x\n";
-
-        assert_eq!(find_range(text, "me", "7"), Some((165_536, 65_536)));
-        assert_eq!(find_range(text, "nobody", "1001"), Some((300_000, 10)));
-        assert_eq!(find_range(text, "mine", "8"), None);
     }
 }

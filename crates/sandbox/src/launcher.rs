@@ -8,7 +8,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use carrel_runner::LAUNCHER_ARGUMENT;
-use carrel_runner::protocol::{self, Decoder, Fact, Frame, FromLauncher, Launch, Setup, ToLauncher, encode_control};
+use carrel_runner::ids::IdMap;
+use carrel_runner::protocol::{
+    self, Decoder, Fact, Frame, FromLauncher, Launch, LentIds, Setup, ToLauncher, encode_control,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -16,27 +19,33 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::SandboxError;
+use crate::keeper::{KEEPER_ARGUMENT, Program};
 
 /// How long a launcher may take to prepare, and a sandbox to be made.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The program that makes sandboxes: it calls `carrel_runner::main` with the last of these arguments.
+/// The program that makes sandboxes: it calls `carrel_runner::main` with the last of these arguments. With
+/// [`KEEPER_ARGUMENT`] and one more in its place, it is to call [`crate::keep`] with that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launcher {
     /// The program.
     pub program: PathBuf,
     /// Its arguments; the last is `carrel_runner::LAUNCHER_ARGUMENT`.
     pub arguments: Vec<String>,
+    /// What has the subordinate ids of an ordinary user.
+    pub(crate) keeper: Program,
 }
 
 impl Launcher {
     /// A program that takes these arguments before the launcher's own.
     pub fn new(program: impl Into<PathBuf>, leading: impl IntoIterator<Item = String>) -> Self {
-        let arguments = leading.into_iter().chain([LAUNCHER_ARGUMENT.to_owned()]).collect();
-        Self { program: program.into(), arguments }
+        let (program, leading): (PathBuf, Vec<String>) = (program.into(), leading.into_iter().collect());
+        let with = |last: &str| leading.iter().cloned().chain([last.to_owned()]).collect();
+        let keeper = Program { program: program.clone(), arguments: with(KEEPER_ARGUMENT) };
+        Self { program, arguments: with(LAUNCHER_ARGUMENT), keeper }
     }
 
-    /// The `carrel-runner` that cargo put beside the running test or benchmark.
+    /// The `carrel-runner` that cargo put beside the running test or benchmark, and the `carrel-keeper` beside that.
     pub fn beside_tests() -> Result<Self, SandboxError> {
         let here = std::env::current_exe().map_err(SandboxError::host("cannot find the running program"))?;
         let found = here
@@ -50,7 +59,9 @@ impl Launcher {
                 "there is no `carrel-runner` beside the tests; build it with `cargo build -p carrel-runner`".to_owned(),
             )
         })?;
-        Ok(Self::new(program, []))
+        let mut launcher = Self::new(&program, []);
+        launcher.keeper.program = program.with_file_name("carrel-keeper");
+        Ok(launcher)
     }
 }
 
@@ -58,6 +69,14 @@ impl Launcher {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     orders: mpsc::Sender<Order>,
+}
+
+/// What a launcher found when it started.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    pub(crate) facts: Vec<Fact>,
+    /// The subordinate ids that images have.
+    pub(crate) lent_ids: Option<IdMap>,
 }
 
 struct Order {
@@ -78,13 +97,24 @@ impl Client {
     /// Starts the launcher, which checks the kernel; what it found comes with it.
     pub(crate) async fn start(
         launcher: Launcher,
-        setup: Setup,
+        mut setup: Setup,
         tasks: &TaskTracker,
-    ) -> Result<(Self, Vec<Fact>), SandboxError> {
-        let (parked, facts) = Parked::start(&launcher, &setup).await?;
+    ) -> Result<(Self, Offered), SandboxError> {
+        let (parked, offered) = match Parked::start(&launcher, &setup).await {
+            // Better fewer ids than no sandboxes; what was wrong stands among the facts then.
+            Err(SandboxError::Unsupported(reason)) if setup.lent_ids == LentIds::Found => {
+                setup.lent_ids = LentIds::None { reason };
+                Parked::start(&launcher, &setup).await?
+            }
+            started => started?,
+        };
+        // A launcher that takes this one's place must not give files other ids.
+        if let (LentIds::Found, Some(map)) = (&setup.lent_ids, &offered.lent_ids) {
+            setup.lent_ids = LentIds::These(map.clone());
+        }
         let (orders, received) = mpsc::channel(64);
         tasks.spawn(serve(launcher, setup, parked, received));
-        Ok((Self { orders }, facts))
+        Ok((Self { orders }, offered))
     }
 
     /// Has a sandbox made.
@@ -119,7 +149,7 @@ async fn serve(launcher: Launcher, setup: Setup, first: Parked, mut orders: mpsc
                 if parked.is_none() {
                     tracing::warn!("the launcher had died; starting another");
                     let started = Parked::start(&launcher, &setup).await.inspect_err(|error| tracing::error!(%error, "cannot start a launcher"));
-                    parked = started.ok().map(|(parked, _facts)| parked);
+                    parked = started.ok().map(|(parked, _as_before)| parked);
                 }
                 waiting.insert(number, order.reply);
                 let sent = match &mut parked {
@@ -166,7 +196,7 @@ struct Parked {
 }
 
 impl Parked {
-    async fn start(launcher: &Launcher, setup: &Setup) -> Result<(Self, Vec<Fact>), SandboxError> {
+    async fn start(launcher: &Launcher, setup: &Setup) -> Result<(Self, Offered), SandboxError> {
         let failed = || SandboxError::host(format!("cannot start the launcher `{}`", launcher.program.display()));
         let (ours, theirs) = StdStream::pair().map_err(failed())?;
         ours.set_nonblocking(true).map_err(failed())?;
@@ -180,7 +210,7 @@ impl Parked {
             Self { process, stream: UnixStream::from_std(ours).map_err(failed())?, decoder: Decoder::default() };
         parked.send(&ToLauncher::Setup(setup.clone())).await.map_err(failed())?;
         match tokio::time::timeout(WITHIN, parked.next()).await {
-            Ok(Ok(FromLauncher::Ready { facts })) => Ok((parked, facts)),
+            Ok(Ok(FromLauncher::Ready { facts, lent_ids })) => Ok((parked, Offered { facts, lent_ids })),
             Ok(Ok(FromLauncher::Unable { reason })) => Err(SandboxError::Unsupported(reason)),
             Ok(Ok(_)) => Err(SandboxError::Launch("the launcher spoke out of turn".to_owned())),
             Ok(Err(error)) => Err(failed()(error)),

@@ -15,11 +15,13 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use carrel_domain::SandboxId;
+use carrel_runner::ids::IdMap;
 use carrel_runner::pidfd::Pidfd;
-use carrel_runner::protocol::{self, Fact, Launch, RECORD_FILE, Record, SOCKET_FILE, Setup, WORK_FOLDER};
+use carrel_runner::protocol::{self, Launch, LentIds, RECORD_FILE, Record, SOCKET_FILE, Setup, WORK_FOLDER};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::net::UnixStream;
@@ -28,7 +30,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
 use crate::disk::Disks;
-use crate::launcher::{Client, LaunchError};
+use crate::keeper::{Keepers, Work};
+use crate::launcher::{Client, LaunchError, Offered};
 use crate::layers::Layers;
 use crate::limits;
 use crate::trash::Trash;
@@ -56,8 +59,10 @@ struct Local {
     trash: Arc<Trash>,
     tasks: TaskTracker,
     disks: Disks,
+    /// Who has what sandboxes gave to other ids.
+    keepers: Keepers,
     /// What the launcher found at the start.
-    facts: Vec<Fact>,
+    offered: Offered,
     /// What holds for all sandboxes.
     limits: Limits,
 }
@@ -73,8 +78,10 @@ impl Sandboxes {
             Layers::open(&folder, &trash).map_err(SandboxError::host("cannot open the folder of kept layers"))?;
         let setup = setup(&options, &folder)?;
         let tasks = TaskTracker::new();
-        let (launcher, facts) = Client::start(options.launcher, setup, &tasks).await?;
-        let (disks, watcher) = Disks::new(folder.clone(), options.limits.free_disk_bytes);
+        let keeper = options.launcher.keeper.clone();
+        let (launcher, offered) = Client::start(options.launcher, setup, &tasks).await?;
+        let keepers = Keepers::new(keeper, offered.lent_ids.as_ref());
+        let (disks, watcher) = Disks::new(folder.clone(), options.limits.free_disk_bytes, keepers.clone());
         let local = Local {
             folder,
             layers,
@@ -83,7 +90,8 @@ impl Sandboxes {
             trash: Arc::new(trash),
             tasks,
             disks,
-            facts,
+            keepers,
+            offered,
             limits: options.limits,
         };
         local.sweep();
@@ -91,6 +99,12 @@ impl Sandboxes {
         sandboxes.watch(watcher);
         unsynced.into_iter().for_each(|name| sandboxes.settle(name));
         Ok(sandboxes)
+    }
+
+    /// The subordinate ids that images have, where the service is an ordinary user who was lent some: images are to be
+    /// unpacked with these.
+    pub fn lent_ids(&self) -> Option<&IdMap> {
+        self.local.offered.lent_ids.as_ref()
     }
 
     /// Makes a new sandbox and connects to it.
@@ -229,9 +243,10 @@ impl Local {
 
     /// Removes in the background what is in the trash.
     fn sweep(&self) {
-        let trash = Arc::clone(&self.trash);
+        let (trash, keepers) = (Arc::clone(&self.trash), self.keepers.clone());
         self.tasks.spawn_blocking(move || {
-            if let Err(error) = trash.sweep() {
+            let work = || Work::Sweep { trash: trash.folder().to_path_buf() };
+            if let Err(error) = keepers.or_keeper(|| trash.sweep(), work, &AtomicBool::new(false)) {
                 tracing::warn!(%error, "cannot remove the files of a destroyed sandbox; the next sweep tries again");
             }
         });
@@ -273,6 +288,7 @@ fn setup(options: &LocalOptions, folder: &Path) -> Result<Setup, SandboxError> {
         open_files: limits.open_files,
         shared_memory_bytes: limits.shared_memory_bytes,
         orphan_after_s: limits.orphan_after.as_secs(),
+        lent_ids: LentIds::Found,
     })
 }
 

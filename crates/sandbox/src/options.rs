@@ -95,8 +95,8 @@ pub enum Root {
     #[default]
     Host,
     /// The root file system in a folder. Commands are root inside, who may install packages and become other users,
-    /// and may do nothing to the machine. (A service that is an ordinary user has one id: there, root inside can give
-    /// nothing to other users.)
+    /// and may do nothing to the machine. (A service that is an ordinary user and was lent no subordinate ids
+    /// has one id: there, root inside can give nothing to other users.)
     Folder {
         /// The folder, absolute; read only.
         path: PathBuf,

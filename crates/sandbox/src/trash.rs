@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Trash {
     folder: PathBuf,
+    /// How the names begin that this one gives.
+    prefix: String,
     next: AtomicU64,
 }
 
@@ -23,7 +25,17 @@ impl Trash {
         // Numbers go on after those of an earlier process.
         let used = fs::read_dir(&folder)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
         let next = used.max().map_or(0, |last| last + 1);
-        Ok(Self { folder, next: AtomicU64::new(next) })
+        Ok(Self { folder, prefix: String::new(), next: AtomicU64::new(next) })
+    }
+
+    /// The same beside another process that uses the folder; no two of them may have the same prefix.
+    pub(crate) fn open_beside(folder: PathBuf, prefix: String) -> io::Result<Self> {
+        Ok(Self { prefix, ..Self::open(folder)? })
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Moves a folder here: from now on it is gone for everybody else. One that is not there is fine.
@@ -76,8 +88,8 @@ impl Trash {
         if fs::symlink_metadata(path)?.is_dir() {
             fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
         }
-        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        fs::rename(path, self.folder.join(name))
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        fs::rename(path, self.folder.join(format!("{}{number}", self.prefix)))
     }
 }
 

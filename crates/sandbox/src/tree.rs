@@ -166,6 +166,19 @@ pub(crate) fn walk_from<T>(
     Ok(None)
 }
 
+/// What everything below a folder takes on the disk.
+pub(crate) fn total_bytes(root: &Path, abandoned: &AtomicBool) -> io::Result<u64> {
+    let mut blocks = 0_u64;
+    walk(root, abandoned, |entry, _| {
+        if !entry.is_twin {
+            blocks += u64::try_from(entry.stat.st_blocks).unwrap_or(0);
+        }
+        Ok(ControlFlow::<()>::Continue(()))
+    })?;
+    // The kernel counts in units of 512 bytes, whatever the file system's blocks are.
+    Ok(blocks * 512)
+}
+
 /// A folder on the way down.
 struct Level {
     folder: OwnedFd,

@@ -5,6 +5,7 @@ mod world;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use carrel_runner::pidfd::Pidfd;
 use carrel_sandbox::{ExitStatus, Limits, Output, ProcessEvent, SandboxError, SandboxSpec, Sandboxes};
@@ -40,6 +41,42 @@ async fn a_new_controller_attaches_to_the_command_that_runs_and_nothing_runs_twi
     assert_eq!(finished.status, ExitStatus::Exited(0));
     assert_eq!(sandbox.run(command).await.expect("its output is kept").output, b"before\nafter all\n");
     assert_eq!(said(&sandbox, "cat runs").await, "run");
+}
+
+#[tokio::test]
+async fn a_runner_rests_after_a_command_that_ended_while_no_controller_was_there() {
+    let world = World::new().await;
+    let (left, other) = (world.sandbox().await, world.sandbox().await);
+    let runner = record(&world.folder_of(&left)).expect("it is written down").pid;
+    let process = left.exec(script("read line < <(sleep 0.1)")).await.expect("it starts");
+    drop((process, left));
+
+    // How often it went to sleep, before and after some work elsewhere: one that wakes for nothing does so each
+    // millisecond.
+    let last = Instant::now() + Duration::from_secs(30);
+    let mut rested = 0;
+    while rested < 3 {
+        assert!(Instant::now() < last, "it never rests");
+        let before = (children(runner), sleeps(runner));
+        for _ in 0..10 {
+            assert_eq!(said(&other, "echo on").await, "on");
+        }
+        let rests = before == (0, sleeps(runner));
+        rested = if rests { rested + 1 } else { 0 };
+    }
+}
+
+/// How many children a process has.
+fn children(pid: i32) -> usize {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it lives");
+    children.split_whitespace().count()
+}
+
+/// How often a process has waited so far.
+fn sleeps(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    waits.and_then(|waits| waits.trim().parse().ok()).expect("the kernel counts them")
 }
 
 #[tokio::test]

@@ -18,8 +18,6 @@ use carrel_sandbox::{
     TerminalSize,
 };
 use nix::mount::{MntFlags, MsFlags};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rustix::fs::inotify;
 use world::{World, as_ordinary_user, new_id, record, run, said, script};
 
@@ -426,38 +424,6 @@ async fn the_group_of_a_destroyed_sandbox_is_gone() {
     world.sandboxes.destroy(sandbox.id()).await.expect("destroyed");
 
     assert_eq!(groups.iter().filter(|group| Path::new(group).exists()).count(), 0, "{groups:?}");
-}
-
-#[tokio::test]
-async fn the_groups_that_a_dead_launcher_left_are_swept_by_the_next_and_those_in_use_are_not() {
-    let world = World::new().await;
-    let sandbox = world.sandbox().await;
-    let Some(own) = world.groups(&sandbox).first().map(PathBuf::from) else { return };
-    let name = own.file_name().and_then(|name| name.to_str()).expect("a name");
-    let launcher = name.split('-').next().expect("its launcher").to_owned();
-    let left = || {
-        let entries = fs::read_dir(own.parent().expect("a folder")).expect("there").flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter(|name| name.starts_with(&format!("{launcher}-"))).count()
-    };
-    // The child that is made ready for the next launch has a group already.
-    until(&sandbox, || left() == 2).await;
-
-    kill(Pid::from_raw(launcher.parse().expect("a number")), Signal::SIGKILL).expect("it is killed");
-    let next = world.sandbox().await;
-
-    until(&next, || left() == 1).await;
-    assert!(own.exists());
-    assert_eq!(said(&sandbox, "echo alive").await, "alive");
-}
-
-/// Works on in a sandbox until something has come about.
-async fn until(sandbox: &Sandbox, is_so: impl Fn() -> bool) {
-    let last = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < last, "it never came about");
-        assert_eq!(said(sandbox, "echo on").await, "on");
-    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use carrel_sandbox::{Command, FolderIds, LayerName, Limits, ReadOnlyMount, Root, Sandbox, SandboxError, SandboxSpec};
 use nix::unistd::geteuid;
-use world::{World, as_ordinary_user, new_id, record};
+use world::{World, as_ordinary_user, as_user_with_lent_ids, new_id, record};
 
 /// What the capability sets of root inside are: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
 /// NET_BIND_SERVICE, SYS_CHROOT, SETFCAP.
@@ -82,6 +82,11 @@ async fn said(sandbox: &Sandbox, text: &str) -> String {
 #[test]
 fn all_of_this_holds_for_an_ordinary_user() {
     as_ordinary_user();
+}
+
+#[test]
+fn all_of_this_holds_for_an_ordinary_user_with_lent_ids() {
+    as_user_with_lent_ids();
 }
 
 #[tokio::test]
@@ -165,11 +170,14 @@ async fn root_inside_gives_files_away_and_becomes_other_users() {
 }
 
 #[tokio::test]
-async fn an_ordinary_users_root_inside_has_one_id() {
+async fn an_ordinary_users_root_inside_has_one_id_where_none_are_lent() {
     if geteuid().is_root() {
         return;
     }
     let world = World::new().await;
+    if world.sandboxes.lent_ids().is_some() {
+        return;
+    }
     let sandbox = world
         .sandboxes
         .launch(spec(root_folder(&world, FolderIds::Shifted), FolderIds::Shifted))
@@ -339,7 +347,8 @@ async fn what_root_changed_is_kept_and_found_again() {
         let root = root_folder(&world, ids);
         let kept: LayerName = "installed".parse().expect("a name");
         let sandbox = world.sandboxes.launch(spec(root.clone(), ids)).await.expect("launched");
-        let owner = if geteuid().is_root() { "1000" } else { "0" };
+        let has_ids = geteuid().is_root() || world.sandboxes.lent_ids().is_some();
+        let owner = if has_ids { "1000" } else { "0" };
         let changes = format!(
             "rm -r /opt/tool /bin/vi && mkdir /opt/tool && echo new > /opt/tool/new && chown -R {owner} /opt/tool && chmod 711 / \
              && echo x >> /etc/passwd && echo w > /workspace/w && chmod 750 /root"

@@ -9,7 +9,7 @@ use crate::database::{Row, StoreError, Transaction, json, maybe_time, time};
 use crate::{Change, Store, environments, events};
 
 pub(crate) const COLUMNS: &str = "a.id, a.organization_id, a.task_id, a.turn_id, a.number, a.state, a.version,
-    a.environment_id, a.environment_version, a.model, a.base_commit, a.token_usage, a.cancel_requested_by,
+    a.environment_id, a.environment_version, a.model, a.effort, a.base_commit, a.token_usage, a.cancel_requested_by,
     a.created_at, a.started_at, a.ended_at";
 
 impl Store {
@@ -113,10 +113,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn attempts_under_way(&self) -> Result<Vec<AttemptId>, StoreError> {
-        let rows =
-            self.database.all("select id from attempt where started_at is not null and ended_at is null", []).await?;
-        rows.iter().map(|row| row.id("id", AttemptId::from_uuid)).collect()
+    pub async fn attempts_under_way(&self) -> Result<Vec<Attempt>, StoreError> {
+        let sql = format!("select {COLUMNS} from attempt a where a.started_at is not null and a.ended_at is null");
+        self.database.all(&sql, []).await?.iter().map(attempt).collect()
     }
 }
 
@@ -188,8 +187,8 @@ pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Resu
     transaction
         .run(
             "insert into attempt (id, organization_id, task_id, turn_id, number, state, version, environment_id,
-                 environment_version, model, base_commit, token_usage, created_at, standing)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                 environment_version, model, base_commit, token_usage, created_at, standing, effort)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             [
                 attempt.id.as_uuid().into(),
                 attempt.organization.as_uuid().into(),
@@ -205,6 +204,7 @@ pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Resu
                 json(&attempt.usage),
                 time(attempt.created_at),
                 json(&attempt.state.standing()),
+                attempt.effort.clone().into(),
             ],
         )
         .await
@@ -223,6 +223,7 @@ pub(crate) fn attempt(row: &Row) -> Result<Attempt, StoreError> {
         environment: row.id("environment_id", EnvironmentId::from_uuid)?,
         environment_version: row.get("environment_version")?,
         model: row.get("model")?,
+        effort: row.get("effort")?,
         base: row
             .get::<Option<String>>("base_commit")?
             .map(|oid| oid.parse().map_err(|_| crate::database::unreadable("base_commit")))

@@ -6,7 +6,7 @@ use carrel_domain::{Attempt, AttemptId, Event, EventBody, NewEvent, Organization
 use sea_orm::Value;
 
 use crate::database::{Row, StoreError, Transaction, json, time};
-use crate::{Change, Store};
+use crate::{Change, Store, artifacts};
 
 /// Columns of one row, and so the parameters one event takes.
 const COLUMNS: usize = 7;
@@ -30,6 +30,63 @@ impl Store {
         transaction.commit().await?;
         self.shared.changes.ring(Change::Log { organization, task, last_seq });
         Ok(())
+    }
+
+    /// Appends events to the log of an attempt's task together with files that the attempt leaves, by their names: all of
+    /// it or nothing. The files are listed by [`Store::attachments`].
+    ///
+    /// # Errors
+    /// When a file cannot be written, the task is not this organization's, or the database refuses.
+    pub async fn append_with_files(
+        &self,
+        attempt: &Attempt,
+        events: Vec<NewEvent>,
+        files: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        let written = artifacts::write_all(self, files).await?;
+        let transaction = self.database.write().await?;
+        for file in &written {
+            artifacts::insert(self, &transaction, attempt, file).await?;
+        }
+        let last_seq = append(self, &transaction, attempt.organization, attempt.task, &events).await?;
+        transaction.commit().await?;
+        let (organization, task) = (attempt.organization, attempt.task);
+        self.shared.changes.ring(Change::Log { organization, task, last_seq });
+        Ok(())
+    }
+
+    /// All that the log has of the output of an attempt's command; `None` when it knows none of that id.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn command_output(
+        &self,
+        organization: OrganizationId,
+        attempt: AttemptId,
+        command_id: &str,
+    ) -> Result<Option<String>, StoreError> {
+        // Narrowed by the text of the rows, so that the output of other commands is not read; decided by their meaning.
+        let named = format!("%\"command_id\":\"{command_id}\"%");
+        let rows = self
+            .database
+            .all(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where attempt_id = $1 and kind in ('command.started', 'command.output') and organization_id = $2
+                 and body like $3 order by seq",
+                [attempt.as_uuid().into(), organization.as_uuid().into(), named.into()],
+            )
+            .await?;
+        let mut output = None;
+        for row in &rows {
+            match event(row)?.body {
+                EventBody::CommandStarted { command_id: id, .. } if id == command_id => output = Some(String::new()),
+                EventBody::CommandOutput { command_id: id, text } if id == command_id => {
+                    output.get_or_insert_default().push_str(&text);
+                }
+                _ => {}
+            }
+        }
+        Ok(output)
     }
 
     /// At most `limit` events of a task's log behind `after`, oldest first.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use carrel_domain::{Redactor, SharedClock};
 
-pub use artifacts::Artifact;
+pub use artifacts::{Artifact, Attached};
 pub use changes::{Change, Changes};
 pub use database::StoreError;
 pub use environments::{EnvironmentContent, NewEnvironment};
@@ -36,7 +36,7 @@ pub use people::{Owner, Principal};
 pub use publications::NewPublication;
 pub use repositories::Repository;
 pub use seal::{InvalidKeys, KeyId, SealingKeys};
-pub use secrets::{KeptSecret, NewSecret};
+pub use secrets::{ClosedSecret, KeptSecret, NewSecret};
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use tasks::{AttemptListing, TaskListing, TaskThread, TurnThread};
 
@@ -70,12 +70,12 @@ struct Shared {
 }
 
 impl Store {
-    /// Opens the state in a folder, making or migrating it as needed. Gives, too, what is wrong with values of secrets that
-    /// do not open, in words for the log: everything else works without them.
+    /// Opens the state in a folder, making or migrating it as needed. Gives, too, the values of secrets that do not open:
+    /// everything else works without them.
     ///
     /// # Errors
     /// When the folder cannot be used, or the database is not ours or from a newer version.
-    pub async fn open(options: StoreOptions) -> Result<(Self, Vec<String>), StoreError> {
+    pub async fn open(options: StoreOptions) -> Result<(Self, Vec<ClosedSecret>), StoreError> {
         let StoreOptions { folder, clock, redactor, keys } = options;
         database::make_private_folder(&folder)?;
         let artifacts = folder.join("artifacts");

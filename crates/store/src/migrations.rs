@@ -14,6 +14,7 @@ impl MigratorTrait for Migrations {
             Box::new(Script { name: "0001_first", sql: include_str!("migrations/0001_first.sql") }),
             Box::new(Script { name: "0002_environments", sql: include_str!("migrations/0002_environments.sql") }),
             Box::new(Script { name: "0003_recipes", sql: include_str!("migrations/0003_recipes.sql") }),
+            Box::new(Script { name: "0004_models", sql: include_str!("migrations/0004_models.sql") }),
         ]
     }
 }

@@ -1,9 +1,12 @@
 //! What the sandboxes of attempts are made of.
 
-use carrel_domain::{Attempt, AttemptId, OrganizationId, Recipe};
+use carrel_domain::{Attempt, AttemptId, Image, OrganizationId, Recipe};
 
 use crate::Store;
 use crate::database::{StoreError, json};
+
+/// How many recipes are looked through for a digest, the latest first: ids sort by age.
+const LOOKED_THROUGH: i64 = 1000;
 
 impl Store {
     /// Writes down what an attempt's sandbox is made of, in place of what was written before.
@@ -35,6 +38,28 @@ impl Store {
             )
             .await?;
         row.map(|row| row.json("body")).transpose()
+    }
+
+    /// The digest that an image's reference stood for in the latest attempt of the organization on it. The latest attempts
+    /// are looked through, whatever their environment.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn last_digest(&self, organization: OrganizationId, image: &Image) -> Result<Option<String>, StoreError> {
+        let rows = self
+            .database
+            .all(
+                "select body from recipe where organization_id = $1 order by attempt_id desc limit $2",
+                [organization.as_uuid().into(), LOOKED_THROUGH.into()],
+            )
+            .await?;
+        for row in &rows {
+            let recipe: Recipe = row.json("body")?;
+            if recipe.image == *image && recipe.digest.is_some() {
+                return Ok(recipe.digest);
+            }
+        }
+        Ok(None)
     }
 
     /// The digests of images that attempts under way, or snapshots, stand on, whosever they are.

@@ -33,6 +33,19 @@ pub struct NewSecret {
     pub value: Secret,
 }
 
+/// A value that is kept and does not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedSecret {
+    /// What its environment is called.
+    pub environment: String,
+    /// The variable it is seen as.
+    pub name: VariableName,
+    /// The key it is sealed under, when it is that key that is missing.
+    pub missing_key: Option<KeyId>,
+    /// What is wrong, in words.
+    pub problem: String,
+}
+
 /// A value that is kept, without the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptSecret {
@@ -102,9 +115,9 @@ impl Store {
     }
 
     /// Goes through all values at the start: the redactor learns them, and those sealed under an older key are sealed
-    /// under the first one. Gives what is wrong with those that do not open, in words for the log.
-    pub(crate) async fn take_custody(&self) -> Result<Vec<String>, StoreError> {
-        let mut problems: Vec<(String, u32)> = Vec::new();
+    /// under the first one. Gives those that do not open.
+    pub(crate) async fn take_custody(&self) -> Result<Vec<ClosedSecret>, StoreError> {
+        let mut closed: Vec<ClosedSecret> = Vec::new();
         let mut behind = Uuid::nil();
         let mut values: Vec<Secret> = Vec::new();
         loop {
@@ -118,7 +131,15 @@ impl Store {
                         values.push(value);
                         rewrapped.extend(moved.map(|moved| (secret.id, secret.organization, moved)));
                     }
-                    Err(error) => count(&mut problems, error.to_string()),
+                    Err(error) => closed.push(ClosedSecret {
+                        environment: row.get("environment_name")?,
+                        name: secret.name,
+                        problem: error.to_string(),
+                        missing_key: match error {
+                            SealError::UnknownKey(key) => Some(key),
+                            SealError::Damaged | SealError::Random(_) => None,
+                        },
+                    }),
                 }
             }
             self.reseal(rewrapped).await?;
@@ -132,14 +153,16 @@ impl Store {
                 break;
             }
         }
-        Ok(problems.into_iter().map(|(problem, count)| unopened(&problem, count)).collect())
+        Ok(closed)
     }
 
     async fn page_behind(&self, behind: Uuid) -> Result<Vec<Row>, StoreError> {
         self.database
             .all(
                 &format!(
-                    "select {COLUMNS}, s.sealed, s.sealed_under from secret s where s.id > $1 order by s.id limit $2"
+                    "select {COLUMNS}, s.sealed, s.sealed_under, coalesce(e.deleted_name, e.name) as environment_name
+                     from secret s join environment e on e.id = s.environment_id and e.organization_id = s.organization_id
+                     where s.id > $1 order by s.id limit $2"
                 ),
                 [behind.into(), i64::from(PAGE).into()],
             )
@@ -175,21 +198,6 @@ impl Store {
         let closed = |error: SealError| StoreError::SecretClosed { name: row.name.clone(), reason: error.to_string() };
         self.shared.keys.open(&row.place(), sealed).map_err(closed)
     }
-}
-
-fn count(problems: &mut Vec<(String, u32)>, problem: String) {
-    match problems.iter_mut().find(|(known, _)| *known == problem) {
-        Some((_, count)) => *count += 1,
-        None => problems.push((problem, 1)),
-    }
-}
-
-fn unopened(problem: &str, count: u32) -> String {
-    let what = if count == 1 { "a secret's value does".to_owned() } else { format!("{count} secrets' values do") };
-    format!(
-        "{what} not open: {problem}; put the missing key behind the others in the file of keys and start again, or give \
-         the secrets new values with `carrel environment edit`"
-    )
 }
 
 /// Seals and writes the values that a version of an environment comes with. The redactor knows them before anybody can

@@ -157,6 +157,27 @@ impl Store {
         self.database.one(&sql, values).await?.as_ref().map(snapshot).transpose()
     }
 
+    /// The newest snapshot with this key, expired or not: it tells why it is not reused.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn latest_snapshot_with(
+        &self,
+        organization: OrganizationId,
+        environment: EnvironmentId,
+        repository: RepositoryId,
+        key: &str,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from snapshot
+             where organization_id = $1 and environment_id = $2 and repository_id = $3 and snapshot_key = $4
+             order by created_at desc, id desc limit 1"
+        );
+        let values =
+            [organization.as_uuid().into(), environment.as_uuid().into(), repository.as_uuid().into(), key.into()];
+        self.database.one(&sql, values).await?.as_ref().map(snapshot).transpose()
+    }
+
     /// The snapshots of an environment, newest first, a thousand at most.
     ///
     /// # Errors

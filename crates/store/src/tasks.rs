@@ -323,7 +323,7 @@ async fn insert_turn(
         )
         .await?;
     for number in 1..=new.attempts.get() {
-        let attempt = queued(store, place, id, number, environment, model);
+        let attempt = queued(store, place, (id, number), environment, (model, new.effort.as_deref()));
         attempts::insert(transaction, &attempt).await?;
         jobs::enqueue(store, transaction, place.organization, JobKind::Attempt(attempt.id)).await?;
     }
@@ -336,7 +336,13 @@ async fn insert_turn(
     events::append(store, transaction, place.organization, place.task, &[NewEvent { attempt: None, body }]).await
 }
 
-fn queued(store: &Store, place: Place, turn: TurnId, number: u32, environment: &Environment, model: &str) -> Attempt {
+fn queued(
+    store: &Store,
+    place: Place,
+    (turn, number): (TurnId, u32),
+    environment: &Environment,
+    (model, effort): (&str, Option<&str>),
+) -> Attempt {
     Attempt {
         id: AttemptId::from_uuid(fresh()),
         organization: place.organization,
@@ -348,6 +354,7 @@ fn queued(store: &Store, place: Place, turn: TurnId, number: u32, environment: &
         environment: environment.id,
         environment_version: environment.version,
         model: model.to_owned(),
+        effort: effort.map(str::to_owned),
         base: None,
         usage: Usage::default(),
         cancel_requested_by: None,

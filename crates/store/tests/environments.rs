@@ -11,7 +11,8 @@ use carrel_domain::{
     NewTask, NewTurn, Prompt, Redactor, RepositoryId, Revision, Secret, SecretKind, SnapshotId, TaskId,
 };
 use carrel_store::{
-    EnvironmentContent, NewEnvironment, NewSecret, NewSnapshot, Principal, SealingKeys, Store, StoreError, StoreOptions,
+    ClosedSecret, EnvironmentContent, NewEnvironment, NewSecret, NewSnapshot, Principal, SealingKeys, Store,
+    StoreError, StoreOptions,
 };
 use jiff::Timestamp;
 
@@ -45,7 +46,7 @@ impl Fixture {
     }
 
     /// The same data, opened with these keys and nothing remembered.
-    async fn again(&mut self, keys: &str) -> Vec<String> {
+    async fn again(&mut self, keys: &str) -> Vec<ClosedSecret> {
         self.redactor = Redactor::default();
         let (store, closed) = open(self.folder.path(), &self.clock, &self.redactor, keys).await;
         self.store = store;
@@ -78,7 +79,6 @@ impl Fixture {
             repository: "/srv/code/api".parse().expect("a path"),
             revision: Revision::DefaultBranch,
             environment: environment.map(name),
-            model: None,
             turn: turn(),
         };
         self.store.create_task(&new, "gpt-test").await
@@ -99,7 +99,7 @@ impl Fixture {
     }
 }
 
-async fn open(folder: &Path, clock: &StandingClock, redactor: &Redactor, keys: &str) -> (Store, Vec<String>) {
+async fn open(folder: &Path, clock: &StandingClock, redactor: &Redactor, keys: &str) -> (Store, Vec<ClosedSecret>) {
     let options = StoreOptions {
         folder: folder.join("data"),
         clock: Arc::new(clock.clone()),
@@ -123,6 +123,8 @@ fn turn() -> NewTurn {
         mode: Mode::Code,
         attempts: Attempts::ONE,
         from_attempt: None,
+        model: None,
+        effort: None,
     }
 }
 
@@ -304,7 +306,8 @@ async fn without_the_key_everything_works_but_the_value_and_the_way_out_is_said(
 
     let said = fixture.again(&fresh_key()).await;
 
-    assert!(said[0].starts_with("2 secrets' values do not open") && said[0].contains(&id), "{said:?}");
+    let is_said = |closed: &ClosedSecret| closed.environment == "api" && closed.problem.contains(&id);
+    assert!(said.len() == 2 && said.iter().all(|closed| is_said(closed) && closed.missing_key.is_some()), "{said:?}");
     let error = fixture.values(&sealed).await.expect_err("it does not open").to_string();
     assert!(error.contains("`OTHER`") && error.contains(&id) && error.contains("environment edit"), "{error}");
     let given = fixture.edit(&sealed, sealed.spec.clone(), vec![secret("TOKEN", "n"), secret("OTHER", "o")]).await;
@@ -329,7 +332,7 @@ async fn a_row_moved_to_another_environment_does_not_open_there() {
 
     assert!(matches!(stolen, Err(StoreError::SecretClosed { .. })), "{stolen:?}");
     let said = fixture.again(&fixture.key()).await;
-    assert!(said[0].contains("was changed or moved"), "{said:?}");
+    assert!(said[0].problem.contains("was changed or moved") && said[0].missing_key.is_none(), "{said:?}");
 }
 
 #[tokio::test]
@@ -398,6 +401,9 @@ async fn a_snapshot_is_found_by_its_key_until_it_expires_and_then_tells_why_it_i
     assert_eq!(find("key-1").await.expect("asked"), None);
     let latest = store.latest_snapshot(organization, environment.id, repository).await.expect("asked");
     assert_eq!(latest.map(|latest| (latest.id, latest.was_reset)), Some((kept.id, false)));
+    let with = async |key: &str| store.latest_snapshot_with(organization, environment.id, repository, key).await;
+    assert_eq!(with("key-1").await.expect("asked").map(|same| same.id), Some(kept.id));
+    assert_eq!(with("key-2").await.expect("asked"), None);
     assert_eq!(store.expired_snapshots().await.expect("asked").len(), 1);
     store.forget_snapshot(kept.id).await.expect("forgotten");
     assert!(store.all_snapshots().await.expect("asked").is_empty());

@@ -65,12 +65,13 @@ fn task(owner: Principal) -> NewTask {
         repository: "/srv/code/api".parse().expect("a path"),
         revision: Revision::DefaultBranch,
         environment: None,
-        model: None,
         turn: NewTurn {
             prompt: Prompt::parse(&"x".repeat(100_000)).expect("a prompt"),
             mode: Mode::Code,
             attempts: Attempts::ONE,
             from_attempt: None,
+            model: None,
+            effort: None,
         },
     }
 }

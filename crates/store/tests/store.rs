@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use carrel_domain::task::Attempts;
 use carrel_domain::{
-    AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask, NewTurn,
+    Attempt, AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask, NewTurn,
     OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage, Standing,
     TaskId, UserId,
 };
@@ -61,7 +61,6 @@ impl Fixture {
             repository: "/srv/code/api".parse().expect("a path"),
             revision: Revision::DefaultBranch,
             environment: None,
-            model: None,
             turn: turn("Fix it\nnow", attempts),
         };
         self.store.create_task(&new, "gpt-test").await.expect("a task")
@@ -74,6 +73,8 @@ fn turn(prompt: &str, attempts: u32) -> NewTurn {
         mode: Mode::Code,
         attempts: Attempts::new(attempts).expect("1 to 4"),
         from_attempt: None,
+        model: None,
+        effort: None,
     }
 }
 
@@ -415,6 +416,52 @@ async fn an_artifact_is_kept_whole_and_replaced_under_its_name() {
     let artifact = store.artifact(organization, attempt.id, "patch").await.expect("it is there");
     assert_eq!((std::fs::read(&artifact.path).expect("a file"), artifact.size_bytes), (b"three".to_vec(), 5));
     assert!(store.artifact(stranger(), attempt.id, "patch").await.is_err());
+}
+
+#[tokio::test]
+async fn an_attached_file_comes_with_its_event_or_not_at_all() {
+    let fixture = Fixture::new().await;
+    let (store, organization) = (&fixture.store, fixture.owner.organization);
+    let task = fixture.task(1).await;
+    let attempt = store.task(organization, task).await.expect("the task").turns[0].attempts[0].clone();
+    let told = |name: &str| {
+        let body = EventBody::ArtifactAttached { name: name.to_owned(), size_bytes: 3, description: None };
+        vec![NewEvent { attempt: Some(attempt.id), body }]
+    };
+    let file = |name: &str, text: &[u8]| vec![(name.to_owned(), text.to_vec())];
+
+    store.append_with_files(&attempt, told("patch"), file("patch", b"one")).await.expect("kept");
+    store.append_with_files(&attempt, told("patch"), file("patch", b"two")).await.expect("kept again");
+    let elsewhere = Attempt { task: TaskId::from_uuid(uuid::Uuid::nil()), ..attempt.clone() };
+    store.append_with_files(&elsewhere, told("x"), file("x", b"x")).await.expect_err("there is no such task");
+
+    let all = store.attachments(organization, attempt.id).await.expect("a list");
+    assert_eq!(all.iter().map(|one| (one.name.as_str(), one.artifact.size_bytes)).collect::<Vec<_>>(), [("patch", 3)]);
+    let kept = store.attachment(organization, attempt.id, "patch").await.expect("it is there");
+    assert_eq!(std::fs::read(&kept.path).expect("a file"), b"two");
+    assert!(store.artifact(organization, attempt.id, "patch").await.is_err(), "it is no patch");
+    assert!(store.attachments(stranger(), attempt.id).await.expect("a list").is_empty());
+    assert!(store.attachment(stranger(), attempt.id, "patch").await.is_err());
+}
+
+#[tokio::test]
+async fn the_output_of_one_command_is_read_from_the_log() {
+    let fixture = Fixture::new().await;
+    let (store, organization) = (&fixture.store, fixture.owner.organization);
+    let task = fixture.task(1).await;
+    let attempt = store.task(organization, task).await.expect("the task").turns[0].attempts[0].id;
+    let texts = [("call-1", "one\n"), ("call-12", "\"command_id\":\"call-1\"\n"), ("call-1", "two\n")];
+    let events = texts.map(|(id, text)| NewEvent {
+        attempt: Some(attempt),
+        body: EventBody::CommandOutput { command_id: id.to_owned(), text: text.to_owned() },
+    });
+    store.append(organization, task, events.into()).await.expect("appended");
+
+    let found = store.command_output(organization, attempt, "call-1").await.expect("an answer");
+
+    assert_eq!(found.as_deref(), Some("one\ntwo\n"));
+    assert_eq!(store.command_output(organization, attempt, "%").await.expect("an answer"), None);
+    assert_eq!(store.command_output(stranger(), attempt, "call-1").await.expect("an answer"), None);
 }
 
 #[tokio::test]

@@ -66,10 +66,18 @@ impl World {
     /// # Panics
     /// When it does not come up.
     pub async fn start(&mut self) {
+        self.start_with(&[]).await;
+    }
+
+    /// The same, with further arguments of `carrel serve`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_with(&mut self, arguments: &[&str]) {
         let address = self.data().join("address");
         let _was_there = std::fs::remove_file(&address);
         let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log file");
-        let mut command = self.command(&["serve"]);
+        let mut command = self.command(&[&["serve"], arguments].concat());
         let banner = log.try_clone().expect("a file can be used twice");
         let mut service = command.stdout(banner).stderr(log).spawn().expect("the program can be started");
         let up = async {

@@ -23,6 +23,9 @@ pub struct Attempt {
     pub environment: AttemptEnvironment,
     /// The name of the model it is pinned to.
     pub model: String,
+    /// How hard that model is asked to think; null when it knows no such thing, or has its server's default.
+    #[serde(default)]
+    pub effort: Option<String>,
     /// Tokens so far.
     pub usage: Usage,
     /// What came of it, once it is ready.
@@ -168,8 +171,17 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Tokens of reasoning.
     pub reasoning_tokens: u64,
+    /// Tokens sent that the server put into its cache, where it counts them.
+    #[serde(default)]
+    pub cache_write_tokens: u64,
     /// Responses asked for.
     pub requests: u64,
+    /// Responses whose tokens the service has estimated, because the model's server does not count them.
+    #[serde(default)]
+    pub estimated_requests: u64,
+    /// Millionths of a US dollar; 0 when no price is configured.
+    #[serde(default)]
+    pub cost_usd_micros: u64,
 }
 
 impl From<carrel_domain::Usage> for Usage {
@@ -179,7 +191,10 @@ impl From<carrel_domain::Usage> for Usage {
             cached_input_tokens: usage.cached_input_tokens,
             output_tokens: usage.output_tokens,
             reasoning_tokens: usage.reasoning_tokens,
+            cache_write_tokens: usage.cache_write_tokens,
             requests: usage.requests,
+            estimated_requests: usage.estimated_requests,
+            cost_usd_micros: usage.cost_usd_micros,
         }
     }
 }
@@ -221,4 +236,26 @@ pub const fn stage_word(stage: Stage) -> &'static str {
         Stage::Running => "running",
         Stage::Collecting => "collecting",
     }
+}
+
+/// A file that an attempt's agent attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Artifact {
+    /// Its name within the attempt.
+    #[schema(example = "screenshot.png")]
+    pub name: String,
+    /// How long it is.
+    pub size_bytes: u64,
+    /// What it is sent as: a picture's type, or `application/octet-stream`.
+    #[schema(example = "image/png")]
+    pub media_type: String,
+    /// When it was first attached.
+    pub created_at: Timestamp,
+}
+
+/// The files that an attempt's agent attached, by name.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ArtifactList {
+    /// All of them.
+    pub items: Vec<Artifact>,
 }

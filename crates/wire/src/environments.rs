@@ -44,6 +44,9 @@ pub struct Environment {
     pub limits: Limits,
     /// Seconds a snapshot is reused for; 0: never.
     pub snapshot_life_s: u32,
+    /// What is allowed and yet most likely not what was meant, as sentences for people, with the way out.
+    #[serde(default)]
+    pub hints: Vec<String>,
 }
 
 /// The environments of an organization, by name.
@@ -189,7 +192,8 @@ pub struct CreateEnvironment {
     /// Secrets by name: 100 at most, 64 KiB each.
     #[serde(default)]
     pub secrets: Option<BTreeMap<String, SecretChange>>,
-    /// Further setup secrets, as the text of a `.env` file. `secrets` wins over it.
+    /// Further setup secrets, as the text of a `.env` file. Of one name in both, the value in `secrets` counts; it must be
+    /// a setup secret there, too.
     #[serde(default)]
     pub setup_secrets_text: Option<SecretText>,
     /// What setup and maintenance may reach. Default: everything public.
@@ -216,6 +220,9 @@ pub struct EditEnvironment {
     /// All repositories it is for.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub repositories: Option<Option<Vec<String>>>,
+    /// Repositories to add to those it is for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repositories_add: Vec<String>,
     /// `host`, a folder of the service's machine, or a reference to an OCI image.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub image: Option<Option<String>>,
@@ -235,7 +242,8 @@ pub struct EditEnvironment {
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = secret_changes)]
     pub secrets: Option<Option<BTreeMap<String, Option<SecretChange>>>>,
-    /// Setup secrets that get a value, as the text of a `.env` file. `secrets` wins over it.
+    /// Setup secrets that get a value, as the text of a `.env` file. Of one name in both, the value in `secrets` counts; it
+    /// must be a setup secret there, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup_secrets_text: Option<SecretText>,
     /// What setup and maintenance may reach.
@@ -356,6 +364,7 @@ impl From<CreateEnvironment> for EditEnvironment {
         Self {
             version: None,
             repositories: Some(new.repositories),
+            repositories_add: Vec::new(),
             image: Some(new.image),
             setup: Some(new.setup),
             maintenance_script: Some(new.maintenance_script),

@@ -6,6 +6,7 @@
 pub mod attempts;
 pub mod environments;
 pub mod events;
+pub mod models;
 pub mod problem;
 pub mod publications;
 pub mod repositories;
@@ -14,16 +15,18 @@ pub mod tasks;
 pub mod terminals;
 
 pub use attempts::{
-    Attempt, AttemptEnvironment, AttemptResult, AttemptState, ChangeKind, Failure, Patch, PatchFile, Usage,
+    Artifact, ArtifactList, Attempt, AttemptEnvironment, AttemptResult, AttemptState, ChangeKind, Failure, Patch,
+    PatchFile, Usage,
 };
 pub use environments::{
     AllowDomain, CacheReset, CreateEnvironment, EditEnvironment, Environment, EnvironmentList, EnvironmentSecret,
     Internet, Limits, LimitsChange, Methods, NetworkChange, NetworkPolicy, SecretChange, SecretKind, SecretText, Setup,
 };
 pub use events::{Event, EventPage};
+pub use models::{Model, ModelAbilities, ModelList, ModelPrice};
 pub use problem::{FieldError, Problem};
 pub use publications::{CreatePublication, Publication, PublicationState};
 pub use repositories::{Repository, RepositoryList};
-pub use sessions::{CreateSession, Me, Model, Named, OwnerLink};
+pub use sessions::{CreateSession, DefaultModel, Me, Named, OwnerLink};
 pub use tasks::{CreateTask, CreateTurn, Mode, Task, TaskChange, TaskPage, TaskState, TaskSummary, Turn};
 pub use terminals::{TerminalNews, TerminalRequest};

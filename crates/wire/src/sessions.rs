@@ -30,7 +30,7 @@ pub struct Me {
     /// The tenant.
     pub organization: Named,
     /// The default model; null when none is configured, and then `model_hint` says what to do.
-    pub model: Option<Model>,
+    pub model: Option<DefaultModel>,
     /// How to configure a model, when none is.
     pub model_hint: Option<String>,
     /// The service's version.
@@ -46,9 +46,9 @@ pub struct Named {
     pub name: String,
 }
 
-/// A model tasks may be given to.
+/// The model that tasks get which name none. `GET /models` tells more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Model {
+pub struct DefaultModel {
     /// Its name.
     pub name: String,
 }

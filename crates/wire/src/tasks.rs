@@ -91,9 +91,13 @@ pub struct CreateTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "default")]
     pub environment: Option<String>,
-    /// The model's name. Default: the service's.
+    /// The model's name, one of `GET /models`. Default: the service's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// How hard the model is asked to think, one of its efforts. Default: the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "high")]
+    pub effort: Option<String>,
 }
 
 /// Follows up on a task.
@@ -112,6 +116,12 @@ pub struct CreateTurn {
     /// The attempt whose files and conversation are gone on from. Default: the first ready one of the last turn that has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_attempt_id: Option<Uuid>,
+    /// The model's name, one of `GET /models`. Default: the model of the turn before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How hard the model is asked to think. Default: as in the turn before, or, with another model, that model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<String>,
 }
 
 /// A task with its thread of turns.

@@ -39,6 +39,8 @@ pub(crate) const TO_TEST: &[Tool] = &[
     Tool { name: "sqlite3", package: "sqlite3", why: "looking at the database from outside" },
     Tool { name: "perl", package: "perl", why: "fork bombs and their like" },
     Tool { name: "curl", package: "curl", why: "a real client for the egress policy" },
+    Tool { name: "ip", package: "iproute2", why: "networks of tests' own" },
+    Tool { name: "newuidmap", package: "uidmap", why: "images of an ordinary user" },
 ];
 
 /// Makes sure that the tools are there.

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask up`, `test`, `tidy`, `openapi`, `bench`.
 
 mod machine;
+mod oracles;
 mod run;
 mod test;
 mod tidy;
@@ -71,7 +72,10 @@ fn openapi() -> Result<()> {
 
 fn bench(what: &str, iterations: Option<u32>) -> Result<()> {
     run::step("building for measurement");
-    run::run(&mut run::cargo(&["build", "--profile", "up", "--package", "carrel-runner"]))?;
+    let mut programs = run::cargo(&["build", "--profile", "up", "--package", "carrel-runner"]);
+    // Only that one measures the whole service, which takes minutes to build.
+    programs.args((what == "workspace").then_some(["--package", "carrel"]).into_iter().flatten());
+    run::run(&mut programs)?;
     let package = ["--package", "carrel-xtask", "--features", "bench", "--bin", "bench"];
     let mut bench = run::cargo(&["run", "--profile", "up"]);
     bench.args(package).args(["--", what]);

@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use crate::machine::{self, TO_BUILD, TO_TEST};
 use crate::run::{cargo, program, run, say, step};
-use crate::{root, tidy, up};
+use crate::{oracles, root, tidy, up};
 
 /// Runs everything. The first failure ends it, and names itself.
 pub(crate) fn test() -> Result<()> {
     machine::ensure(&TO_BUILD.iter().chain(TO_TEST).collect::<Vec<_>>())?;
+    oracles::ensure()?;
     step("format");
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     step("tidy");

@@ -14,7 +14,14 @@ use crate::run::{cargo, program, run, say, step};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Variables of which one is enough to have a model.
-const MODEL_VARIABLES: [&str; 4] = ["CARREL_MODEL_URL", "CARREL_MODEL_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"];
+const MODEL_VARIABLES: [&str; 6] = [
+    "CARREL_MODEL_URL",
+    "CARREL_MODEL_KEY",
+    "CARREL_MODELS_FILE",
+    "OPENAI_BASE_URL",
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+];
 
 /// Builds, starts the service, and plays the demo when no model is configured. Runs until it is interrupted.
 pub(crate) fn up() -> Result<()> {

@@ -11,6 +11,12 @@ export const meQuery = queryOptions({
   staleTime: 60_000,
 });
 
+export const modelsQuery = queryOptions({
+  queryKey: ["models"],
+  queryFn: () => bodyOf(client.GET("/models")),
+  staleTime: 60_000,
+});
+
 export const repositoriesQuery = queryOptions({
   queryKey: ["repositories"],
   queryFn: () => bodyOf(client.GET("/repositories")),
@@ -55,6 +61,17 @@ export const patchQuery = (attempt: string) =>
     queryKey: ["patch", attempt],
     queryFn: ({ signal }) => textOf(patchPath(attempt), signal),
     staleTime: Number.POSITIVE_INFINITY,
+  });
+
+/** Where a file is that an attempt's agent attached. */
+export const artifactPath = (attempt: string, name: string) =>
+  `${API}/attempts/${encodeURIComponent(attempt)}/artifacts/${encodeURIComponent(name)}`;
+
+/** The files an attempt's agent attached, as they are after so many of them were. */
+export const artifactsQuery = (attempt: string, attached: number) =>
+  queryOptions({
+    queryKey: ["artifacts", attempt, attached],
+    queryFn: () => bodyOf(client.GET("/attempts/{id}/artifacts", { params: { path: { id: attempt } } })),
   });
 
 /** Allows the agent one more host. */

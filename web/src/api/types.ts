@@ -3,6 +3,7 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
+export type Artifact = Schemas["Artifact"];
 export type Attempt = Schemas["Attempt"];
 export type AttemptState = Schemas["AttemptState"];
 export type CreateTask = Schemas["CreateTask"];
@@ -12,6 +13,7 @@ export type Environment = Schemas["Environment"];
 export type Limits = Schemas["Limits"];
 export type Me = Schemas["Me"];
 export type Mode = Schemas["Mode"];
+export type Model = Schemas["Model"];
 export type NetworkPolicy = Schemas["NetworkPolicy"];
 export type Patch = Schemas["Patch"];
 export type PatchFile = Schemas["PatchFile"];

@@ -11,6 +11,7 @@ import { PublicationList } from "../publications/PublicationList";
 import { PushDialog } from "../publications/PushDialog";
 import { hasEnded } from "../tasks/state";
 import { shownTab, type Tab, type View } from "../tasks/view";
+import { ArtifactList } from "./ArtifactList";
 import { StateLine } from "./StateLine";
 import { StopButton } from "./StopButton";
 
@@ -40,6 +41,7 @@ export function AttemptView({ task, turn, attempt, log, view, onView }: Props) {
       </div>
       {attempt.failure != null && <FailureNotice task={task} turn={turn} attempt={attempt} />}
       <PublicationList publications={attempt.publications} />
+      <ArtifactList attempt={attempt} attached={log?.attached ?? 0} />
       <Tabs.Root value={tab} onValueChange={(value: Tab) => onView({ tab: value })} className="mt-3">
         <Tabs.List aria-label="What it did" className="relative z-10 flex gap-1 border-b border-line">
           <TabHead value="log">Log</TabHead>

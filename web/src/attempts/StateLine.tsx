@@ -2,6 +2,7 @@
 import { Link } from "@tanstack/react-router";
 import type { Attempt } from "../api/types";
 import { duration, elapsed, useNow } from "../parts/time";
+import { costOf } from "../tasks/models";
 import { hasEnded, StateBadge } from "../tasks/state";
 
 interface Props {
@@ -13,13 +14,23 @@ interface Props {
 export function StateLine({ attempt, worded }: Props) {
   const stopping = attempt.cancel_requested && !hasEnded(attempt.state);
   const tokens = attempt.usage.input_tokens + attempt.usage.output_tokens;
+  const isEstimated = (attempt.usage.estimated_requests ?? 0) > 0;
+  const cost = costOf(attempt.usage.cost_usd_micros);
   return (
     <p className="flex min-w-0 flex-wrap items-center gap-x-3 gap-y-0.5 text-xs text-muted">
       {stopping && <StateBadge state={attempt.state} word="Stopping…" />}
       {!stopping && !worded && <StateBadge state={attempt.state} />}
       <Elapsed attempt={attempt} />
-      <span className="font-mono">{attempt.model}</span>
-      {tokens > 0 && <span className="tabular-nums">{tokens.toLocaleString("en")} tokens</span>}
+      <span className="font-mono">
+        {attempt.model}
+        {attempt.effort != null && ` (${attempt.effort})`}
+      </span>
+      {tokens > 0 && (
+        <span className="tabular-nums">
+          {isEstimated && "about "}
+          {tokens.toLocaleString("en")} tokens{cost !== undefined && `, ${cost}`}
+        </span>
+      )}
       <Link
         to="/environments/$name"
         params={{ name: attempt.environment.name }}

@@ -3,6 +3,7 @@ import { lazy, memo, Suspense } from "react";
 import { AllowHost } from "../environments/AllowHost";
 import { Icon } from "../parts/Icon";
 import { LineCounts } from "../parts/LineCounts";
+import { fileSize } from "../parts/size";
 import { duration } from "../parts/time";
 import { CommandView } from "./CommandView";
 import type { Entry } from "./log";
@@ -52,6 +53,8 @@ function Content({ entry, environment }: Props) {
       );
     case "patch":
       return <Files entry={entry} />;
+    case "artifact":
+      return <Attached entry={entry} />;
   }
 }
 
@@ -75,6 +78,20 @@ function Note({
       {durationMs !== undefined && (
         <span className="text-xs whitespace-nowrap tabular-nums">{duration(durationMs)}</span>
       )}
+    </p>
+  );
+}
+
+function Attached({ entry }: { readonly entry: Extract<Entry, { is: "artifact" }> }) {
+  return (
+    <p className="flex items-baseline gap-2">
+      <Icon name="file" className="self-center text-accent" />
+      <span className="min-w-0">
+        Attached <span className="font-mono text-xs">{entry.name}</span>{" "}
+        <span className="text-muted">
+          ({fileSize(entry.sizeBytes)}){entry.description !== undefined && `: ${entry.description}`}
+        </span>
+      </span>
     </p>
   );
 }

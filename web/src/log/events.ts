@@ -69,6 +69,13 @@ export type Body =
   | { readonly type: "patch.applied"; readonly files: readonly PatchFile[] }
   | { readonly type: "patch.refused"; readonly reason: string }
   | { readonly type: "tool.refused"; readonly tool: string; readonly reason: string }
+  | { readonly type: "image.viewed"; readonly path: string; readonly width: number; readonly height: number }
+  | {
+      readonly type: "artifact.attached";
+      readonly name: string;
+      readonly sizeBytes: number;
+      readonly description: string | undefined;
+    }
   | { readonly type: "publication.state" }
   | { readonly type: "turn.created" };
 
@@ -142,7 +149,24 @@ function readBody(type: string, data: Fields): Body | undefined {
     case "tool.refused":
       return { type, tool: text(data.tool), reason: text(data.reason) };
     default:
-      return readPlace(type, data) ?? readCommand(type, data);
+      return readPlace(type, data) ?? readFileUse(type, data) ?? readCommand(type, data);
+  }
+}
+
+/** Events about single files of the sandbox. */
+function readFileUse(type: string, data: Fields): Body | undefined {
+  switch (type) {
+    case "image.viewed":
+      return { type, path: text(data.path), width: number(data.width), height: number(data.height) };
+    case "artifact.attached":
+      return {
+        type,
+        name: text(data.name),
+        sizeBytes: number(data.size_bytes),
+        description: maybeText(data.description),
+      };
+    default:
+      return undefined;
   }
 }
 

@@ -128,3 +128,18 @@ test("output_keeps_its_beginning_and_its_end", () => {
   expect(output.omitted).toBe(400 * 1024 - HEAD_CHARS - TAIL_CHARS);
   expect(output.tail.endsWith("399")).toBe(true);
 });
+
+test("an_attached_file_is_an_entry_and_counted", () => {
+  const log = append(
+    EMPTY_LOG,
+    events(
+      1,
+      ["image.viewed", { path: "/workspace/x/a.png", width: 640, height: 480 }],
+      ["artifact.attached", { name: "a.png", size_bytes: 7, description: "The page" }],
+    ),
+  );
+
+  expect(log.attempts.get("a1")?.attached).toBe(1);
+  expect(entriesOf(log).map(({ is }) => is)).toEqual(["note", "artifact"]);
+  expect(entriesOf(log)[1]).toMatchObject({ name: "a.png", sizeBytes: 7, description: "The page" });
+});

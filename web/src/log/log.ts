@@ -54,6 +54,14 @@ export type Entry =
       readonly seq: number;
       readonly at: number;
       readonly files: readonly PatchFile[];
+    }
+  | {
+      readonly is: "artifact";
+      readonly seq: number;
+      readonly at: number;
+      readonly name: string;
+      readonly sizeBytes: number;
+      readonly description: string | undefined;
     };
 
 export interface AttemptLog {
@@ -66,6 +74,8 @@ export interface AttemptLog {
   readonly commands: ReadonlyMap<string, number>;
   /** What some entry offers to allow already: each host once in a phase, however often it was asked for. */
   readonly offered: ReadonlySet<string>;
+  /** How often the agent attached a file: what is listed changes with it. */
+  readonly attached: number;
 }
 
 export interface Log {
@@ -80,6 +90,7 @@ export const EMPTY_ATTEMPT: AttemptLog = {
   state: undefined,
   commands: new Map(),
   offered: new Set(),
+  attached: 0,
 };
 
 /** The log with a batch of events added; those it has already are passed over. */
@@ -108,6 +119,7 @@ interface Draft {
   state: AttemptState | undefined;
   commands: Map<string, number>;
   offered: Set<string>;
+  attached: number;
 }
 
 function draftOf(log: AttemptLog): Draft {
@@ -171,6 +183,15 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
     case "tool.refused":
       note("refused", `The tool \`${body.tool}\` was refused: ${body.reason}`);
       return;
+    case "image.viewed":
+      note("step", `Looked at ${body.path} (${body.width} × ${body.height})`);
+      return;
+    case "artifact.attached": {
+      const { name, sizeBytes, description } = body;
+      draft.attached += 1;
+      draft.entries.push({ is: "artifact", seq, at, name, sizeBytes, description });
+      return;
+    }
     case "turn.created":
     case "publication.state":
       return;

@@ -12,9 +12,19 @@ import { FieldProblem, PromptBox, SubmitHint } from "../parts/PromptBox";
 import { AttemptsChoice, ModeChoice } from "./choices";
 import { EnvironmentField } from "./EnvironmentField";
 import { type Draft, draftFrom, missingIn, type Prefill, requestOf } from "./form";
+import { ModelField } from "./ModelField";
 import { RepositoryField } from "./RepositoryField";
 
-const FIELDS = ["repository", "branch", "environment", "mode", "attempts", "prompt"] as const;
+const FIELDS = [
+  "repository",
+  "branch",
+  "environment",
+  "mode",
+  "attempts",
+  "model",
+  "effort",
+  "prompt",
+] as const;
 
 export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: Prefill }) {
   const [draft, setDraft] = useState<Draft>(() => draftFrom(prefill));
@@ -68,6 +78,11 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
           value={draft.attempts}
           onChange={(attempts) => change({ attempts })}
           error={problem?.field("attempts")}
+        />
+        <ModelField
+          value={draft.model}
+          onChange={(model) => change({ model })}
+          errors={{ model: problem?.field("model"), effort: problem?.field("effort") }}
         />
         <div className="ml-auto flex items-center gap-3">
           <SubmitHint unusable={me.model == null ? undefined : unusable} />

@@ -9,15 +9,18 @@ import { Button } from "../parts/Button";
 import { ProblemNotice } from "../parts/Notice";
 import { PromptBox, SubmitHint } from "../parts/PromptBox";
 import { AttemptsChoice, ModeChoice } from "./choices";
+import { ModelField } from "./ModelField";
+import { fieldsOf, NO_CHOICE } from "./models";
 import { hasEnded } from "./state";
 import { shownAttempt } from "./view";
 
-const FIELDS = ["prompt", "mode", "attempts"];
+const FIELDS = ["prompt", "mode", "attempts", "model", "effort"];
 
 export function FollowUp({ task }: { readonly task: Task }) {
   const [prompt, setPrompt] = useState("");
   const [mode, setMode] = useState<Mode>(task.turns.at(-1)?.mode ?? "code");
   const [attempts, setAttempts] = useState(1);
+  const [model, setModel] = useState(NO_CHOICE);
   const search = useSearch({ from: "/tasks/$id" });
   const from = goesOnFrom(task, search.attempt);
   const ask = useFollowUp(task, () => setPrompt(""));
@@ -26,7 +29,8 @@ export function FollowUp({ task }: { readonly task: Task }) {
   const submit = (event?: FormEvent) => {
     event?.preventDefault();
     if (unusable !== undefined) return;
-    ask.mutate({ prompt, mode, attempts, ...(from === undefined ? {} : { from_attempt_id: from.id }) });
+    const goesOn = from === undefined ? {} : { from_attempt_id: from.id };
+    ask.mutate({ prompt, mode, attempts, ...fieldsOf(model), ...goesOn });
   };
   return (
     <form onSubmit={submit} aria-label="Follow-up" className="card mt-10 space-y-3 p-4 shadow-card">
@@ -42,6 +46,13 @@ export function FollowUp({ task }: { readonly task: Task }) {
       <div className="flex flex-wrap items-end gap-x-5 gap-y-3">
         <ModeChoice value={mode} onChange={setMode} error={problem?.field("mode")} />
         <AttemptsChoice value={attempts} onChange={setAttempts} error={problem?.field("attempts")} />
+        <ModelField
+          value={model}
+          onChange={setModel}
+          unchosen="as before"
+          before={task.turns.at(-1)?.attempts[0]?.model}
+          errors={{ model: problem?.field("model"), effort: problem?.field("effort") }}
+        />
         <div className="ml-auto flex items-center gap-3">
           {from !== undefined && (task.turns.at(-1)?.attempts.length ?? 0) > 1 && (
             <span className="text-xs text-muted">goes on from attempt {from.number}</span>

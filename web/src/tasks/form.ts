@@ -1,5 +1,6 @@
 // What is being composed, and which of the service's complaints belongs to which field.
 import type { CreateTask, Mode } from "../api/types";
+import { fieldsOf, type ModelChoice, NO_CHOICE } from "./models";
 
 /** The environment that every organization has. */
 export const DEFAULT_ENVIRONMENT = "default";
@@ -10,6 +11,7 @@ export interface Draft {
   readonly environment: string;
   readonly mode: Mode;
   readonly attempts: number;
+  readonly model: ModelChoice;
   readonly prompt: string;
 }
 
@@ -46,6 +48,7 @@ export function draftFrom(prefill: Prefill): Draft {
     environment: prefill.environment ?? DEFAULT_ENVIRONMENT,
     mode: prefill.mode ?? "code",
     attempts: 1,
+    model: NO_CHOICE,
     prompt: prefill.prompt ?? "",
   };
 }
@@ -58,6 +61,7 @@ export function requestOf(draft: Draft): CreateTask {
     environment: draft.environment,
     mode: draft.mode,
     attempts: draft.attempts,
+    ...fieldsOf(draft.model),
     prompt: draft.prompt,
   };
 }

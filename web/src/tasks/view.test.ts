@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { Attempt, Turn } from "../api/types";
 import { draftFrom, missingIn, readPrefill, requestOf } from "./form";
+import { NO_CHOICE } from "./models";
 import { readView, shownAttempt, shownTab } from "./view";
 
 function attempt(id: string, state: Attempt["state"], patch = false): Attempt {
@@ -66,6 +67,7 @@ test("a_deep_link_fills_the_draft", () => {
     environment: "e",
     mode: "ask",
     attempts: 1,
+    model: NO_CHOICE,
     prompt: "Why?",
   });
   expect(draftFrom(readPrefill({ mode: "shell" })).mode).toBe("code");

@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use url::Url;
 
-use super::retry::{asked_wait, wait_in_words};
+use super::retry::{asked_wait, wait_in_words, wait_in_words_of};
 use crate::ModelEndpoint;
 
 /// The most that is repeated of a server's own words, in characters.
@@ -27,6 +27,8 @@ pub(crate) struct Failure {
 pub(crate) enum Again {
     /// It would fail again.
     Never,
+    /// Only with a shorter conversation: this one no longer fits.
+    ContextFull,
     /// After a time that grows with each retry.
     Later,
     /// After the time the server asked for.
@@ -35,9 +37,12 @@ pub(crate) enum Again {
 
 impl Failure {
     /// No connection, or it broke before the answer began.
-    pub(super) fn unreachable(url: &Url, error: reqwest::Error) -> Self {
+    pub(super) fn unreachable(endpoint: &ModelEndpoint, url: &Url, error: reqwest::Error) -> Self {
         if error.is_builder() {
-            let reason = "the model key has characters that no HTTP header can have; check CARREL_MODEL_KEY".to_owned();
+            let reason = format!(
+                "the model key or a header has characters that no HTTP header can have; check {}",
+                endpoint.key_from
+            );
             return Self { reason, again: Again::Never };
         }
         let cannot = if error.is_connect() { "cannot reach the model server" } else { "lost the model server" };
@@ -58,81 +63,122 @@ impl Failure {
     /// The model stopped before it was done.
     pub(super) fn incomplete(reason: &str) -> Self {
         let way_out = match reason {
-            "max_output_tokens" => "; raise the server's limit for the length of an answer",
+            "max_output_tokens" => {
+                "; raise the limit for the length of an answer, at the server or as `max_output_tokens`"
+            }
             "content_filter" => "; its content filter stopped it, so put the task in other words",
             _ => "",
         };
         Self { reason: format!("the model's answer is incomplete ({}){way_out}", bounded(reason)), again: Again::Never }
     }
 
-    /// A `200` that is something else than an event stream.
-    pub(super) fn not_a_stream(url: &Url, kind: &str) -> Self {
+    /// The model, or who serves it, does not want to.
+    pub(super) fn refusal(why: &str) -> Self {
+        let why = if why.is_empty() { String::new() } else { format!(": {}", bounded(why)) };
+        Self { reason: format!("the model refused to answer; put the task in other words{why}"), again: Again::Never }
+    }
+
+    /// The conversation does not fit.
+    pub(super) fn context_full(message: &str) -> Self {
         let reason = format!(
-            "the model server at {} answered with {}, not with an event stream; check that the URL is the base of a Responses API",
+            "the conversation no longer fits into the model's context window; split the task, or choose a model with a larger window: {}",
+            bounded(message)
+        );
+        Self { reason, again: Again::ContextFull }
+    }
+
+    /// A `200` that is something else than an event stream.
+    pub(super) fn not_a_stream(endpoint: &ModelEndpoint, url: &Url, kind: &str) -> Self {
+        let reason = format!(
+            "the model server at {} answered with {}, not with an event stream; check that the URL is the base of a {}",
             shown(url),
-            bounded(kind)
+            bounded(kind),
+            endpoint.protocol.title()
         );
         Self { reason, again: Again::Never }
     }
 
     /// An error inside the stream.
     pub(super) fn reported(error: &Value) -> Self {
-        let code = error["code"].as_str().or_else(|| error["type"].as_str()).unwrap_or_default();
-        let message = error["message"].as_str().unwrap_or("no reason given");
-        if let Some(failure) = Self::known_code(code, message) {
+        let (code, message) = code_and_words(error);
+        let message = if message.is_empty() { "no reason given".to_owned() } else { message };
+        if let Some(failure) = Self::known(&code, &message) {
             return failure;
         }
-        let again = match (code, wait_in_words_of(message)) {
-            ("invalid_prompt" | "invalid_request_error" | "content_policy_violation" | "bio_policy", _) => Again::Never,
+        let again = match (code.as_str(), wait_in_words_of(&message)) {
+            (
+                "invalid_prompt"
+                | "invalid_request_error"
+                | "authentication_error"
+                | "permission_error"
+                | "not_found_error"
+                | "400"
+                | "401"
+                | "403"
+                | "404"
+                | "422",
+                _,
+            ) => Again::Never,
             (_, Some(wait)) => Again::After(wait),
             (_, None) => Again::Later,
         };
-        Self { reason: format!("the model server gave up: {}", bounded(message)), again }
+        Self { reason: format!("the model server gave up: {}", bounded(&message)), again }
     }
 
-    /// An HTTP status other than 200.
-    pub(super) fn refused(endpoint: &ModelEndpoint, status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
+    /// An HTTP status other than 200. `listed` are the models that the server says it has, if it was asked.
+    pub(super) fn refused(
+        endpoint: &ModelEndpoint,
+        status: u16,
+        headers: &HeaderMap,
+        body: &[u8],
+        listed: &[String],
+    ) -> Self {
         let (code, message) = words(body);
-        if let Some(failure) = Self::known_code(&code, &message) {
+        if let Some(failure) = Self::known(&code, &message) {
             return failure;
         }
         let says = if message.is_empty() { String::new() } else { format!(": {}", bounded(&message)) };
+        let key_from = &endpoint.key_from;
         let reason = match status {
-            401 if endpoint.key.is_none() => {
-                format!("the model server wants a key; give one in CARREL_MODEL_KEY{says}")
+            401 if endpoint.key.is_none() => format!("the model server wants a key; give one in {key_from}{says}"),
+            401 => format!("the model server refused the key; check {key_from}{says}"),
+            402 => format!("the model account cannot pay; add credit, or give another key in {key_from}{says}"),
+            403 => format!("the model server forbids this; check what the key in {key_from} may use{says}"),
+            404 => format!("{}{says}", not_found(endpoint, listed)),
+            413 => {
+                let reason = format!("the request is too large for the model server (HTTP 413); split the task{says}");
+                return Self { reason, again: Again::ContextFull };
             }
-            401 => format!("the model server refused the key; check CARREL_MODEL_KEY{says}"),
-            403 => format!("the model server forbids this; check what the key in CARREL_MODEL_KEY may use{says}"),
-            404 => format!(
-                "the model server at {} knows no model `{}`, or has no Responses API there; check its URL and the model's name{says}",
-                shown(&endpoint.base_url),
-                endpoint.name
-            ),
             300..400 => format!("the model server redirects (HTTP {status}); give the URL that it redirects to"),
             429 => format!("the model server asks to slow down (HTTP 429){says}"),
+            529 => format!("the model server has too much to do (HTTP 529){says}"),
             400..500 => format!("the model server refused the request (HTTP {status}){says}"),
             _ => format!("the model server has an error (HTTP {status}){says}"),
         };
-        let again = match status {
-            408 | 409 | 425 | 429 | 500.. => {
-                asked_wait(headers).or_else(|| wait_in_words_of(&message)).map_or(Again::Later, Again::After)
-            }
-            _ => Again::Never,
+        let asked = || asked_wait(headers).or_else(|| wait_in_words_of(&message)).map_or(Again::Later, Again::After);
+        let again = match (should_retry(headers), status) {
+            (Some(false), _) => Again::Never,
+            (Some(true), _) | (None, 408 | 409 | 425 | 429 | 500..) => asked(),
+            (None, _) => Again::Never,
         };
         Self { reason, again }
     }
 
-    /// The codes that mean something of their own, wherever they come.
-    fn known_code(code: &str, message: &str) -> Option<Self> {
+    /// What means something of its own, wherever and by whomever it is said.
+    fn known(code: &str, message: &str) -> Option<Self> {
+        if is_context_full(code, message) {
+            return Some(Self::context_full(message));
+        }
         let message = bounded(message);
         let reason = match code {
-            "context_length_exceeded" => format!(
-                "the conversation no longer fits into the model's context window; split the task, or choose a model with a larger window: {message}"
-            ),
-            "insufficient_quota" => {
-                format!(
-                    "the model account has no quota left; add credit, or give another key in CARREL_MODEL_KEY: {message}"
-                )
+            "insufficient_quota" | "billing_error" | "exceeded_current_quota_error" | "402" => {
+                format!("the model account has no quota left; add credit, or give another key: {message}")
+            }
+            "content_policy_violation" | "content_filter" | "bio_policy" | "cyber_policy" => {
+                format!("the model server's content policy forbids this; put the task in other words: {message}")
+            }
+            _ if message.contains("credit balance is too low") => {
+                format!("the model account has no quota left; add credit, or give another key: {message}")
             }
             _ => return None,
         };
@@ -140,24 +186,77 @@ impl Failure {
     }
 }
 
-/// The code and the words of an error body: OpenAI's form, the shorter ones of others, or whatever text it is.
+/// Whether a server says that the conversation does not fit: by its code, or by what the servers that have none for
+/// this write instead.
+fn is_context_full(code: &str, message: &str) -> bool {
+    const CODES: [&str; 3] = ["context_length_exceeded", "exceed_context_size_error", "model_context_window_exceeded"];
+    const WORDS: [&str; 9] = [
+        "maximum context length",
+        "context length exceeded",
+        "exceeds the available context size",
+        "exceeds the context window",
+        "exceed context limit",
+        "prompt is too long",
+        "exceeds the maximum number of tokens",
+        "context window exceeds",
+        "longer than the model's context",
+    ];
+    let message = message.to_ascii_lowercase();
+    CODES.contains(&code) || WORDS.iter().any(|words| message.contains(words))
+}
+
+/// What OpenAI's and Anthropic's servers know better than their status says.
+fn should_retry(headers: &HeaderMap) -> Option<bool> {
+    match headers.get("x-should-retry")?.to_str().ok()? {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn not_found(endpoint: &ModelEndpoint, listed: &[String]) -> String {
+    let (at, name) = (shown(&endpoint.base_url), &endpoint.name);
+    if listed.is_empty() || listed.contains(name) {
+        let api = endpoint.protocol.title();
+        return format!(
+            "the model server at {at} knows no model `{name}`, or has no {api} there; check its URL and the model's name"
+        );
+    }
+    let choices: Vec<String> = listed.iter().map(|one| bounded(one)).collect();
+    format!("the model server at {at} knows no model `{name}`; it has {}", choices.join(", "))
+}
+
+/// The code and the words of an error body: OpenAI's form, Anthropic's, the shorter ones of others, or whatever text it
+/// is.
 fn words(body: &[u8]) -> (String, String) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return (String::new(), String::from_utf8_lossy(body).trim().to_owned());
     };
-    let error = &body["error"];
-    let message = [&error["message"], error, &body["message"], &body["detail"]]
+    // Some answer with a list of one.
+    let body = if body.is_array() { &body[0] } else { &body };
+    if body["error"].is_object() {
+        return code_and_words(&body["error"]);
+    }
+    let message = [&body["error"], &body["message"], &body["detail"]]
         .into_iter()
         .find_map(|candidate| candidate.as_str().filter(|words| !words.is_empty()));
-    let code = if error["code"].is_string() { text(&error["code"]) } else { text(&error["type"]) };
+    let (code, _) = code_and_words(body);
     (code, message.unwrap_or_default().to_owned())
 }
 
-/// The wait in `Please try again in 1.2s.`, also with `ms`, `m` and `h`.
-fn wait_in_words_of(message: &str) -> Option<Duration> {
-    let (_, rest) = message.split_once("try again in ")?;
-    super::retry::parse_wait(rest.split_whitespace().next()?.trim_end_matches(['.', ',']))
+/// The code, which some call the type and some give as a number, and the words of an error.
+fn code_and_words(error: &Value) -> (String, String) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    // A word says more than a number, which is often only the status again.
+    let words =
+        [&error["code"], &error["type"]].into_iter().find(|code| code.as_str().is_some_and(|code| !code.is_empty()));
+    let code = words.or(Some(&error["code"])).map(text);
+    let message = if error.is_string() { text(error) } else { text(&error["message"]) };
+    (code.unwrap_or_default(), message)
 }
 
 /// An error's message and those of its causes.
@@ -209,7 +308,7 @@ mod tests {
     fn refused(status: u16, body: &str) -> Failure {
         let endpoint =
             ModelEndpoint::new("m", "http://localhost:1/v1".parse().expect("a URL"), Some(Secret::new("sk-key")));
-        Failure::refused(&endpoint, status, &HeaderMap::new(), body.as_bytes())
+        Failure::refused(&endpoint, status, &HeaderMap::new(), body.as_bytes(), &[])
     }
 
     #[test]
@@ -233,8 +332,25 @@ mod tests {
     }
 
     #[test]
-    fn a_full_window_and_an_empty_account_are_final_wherever_they_are_said() {
-        for code in ["context_length_exceeded", "insufficient_quota"] {
+    fn a_full_window_is_known_whoever_says_so() {
+        let said = [
+            r#"{"error": {"code": "context_length_exceeded", "message": "so"}}"#,
+            r#"{"object": "error", "message": "This model's maximum context length is 4096 tokens.", "code": 400}"#,
+            r#"{"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}}"#,
+            r#"{"error": {"code": 400, "type": "exceed_context_size_error", "message": "too much"}}"#,
+        ];
+
+        for body in said {
+            assert_eq!(refused(400, body).again, Again::ContextFull, "{body}");
+        }
+        assert_eq!(refused(413, "").again, Again::ContextFull);
+        let error = json!({"code": "context_length_exceeded", "message": "so"});
+        assert_eq!(Failure::reported(&error).again, Again::ContextFull);
+    }
+
+    #[test]
+    fn an_empty_account_and_a_policy_are_final_wherever_they_are_said() {
+        for code in ["insufficient_quota", "billing_error", "content_filter"] {
             let error = json!({"code": code, "message": "so"});
             assert_eq!(Failure::reported(&error).again, Again::Never);
             assert_eq!(refused(429, &json!({ "error": error }).to_string()).again, Again::Never);
@@ -242,11 +358,47 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_read_from_the_words_of_a_rate_limit() {
-        let error =
-            json!({"code": "rate_limit_exceeded", "message": "Limit 30000. Please try again in 1.2s. Visit us."});
+    fn an_overloaded_server_is_asked_again() {
+        let error = json!({"type": "overloaded_error", "message": "Overloaded"});
 
-        assert_eq!(Failure::reported(&error).again, Again::After(Duration::from_millis(1200)));
+        assert_eq!(Failure::reported(&error).again, Again::Later);
+        for status in [408, 409, 425, 429, 500, 502, 529] {
+            assert_eq!(refused(status, "").again, Again::Later, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_say_itself_whether_to_ask_again() {
+        let endpoint = ModelEndpoint::new("m", "http://localhost:1/v1".parse().expect("a URL"), None);
+        let says = |status, value: &'static str| {
+            let headers =
+                HeaderMap::from_iter([("x-should-retry".parse().expect("a name"), value.parse().expect("a value"))]);
+            Failure::refused(&endpoint, status, &headers, b"", &[]).again
+        };
+
+        assert_eq!((says(500, "false"), says(400, "true")), (Again::Never, Again::Later));
+    }
+
+    #[test]
+    fn a_model_nobody_knows_is_answered_with_those_there_are() {
+        let endpoint = ModelEndpoint::new("gpt-9", "http://localhost:1/v1".parse().expect("a URL"), None);
+        let listed = ["gpt-5".to_owned(), "gpt-5-mini".to_owned()];
+
+        let failure = Failure::refused(&endpoint, 404, &HeaderMap::new(), b"", &listed);
+
+        assert!(failure.reason.ends_with("knows no model `gpt-9`; it has gpt-5, gpt-5-mini"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn the_wait_is_read_from_the_words_of_a_rate_limit() {
+        for (message, ms) in [
+            ("Limit 30000. Please try again in 1.2s. Visit us.", 1200),
+            ("Please retry after 26 seconds.", 26_000),
+            ("Quota exceeded. Please retry in 32.5s.", 32_500),
+        ] {
+            let error = json!({"code": "rate_limit_exceeded", "message": message});
+            assert_eq!(Failure::reported(&error).again, Again::After(Duration::from_millis(ms)), "{message}");
+        }
     }
 
     #[test]

@@ -1,29 +1,34 @@
-//! The client of the Responses API: one request, one answer. Asking again is [`retry`]'s, and what is asked is the
-//! conversation's.
+//! The client of model servers: one request, one answer, over each of the three protocols. Asking again is [`retry`]'s,
+//! and what is asked is written by the encoders, item by item.
 //!
 //! It is lenient in what it does not need (unknown events and fields, missing `event:` lines, ids and usage, comments,
-//! `[DONE]`) and strict in what it does: items arrive whole, an answer has an end, and nothing is larger than it may be.
+//! `[DONE]`) and strict in what it does: what a model said arrives whole, an answer has an end, and nothing is larger
+//! than it may be.
 
 mod answer;
+mod decode;
+mod encode;
 mod events;
 pub(crate) mod failure;
+mod item;
 pub(crate) mod retry;
+pub(crate) mod tokens;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::header;
+use reqwest::{RequestBuilder, header};
+use serde_json::Value;
 use tokio::time::timeout;
-use url::Url;
 
-pub(crate) use answer::{
-    Answer, Call, CallKind, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text,
-};
+pub(crate) use answer::Answer;
+pub(crate) use encode::Encoder;
 pub(crate) use failure::Failure;
+pub(crate) use item::{Call, CallKind, ORIGIN, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text};
 
-use crate::ModelEndpoint;
-use answer::Builder;
+use crate::{ModelEndpoint, Protocol};
+use decode::Decoder;
 use events::EventDecoder;
 
 /// How long a connection may take.
@@ -35,9 +40,20 @@ const KEEP_IDLE: Duration = Duration::from_mins(5);
 /// After the end of an answer the connection is only of use once its body has been read; it is given this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// Once a model has said all, its server may still say what it cost; it is given this long for it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many models an error names, how long a list of them may take, and how long it may be.
+const MAX_LISTED: usize = 20;
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_LIST_BYTES: usize = 1 << 20;
+
 /// The most that is read of the body of an HTTP error, and for how long.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which version of the Messages API is spoken: there is only one so far.
+const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 /// One connection pool for all model servers. Clones share it.
 #[derive(Debug, Clone)]
@@ -71,59 +87,90 @@ impl ModelClient {
 
     /// Sends one request and reads its answer to the end.
     pub(crate) async fn ask(&self, endpoint: &ModelEndpoint, body: Bytes) -> Result<Answer, Failure> {
-        let url = responses_url(&endpoint.base_url);
-        let mut request = self
+        let url = endpoint.url(match endpoint.protocol {
+            Protocol::Responses => "responses",
+            Protocol::ChatCompletions => "chat/completions",
+            Protocol::Messages => "messages",
+        });
+        let request = self
             .http
             .post(url.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "text/event-stream")
             .body(body);
-        if let Some(key) = &endpoint.key {
-            request = request.bearer_auth(key.expose());
-        }
-        let response = timeout(endpoint.timeouts.first_byte, request.send())
+        let response = timeout(endpoint.timeouts.first_byte, with_headers(request, endpoint).send())
             .await
             .map_err(|_| Failure::stalled("did not begin to answer", endpoint.timeouts.first_byte))?
-            .map_err(|error| Failure::unreachable(&url, error))?;
+            .map_err(|error| Failure::unreachable(endpoint, &url, error))?;
         let status = response.status().as_u16();
         if !response.status().is_success() {
             let headers = response.headers().clone();
-            let body = error_body(response).await;
-            return Err(Failure::refused(endpoint, status, &headers, &body));
+            let body = bounded_body(response, MAX_ERROR_BYTES, ERROR_TIMEOUT).await;
+            let listed = if status == 404 { self.listed(endpoint).await } else { Vec::new() };
+            return Err(Failure::refused(endpoint, status, &headers, &body, &listed));
         }
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         match kind.map(str::to_ascii_lowercase) {
-            Some(kind) if kind.starts_with("application/json") => read_whole(response, endpoint.timeouts.idle).await,
-            Some(kind) if !kind.starts_with("text/event-stream") => Err(Failure::not_a_stream(&url, &kind)),
-            Some(_) | None => read(response, endpoint.timeouts.idle).await,
+            Some(kind) if kind.starts_with("application/json") => read_whole(response, endpoint).await,
+            Some(kind) if !kind.starts_with("text/event-stream") => Err(Failure::not_a_stream(endpoint, &url, &kind)),
+            Some(_) | None => read(response, endpoint).await,
         }
+    }
+
+    /// The models the server says it has, those first whose name is like the one that was asked for. None when it does
+    /// not say.
+    async fn listed(&self, endpoint: &ModelEndpoint) -> Vec<String> {
+        let request = with_headers(self.http.get(endpoint.url("models")), endpoint);
+        let Ok(Ok(response)) = timeout(LIST_TIMEOUT, request.send()).await else { return Vec::new() };
+        if !response.status().is_success() {
+            return Vec::new();
+        }
+        let body = bounded_body(response, MAX_LIST_BYTES, LIST_TIMEOUT).await;
+        let list: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let models = list["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut names: Vec<String> = models.iter().filter_map(|model| Some(model["id"].as_str()?.to_owned())).collect();
+        let shared =
+            |name: &str| name.bytes().zip(endpoint.name.bytes()).take_while(|(one, other)| one == other).count();
+        names.sort_by_key(|name| std::cmp::Reverse(shared(name)));
+        names.truncate(MAX_LISTED);
+        names
     }
 }
 
-/// `responses` below the base URL, whether that ends in a slash or not.
-fn responses_url(base: &Url) -> Url {
-    let mut url = base.clone();
-    let path = format!("{}/responses", base.path().trim_end_matches('/'));
-    url.set_path(&path);
-    url
+/// A request with what the server knows us by.
+fn with_headers(mut request: RequestBuilder, endpoint: &ModelEndpoint) -> RequestBuilder {
+    if let Some(key) = &endpoint.key {
+        request = match (&endpoint.key_header, endpoint.protocol) {
+            (Some(name), _) => request.header(name, key.expose()),
+            (None, Protocol::Messages) => request.header("x-api-key", key.expose()),
+            (None, Protocol::Responses | Protocol::ChatCompletions) => request.bearer_auth(key.expose()),
+        };
+    }
+    let configured = |name: &str| endpoint.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    if endpoint.protocol == Protocol::Messages && !configured(ANTHROPIC_VERSION.0) {
+        request = request.header(ANTHROPIC_VERSION.0, ANTHROPIC_VERSION.1);
+    }
+    endpoint.headers.iter().fold(request, |request, (name, value)| request.header(name, value.expose()))
 }
 
 /// Reads the events of an answer. When the stream breaks off after whole tool calls, these are the answer.
-async fn read(response: reqwest::Response, idle: Duration) -> Result<Answer, Failure> {
+async fn read(response: reqwest::Response, endpoint: &ModelEndpoint) -> Result<Answer, Failure> {
+    let idle = endpoint.timeouts.idle;
     let mut body = response.bytes_stream();
-    let mut decoder = EventDecoder::default();
-    let mut answer = Builder::default();
+    let mut events = EventDecoder::default();
+    let mut answer = Decoder::new(endpoint.protocol);
     let broken = 'stream: loop {
-        let chunk = match timeout(idle, body.next()).await {
+        let patience = if answer.is_all_said() { idle.min(LAST_WORDS_TIMEOUT) } else { idle };
+        let chunk = match timeout(patience, body.next()).await {
             Err(_) => break Failure::stalled("stopped in the middle of its answer", idle),
             Ok(None) => break Failure::cut("it ended before its end was announced".to_owned()),
             Ok(Some(Err(error))) => break Failure::cut(failure::causes(&error.without_url())),
             Ok(Some(Ok(chunk))) => chunk,
         };
-        if let Err(failure) = decoder.push(&chunk) {
+        if let Err(failure) = events.push(&chunk) {
             break failure;
         }
-        while let Some(data) = decoder.next() {
+        while let Some(data) = events.next() {
             match answer.event(&data) {
                 Ok(false) => {}
                 Ok(true) => {
@@ -134,17 +181,18 @@ async fn read(response: reqwest::Response, idle: Duration) -> Result<Answer, Fai
             }
         }
     };
-    answer.salvage(broken)
+    answer.broken(broken)
 }
 
 /// Reads an answer from a server that does not stream although it was asked to: all of it at once, or an error.
-async fn read_whole(response: reqwest::Response, idle: Duration) -> Result<Answer, Failure> {
+async fn read_whole(response: reqwest::Response, endpoint: &ModelEndpoint) -> Result<Answer, Failure> {
+    let idle = endpoint.timeouts.idle;
     let mut body = response.bytes_stream();
     let mut bytes = Vec::new();
     loop {
         match timeout(idle, body.next()).await {
             Err(_) => return Err(Failure::stalled("stopped in the middle of its answer", idle)),
-            Ok(None) => return Builder::default().whole(&bytes),
+            Ok(None) => return Decoder::new(endpoint.protocol).whole(&bytes),
             Ok(Some(Err(error))) => return Err(Failure::cut(failure::causes(&error.without_url()))),
             Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
         }
@@ -154,37 +202,19 @@ async fn read_whole(response: reqwest::Response, idle: Duration) -> Result<Answe
     }
 }
 
-/// What there is of the body of an HTTP error within its limits: whatever came is better than nothing.
-async fn error_body(response: reqwest::Response) -> Vec<u8> {
+/// What there is of a body within its limits: whatever came is better than nothing.
+async fn bounded_body(response: reqwest::Response, max_bytes: usize, patience: Duration) -> Vec<u8> {
     let mut body = response.bytes_stream();
     let mut bytes = Vec::new();
     let read = async {
         while let Some(Ok(chunk)) = body.next().await {
             bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_ERROR_BYTES {
+            if bytes.len() > max_bytes {
                 break;
             }
         }
     };
-    let _ = timeout(ERROR_TIMEOUT, read).await;
-    bytes.truncate(MAX_ERROR_BYTES);
+    let _ = timeout(patience, read).await;
+    bytes.truncate(max_bytes);
     bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_go_below_the_base_url() {
-        for (base, expected) in [
-            ("https://api.example.com/v1", "https://api.example.com/v1/responses"),
-            ("https://api.example.com/v1/", "https://api.example.com/v1/responses"),
-            ("http://localhost:8000", "http://localhost:8000/responses"),
-            ("https://x.example.com/openai?api-version=1", "https://x.example.com/openai/responses?api-version=1"),
-        ] {
-            let base = base.parse().expect("a URL");
-            assert_eq!(responses_url(&base).as_str(), expected);
-        }
-    }
 }

@@ -43,8 +43,22 @@ fn date(text: &str) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text).ok()
 }
 
+/// The wait in `Please try again in 1.2s.` and in what other servers write for that.
+pub(super) fn wait_in_words_of(message: &str) -> Option<Duration> {
+    let message = message.to_ascii_lowercase();
+    let rest = ["try again in ", "retry after ", "retry in ", "try again after "]
+        .into_iter()
+        .find_map(|words| Some(message.split_once(words)?.1))?;
+    let mut words = rest.split_whitespace();
+    let first = words.next()?.trim_end_matches(['.', ',', ';']);
+    parse_wait(first).or_else(|| {
+        let unit = words.next()?.trim_end_matches(['.', ',', ';']);
+        parse_wait(&format!("{first}{unit}"))
+    })
+}
+
 /// `1.2s`, `350ms`, `1m30s`, `2h`.
-pub(super) fn parse_wait(text: &str) -> Option<Duration> {
+fn parse_wait(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
@@ -53,10 +67,10 @@ pub(super) fn parse_wait(text: &str) -> Option<Duration> {
         let unit_end =
             rest[end..].find(|character: char| !character.is_ascii_alphabetic()).map_or(rest.len(), |at| end + at);
         let factor = match &rest[end..unit_end] {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
+            "ms" | "milliseconds" => 0.001,
+            "s" | "sec" | "second" | "seconds" => 1.0,
+            "m" | "min" | "minute" | "minutes" => 60.0,
+            "h" | "hour" | "hours" => 3600.0,
             _ => return None,
         };
         total = total.checked_add(seconds(number * factor)?)?;

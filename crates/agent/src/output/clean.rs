@@ -79,9 +79,29 @@ impl Cleaner {
     }
 
     fn text(&mut self, text: &str, out: &mut String) {
-        for character in text.chars() {
-            self.character(character, out);
+        let mut rest = text;
+        while let Some(character) = rest.chars().next() {
+            // Most output is plain, and there is a lot of it.
+            let plain = match self.state {
+                State::Text => rest.bytes().position(|byte| !(b' '..=b'~').contains(&byte)).unwrap_or(rest.len()),
+                _ => 0,
+            };
+            if plain > 0 {
+                self.plain_run(&rest[..plain], out);
+                rest = &rest[plain..];
+            } else {
+                self.character(character, out);
+                rest = &rest[character.len_utf8()..];
+            }
         }
+    }
+
+    /// Printable ASCII characters.
+    fn plain_run(&mut self, run: &str, out: &mut String) {
+        let room = MAX_LINE_CHARS.saturating_sub(self.line_chars).min(run.len());
+        out.push_str(&run[..room]);
+        self.line_chars += run.len();
+        self.last = run.chars().next_back().unwrap_or_default();
     }
 
     fn character(&mut self, character: char, out: &mut String) {
@@ -255,6 +275,13 @@ mod tests {
             cleaner.finish(&mut out);
             assert_eq!(out, whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_long_line_that_comes_in_runs_is_cut_at_the_same_place() {
+        let line = format!("{}é{}", "x".repeat(4090), "y".repeat(100));
+
+        assert_eq!(clean(line.as_bytes()), format!("{}é{}… [95 more characters]", "x".repeat(4090), "y".repeat(5)));
     }
 
     #[test]

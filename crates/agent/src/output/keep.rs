@@ -1,65 +1,17 @@
 //! The part of a command's output that the model has not seen yet, and its form for the model.
 
-use std::collections::VecDeque;
+use super::ends::{Ends, Position, count_lines};
 
 /// A token is taken for this many bytes, as Codex does: models are used to counts made so.
-const BYTES_PER_TOKEN: usize = 4;
+pub(crate) const BYTES_PER_TOKEN: usize = 4;
 
 /// Output with its middle left out when there is too much of it.
 #[derive(Debug)]
 pub(crate) struct Unread {
-    head: Vec<u8>,
-    tail: VecDeque<u8>,
-    /// How much each of the two may hold.
-    half_bytes: usize,
-    /// Whether something was left out before it came here, so that what follows belongs to the tail.
-    has_gap: bool,
-    total_bytes: u64,
-}
-
-impl Unread {
-    /// Room for so many tokens.
-    pub(crate) fn new(tokens: usize) -> Self {
-        let half_bytes = (tokens * BYTES_PER_TOKEN).div_ceil(2);
-        Self { head: Vec::new(), tail: VecDeque::new(), half_bytes, has_gap: false, total_bytes: 0 }
-    }
-
-    /// Adds output.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.total_bytes += bytes.len() as u64;
-        let room = if self.has_gap { 0 } else { self.half_bytes - self.head.len() };
-        let to_head = bytes.len().min(room);
-        self.head.extend_from_slice(&bytes[..to_head]);
-        let rest = &bytes[to_head..];
-        let rest = &rest[rest.len().saturating_sub(self.half_bytes)..];
-        let excess = (self.tail.len() + rest.len()).saturating_sub(self.half_bytes);
-        self.tail.drain(..excess);
-        self.tail.extend(rest);
-    }
-
-    /// Counts output that was left out before it came here.
-    pub(crate) fn skip(&mut self, bytes: u64) {
-        self.total_bytes += bytes;
-        self.has_gap = true;
-    }
-
-    /// Takes everything, as text of at most so many tokens.
-    pub(crate) fn take(&mut self, tokens: usize) -> Taken {
-        let total_bytes = std::mem::take(&mut self.total_bytes);
-        let mut head = std::mem::take(&mut self.head);
-        let tail = Vec::from(std::mem::take(&mut self.tail));
-        self.has_gap = false;
-        let budget = tokens.saturating_mul(BYTES_PER_TOKEN);
-        let original_tokens = total_bytes.div_ceil(BYTES_PER_TOKEN as u64);
-        if total_bytes == (head.len() + tail.len()) as u64 {
-            head.extend_from_slice(&tail);
-            return Taken { text: shorten(&text(&head), budget), original_tokens };
-        }
-        let (head, tail) = (text(&head), text(&tail));
-        let (first, last) = (first_bytes(&head, budget / 2), last_bytes(&tail, budget / 2));
-        let left_out = total_bytes.saturating_sub((first.len() + last.len()) as u64);
-        Taken { text: format!("{first}{}{last}", left_out_note(left_out)), original_tokens }
-    }
+    ends: Ends,
+    limit_bytes: usize,
+    /// Where it begins: what was before has been taken.
+    begins: Position,
 }
 
 /// Output for the model.
@@ -69,31 +21,118 @@ pub(crate) struct Taken {
     pub(crate) text: String,
     /// How many there were.
     pub(crate) original_tokens: u64,
+    /// Where it begins in the command's output.
+    pub(crate) begins: Position,
 }
 
-/// At most so many bytes of a text: its head, a note, and its tail.
-fn shorten(text: &str, max_bytes: usize) -> String {
-    if text.len() <= max_bytes {
-        return text.to_owned();
+impl Unread {
+    /// Room for so many tokens.
+    pub(crate) fn new(tokens: usize) -> Self {
+        let limit_bytes = tokens.saturating_mul(BYTES_PER_TOKEN);
+        Self { ends: Ends::new(limit_bytes), limit_bytes, begins: Position::default() }
     }
-    let (first, last) = (first_bytes(text, max_bytes / 2), last_bytes(text, max_bytes / 2));
-    format!("{first}{}{last}", left_out_note((text.len() - first.len() - last.len()) as u64))
+
+    /// Adds output in which there are so many line ends.
+    pub(crate) fn push_counted(&mut self, bytes: &[u8], line_ends: u64) {
+        self.ends.push_counted(bytes, line_ends);
+    }
+
+    /// Counts output that was left out before it came here.
+    pub(crate) fn skip(&mut self, bytes: u64) {
+        self.ends.skip(bytes);
+    }
+
+    /// Takes everything, as text of at most so many tokens, under the name of a chunk.
+    pub(crate) fn take(&mut self, tokens: usize, chunk: &str) -> Taken {
+        let ends = std::mem::replace(&mut self.ends, Ends::new(self.limit_bytes));
+        let begins = self.begins;
+        let (total_bytes, line_ends) = ends.totals();
+        self.begins.bytes += total_bytes;
+        self.begins.lines += line_ends.unwrap_or_default();
+        let original_tokens = total_bytes.div_ceil(BYTES_PER_TOKEN as u64);
+        let excerpt = ends.into_excerpt();
+        let budget = tokens.saturating_mul(BYTES_PER_TOKEN);
+        if excerpt.gap_bytes == 0 {
+            let whole = text(&excerpt.head);
+            if whole.len() <= budget {
+                return Taken { text: whole, original_tokens, begins };
+            }
+        }
+        let tail = if excerpt.gap_bytes == 0 { &excerpt.head } else { &excerpt.tail };
+        let (first, last) = (first_bytes(&excerpt.head, budget / 2), last_bytes(tail, budget / 2));
+        let gap = Gap {
+            bytes: (first.len() as u64, total_bytes - last.len() as u64),
+            lines: line_ends.map(|all| {
+                // A line that is shown in part is one that is left out, too.
+                let begins_line = tail[..tail.len() - last.len()].last() == Some(&b'\n');
+                (count_lines(first) + 1, all - count_lines(last) + u64::from(!begins_line))
+            }),
+        };
+        Taken { text: format!("{}{}{}", text(first), gap.note(chunk), text(last)), original_tokens, begins }
+    }
 }
 
-fn left_out_note(bytes: u64) -> String {
-    format!("\n…{} tokens left out…\n", bytes.div_ceil(BYTES_PER_TOKEN as u64))
+/// What is left out of a chunk.
+struct Gap {
+    /// From this byte to before that one, counted from 0.
+    bytes: (u64, u64),
+    /// From this line to that one, both left out at least in part, counted from 1; if they could be counted.
+    lines: Option<(u64, u64)>,
 }
 
-fn first_bytes(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
+impl Gap {
+    /// What stands in its place, and says the way to what is missing.
+    fn note(&self, chunk: &str) -> String {
+        let tokens = (self.bytes.1 - self.bytes.0).div_ceil(BYTES_PER_TOKEN as u64);
+        let lines = match self.lines {
+            Some((first, last)) if first < last => format!("lines {first} to {last}, "),
+            Some((line, _)) => format!("in line {line}, "),
+            None => String::new(),
+        };
+        format!(
+            "\n…{tokens} tokens left out: {lines}bytes {} to {}; read_output shows them: chunk_id {chunk}…\n",
+            self.bytes.0, self.bytes.1
+        )
+    }
 }
 
-fn last_bytes(text: &str, max: usize) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(max))..]
+/// At most so many bytes of the beginning, whole lines if they are not much shorter.
+fn first_bytes(bytes: &[u8], max: usize) -> &[u8] {
+    let mut end = fitting(bytes, max);
+    while end > 0 && end < bytes.len() && is_inside_character(bytes[end]) {
+        end -= 1;
+    }
+    match bytes[..end].iter().rposition(|byte| *byte == b'\n') {
+        Some(at) if at + 1 > end / 2 => &bytes[..=at],
+        _ => &bytes[..end],
+    }
+}
+
+/// At most so many bytes of the end, whole lines if they are not much shorter.
+fn last_bytes(bytes: &[u8], max: usize) -> &[u8] {
+    let mut start = bytes.len() - fitting(bytes, max);
+    while start < bytes.len() && is_inside_character(bytes[start]) {
+        start += 1;
+    }
+    let cut_in_line = start == 0 || bytes[start - 1] != b'\n';
+    match bytes[start..].iter().position(|byte| *byte == b'\n') {
+        Some(at) if cut_in_line && at + 1 < (bytes.len() - start) / 2 => &bytes[start + at + 1..],
+        _ => &bytes[start..],
+    }
+}
+
+/// How many bytes may be taken so that their text keeps to the limit: what is no text grows to three times its length.
+fn fitting(bytes: &[u8], max: usize) -> usize {
+    let max = max.min(bytes.len());
+    if std::str::from_utf8(bytes).is_ok() { max } else { max / 3 }
+}
+
+fn is_inside_character(byte: u8) -> bool {
+    byte & 0b1100_0000 == 0b1000_0000
 }
 
 /// Text that every database and JSON parser takes: no NUL.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
 }
 
@@ -101,30 +140,39 @@ fn text(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    impl Unread {
+        fn push(&mut self, bytes: &[u8]) {
+            self.push_counted(bytes, count_lines(bytes));
+        }
+    }
+
+    const START: Position = Position { bytes: 0, lines: 0 };
+
     #[test]
     fn little_output_is_taken_whole_and_once() {
         let mut unread = Unread::new(100);
-        unread.push(b"hello ");
+        unread.push(b"hello\n");
         unread.push("grün".as_bytes());
 
-        assert_eq!(unread.take(100), Taken { text: "hello grün".to_owned(), original_tokens: 3 });
-        assert_eq!(unread.take(100), Taken { text: String::new(), original_tokens: 0 });
+        assert_eq!(unread.take(100, "c"), Taken { text: "hello\ngrün".to_owned(), original_tokens: 3, begins: START });
+        let begins = Position { bytes: 11, lines: 1 };
+        assert_eq!(unread.take(100, "c"), Taken { text: String::new(), original_tokens: 0, begins });
     }
 
     #[test]
-    fn of_much_output_head_and_tail_are_kept_in_bounded_memory() {
+    fn of_much_output_head_and_tail_are_shown_and_the_middle_can_be_addressed() {
         let mut unread = Unread::new(10);
-        for number in 0..1_000_000 {
+        for number in 1..=1_000_000 {
             unread.push(format!("{number}\n").as_bytes());
         }
-        assert!(unread.head.len() + unread.tail.len() <= 40);
 
-        let taken = unread.take(10);
+        let taken = unread.take(10, "0a1b2c");
 
-        assert!(taken.text.starts_with("0\n1\n2\n"), "{}", taken.text);
-        assert!(taken.text.ends_with("999998\n999999\n"), "{}", taken.text);
-        assert!(taken.text.contains("tokens left out"), "{}", taken.text);
-        assert_eq!(taken.original_tokens, 1_722_223);
+        assert_eq!(
+            taken.text,
+            "1\n2\n3\n4\n5\n6\n7\n8\n9\n\n…1722216 tokens left out: lines 10 to 999998, bytes 18 to 6888881; read_output shows them: chunk_id 0a1b2c…\n999999\n1000000\n"
+        );
+        assert_eq!(taken.original_tokens, 1_722_224);
     }
 
     #[test]
@@ -134,20 +182,31 @@ mod tests {
         unread.skip(400);
         unread.push(b"end");
 
-        assert_eq!(
-            unread.take(100),
-            Taken { text: "begin\n…100 tokens left out…\nend".to_owned(), original_tokens: 102 }
-        );
+        let taken = unread.take(100, "c");
+
+        let note = "\n…100 tokens left out: bytes 5 to 405; read_output shows them: chunk_id c…\n";
+        assert_eq!(taken, Taken { text: format!("begin{note}end"), original_tokens: 102, begins: START });
     }
 
     #[test]
-    fn a_smaller_budget_than_what_is_kept_shortens_it() {
+    fn a_line_longer_than_the_budget_is_cut_between_characters() {
         let mut unread = Unread::new(1000);
         unread.push("ä".repeat(1000).as_bytes());
 
-        let taken = unread.take(10);
+        let taken = unread.take(10, "c");
 
-        assert_eq!(taken.text, format!("{0}\n…490 tokens left out…\n{0}", "ä".repeat(10)));
+        let note = "\n…490 tokens left out: in line 1, bytes 20 to 1980; read_output shows them: chunk_id c…\n";
+        assert_eq!(taken.text, format!("{0}{note}{0}", "ä".repeat(10)));
+    }
+
+    #[test]
+    fn what_is_no_text_keeps_to_the_budget() {
+        let mut unread = Unread::new(1000);
+        unread.push(&[0xff; 4000]);
+
+        let taken = unread.take(100, "c");
+
+        assert!(taken.text.len() < 400 + 120, "{}", taken.text.len());
     }
 
     #[test]
@@ -155,6 +214,6 @@ mod tests {
         let mut unread = Unread::new(0);
         unread.push(b"abc");
 
-        assert_eq!(unread.take(0).original_tokens, 1);
+        assert_eq!(unread.take(0, "c").original_tokens, 1);
     }
 }

@@ -1,8 +1,10 @@
 //! What commands print, on its way to two readers: people, who get clean text in bounded events ([`show`]), and the
-//! model, which gets what it asked for within its budget ([`keep`]).
+//! model, which gets what it asked for within its budget ([`keep`]) and can read more of it later ([`recorded`]).
 
 pub(crate) mod clean;
+pub(crate) mod ends;
 pub(crate) mod keep;
+pub(crate) mod recorded;
 pub(crate) mod show;
 
 use carrel_domain::{EventBody, Redactor};

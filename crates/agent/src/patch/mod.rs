@@ -19,6 +19,8 @@
 pub(crate) mod heredoc;
 mod parse;
 mod plan;
+#[cfg(test)]
+mod reference;
 mod seek;
 #[cfg(test)]
 mod tests;

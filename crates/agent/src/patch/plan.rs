@@ -10,6 +10,13 @@ use carrel_domain::patch::ChangeKind;
 use super::text::{Line, join, lines, usual_end};
 use super::{Hunk, HunkLine, PatchError, Section, seek};
 
+/// How much of a line an error message repeats.
+const MAX_LINE_CHARS: usize = 300;
+
+/// How many lines of the file an error message shows, and how many around them.
+const MAX_SHOWN: usize = 30;
+const AROUND: usize = 2;
+
 /// A file before the patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Original {
@@ -102,9 +109,8 @@ impl State<'_> {
             return wrong_path(path, "is not there, so it cannot be updated; add it with `*** Add File:`");
         };
         let target = moved_to.unwrap_or(path);
-        if target != path && self.read(target)?.is_some() {
-            return wrong_path(target, "is there already, so nothing can be moved to it; delete it first");
-        }
+        // A file that is there already is replaced, as one that is added would.
+        self.read(target)?;
         let (content, additions, deletions) = apply(path, &content, hunks)?;
         self.planned.changes.push(FileChange {
             path: target.to_owned(),
@@ -217,31 +223,68 @@ fn no_anchor(file: &[Line], anchor: &str, from: usize) -> String {
             "the line `{anchor}` of its `@@` stands at line {} of the file, before the end of the previous hunk; hunks follow the order of the file",
             at + 1
         ),
-        None if from == 0 => format!("the file has no line `{anchor}`, as its `@@` says"),
+        None if from == 0 => {
+            let like = seek::most_alike(file, anchor);
+            let like = like.map_or_else(String::new, |at| format!("; the most like it:\n{}", shown(file, at, 1)));
+            format!("the file has no line `{}`, as its `@@` says{like}", short(anchor))
+        }
         None => format!("the file has no line `{anchor}`, as its `@@` says, after line {from}"),
     }
 }
 
 fn no_place(file: &[Line], old: &[&str], hunk: &Hunk, from: usize) -> String {
-    let Some((at, length)) = seek::nearest(file, old) else {
-        return format!("the file has no line `{}`, with which the hunk begins; read the file again", old[0]);
-    };
-    if length == old.len() && at < from {
-        return format!(
-            "its lines stand at line {} of the file, before the end of the previous hunk or before its `@@` line; hunks follow the order of the file",
-            at + 1
-        );
+    if file.is_empty() {
+        return "the file is empty".to_owned();
     }
-    if length == old.len() && hunk.at_end {
-        return format!("its lines stand at line {} of the file, but the file does not end there", at + 1);
-    }
-    let there = match file.get(at + length) {
-        Some(line) => format!("line {} of the file is `{}`", at + length + 1, line.text),
-        None => "the file ends".to_owned(),
+    let Some((at, fitting)) = seek::nearest(file, old) else {
+        let first = old.iter().find(|line| !line.trim().is_empty()).unwrap_or(&old[0]);
+        let like = seek::most_alike(file, first);
+        let like = like.map_or_else(String::new, |at| format!("; the most like it:\n{}\n", shown(file, at, 1)));
+        return format!("none of its lines is in the file, such as `{}`{like}; read the file again", short(first));
     };
-    let wanted = old.get(length).copied().unwrap_or_default();
+    if fitting == old.iter().filter(|line| !line.trim().is_empty()).count() && fits(file, old, at) {
+        if at < from {
+            return format!(
+                "its lines stand at line {} of the file, before the end of the previous hunk or before its `@@` line; hunks follow the order of the file",
+                at + 1
+            );
+        }
+        if hunk.at_end {
+            return format!("its lines stand at line {} of the file, but the file does not end there", at + 1);
+        }
+    }
+    let wrong = (0..old.len()).find(|offset| !fits(file, &old[*offset..=*offset], at + offset)).unwrap_or_default();
+    let there = match file.get(at + wrong) {
+        Some(line) => format!("line {} of the file is `{}`", at + wrong + 1, short(&line.text)),
+        None => "the file has ended".to_owned(),
+    };
     format!(
-        "it is nearest to line {} of the file, but after {length} matching lines {there}, where the hunk has `{wanted}`; read the file again",
-        at + 1
+        "it is nearest to line {} of the file, where {fitting} of its {} lines stand; but {there}, where the hunk has `{}`. The file there:\n{}",
+        at + 1,
+        old.len(),
+        short(old[wrong]),
+        shown(file, at, old.len())
     )
+}
+
+/// Whether these lines stand there, as far as the most tolerant comparison goes.
+fn fits(file: &[Line], wanted: &[&str], at: usize) -> bool {
+    file.get(at..at + wanted.len()).is_some_and(|part| seek::find(part, wanted, 0) == Some(0))
+}
+
+/// Lines of the file with their numbers, with some before and after them, for a model to write its hunk anew.
+fn shown(file: &[Line], at: usize, length: usize) -> String {
+    let (from, to) = (at.saturating_sub(AROUND), (at + length.min(MAX_SHOWN) + AROUND).min(file.len()));
+    let lines = file[from..to].iter().enumerate();
+    let lines: Vec<String> =
+        lines.map(|(offset, line)| format!("{}:{}", from + offset + 1, short(&line.text))).collect();
+    lines.join("\n")
+}
+
+/// A line, cut if it is very long.
+fn short(line: &str) -> Cow<'_, str> {
+    match line.char_indices().nth(MAX_LINE_CHARS) {
+        None => Cow::Borrowed(line),
+        Some((at, _)) => Cow::Owned(format!("{}… [{} more bytes]", &line[..at], line.len() - at)),
+    }
 }

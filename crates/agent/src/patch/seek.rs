@@ -4,6 +4,7 @@
 //! Linear in the length of the file, whatever the hunk (Knuth, Morris and Pratt's search, over lines).
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::text::Line;
 
@@ -18,8 +19,14 @@ const LEVELS: [fn(&str) -> Cow<'_, str>; 4] = [
 /// How many blank lines at the end of a file are passed over.
 const MAX_BLANK: usize = 100;
 
-/// How many places, and how many lines at each, are looked at for an error message.
+/// How many lines of a hunk are looked at for an error message.
 const NEAREST_LIMIT: usize = 1000;
+
+/// How often lines of a file are compared with those of a hunk for an error message.
+const MAX_VOTES: usize = 1_000_000;
+
+/// How much of a line must be the same, in hundredths, for it to be like another.
+const ALIKE: usize = 50;
 
 /// Where these lines stand side by side, at or after `from`. The strictest level that finds any place decides.
 pub(super) fn find(file: &[Line], wanted: &[&str], from: usize) -> Option<usize> {
@@ -41,15 +48,45 @@ pub(super) fn find_at_end(file: &[Line], wanted: &[&str], from: usize) -> Option
     found
 }
 
-/// Where the most of these lines stand side by side from the first one on, and how many those are. For error messages.
+/// The place that these lines fit best, and how many of them stand there in their places. For error messages.
 pub(super) fn nearest(file: &[Line], wanted: &[&str]) -> Option<(usize, usize)> {
     let level = LEVELS[3];
-    let wanted: Vec<_> = wanted.iter().take(NEAREST_LIMIT).map(|line| level(line)).collect();
-    let first = wanted.first()?;
-    let run =
-        |at: usize| file[at..].iter().zip(&wanted).take_while(|(line, wanted)| level(&line.text) == **wanted).count();
-    let candidates = (0..file.len()).filter(|at| level(&file[*at].text) == *first).take(NEAREST_LIMIT);
-    candidates.map(|at| (at, run(at))).max_by_key(|(at, length)| (*length, std::cmp::Reverse(*at)))
+    let mut places: HashMap<Cow<'_, str>, Vec<usize>> = HashMap::new();
+    for (at, line) in wanted.iter().enumerate().take(NEAREST_LIMIT) {
+        let line = level(line);
+        // Blank lines stand everywhere and say nothing.
+        if !line.is_empty() {
+            places.entry(line).or_default().push(at);
+        }
+    }
+    // Each line that stands in the file speaks for the place that it would have there.
+    let mut votes: HashMap<usize, usize> = HashMap::new();
+    let mut left = MAX_VOTES;
+    for (at, line) in file.iter().enumerate() {
+        for offset in places.get(&level(&line.text)).into_iter().flatten() {
+            if *offset <= at && left > 0 {
+                *votes.entry(at - offset).or_default() += 1;
+                left -= 1;
+            }
+        }
+    }
+    votes.into_iter().max_by_key(|(at, fitting)| (*fitting, std::cmp::Reverse(*at)))
+}
+
+/// The line that is most like this one, and where it stands: for a hunk of which no line is in the file.
+pub(super) fn most_alike(file: &[Line], wanted: &str) -> Option<usize> {
+    let wanted = LEVELS[3](wanted);
+    let longest = wanted.len().max(1);
+    let alike = |line: &Line| {
+        let line = LEVELS[3](&line.text);
+        let same = |(one, other): &(u8, u8)| one == other;
+        let before = line.bytes().zip(wanted.bytes()).take_while(same).count();
+        let rest = line.len().min(wanted.len()) - before;
+        let after = line.bytes().rev().zip(wanted.bytes().rev()).take(rest).take_while(same).count();
+        (before + after) * 100 / longest.max(line.len())
+    };
+    let scores = file.iter().enumerate().map(|(at, line)| (alike(line), at)).filter(|(score, _)| *score >= ALIKE);
+    scores.max_by_key(|(score, at)| (*score, std::cmp::Reverse(*at))).map(|(_, at)| at)
 }
 
 fn search(file: &[Line], wanted: &[&str], from: usize, level: fn(&str) -> Cow<'_, str>) -> Option<usize> {
@@ -88,7 +125,7 @@ fn fallbacks(wanted: &[Cow<'_, str>]) -> Vec<usize> {
 }
 
 /// A line with plain characters for their typographic relatives.
-fn plain(line: &str) -> Cow<'_, str> {
+pub(super) fn plain(line: &str) -> Cow<'_, str> {
     if line.is_ascii() {
         return Cow::Borrowed(line);
     }
@@ -129,6 +166,22 @@ mod tests {
         wanted.push("b");
 
         assert_eq!(find(&file, &wanted, 0), None);
-        assert_eq!(nearest(&file, &wanted), Some((0, NEAREST_LIMIT)));
+        assert!(nearest(&file, &wanted).is_some());
+    }
+
+    #[test]
+    fn the_place_that_fits_best_wins_even_when_its_first_line_differs() {
+        let file = lines("x\na\nb\nc\n\nx\na\nB\n");
+
+        assert_eq!(nearest(&file, &["wrong", "a", "b", "c"]), Some((0, 3)));
+        assert_eq!(nearest(&file, &["nothing", ""]), None);
+    }
+
+    #[test]
+    fn a_line_with_a_slip_is_found_by_what_is_left_of_it() {
+        let file = lines("fn one() {\n    let count = 1;\n}\n");
+
+        assert_eq!(most_alike(&file, "let counts = 1;"), Some(1));
+        assert_eq!(most_alike(&file, "completely different"), None);
     }
 }

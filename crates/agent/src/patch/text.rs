@@ -23,8 +23,8 @@ pub(super) fn lines(content: &str) -> Vec<Line> {
 
 /// How most lines of a file end: how its new lines shall end.
 pub(super) fn usual_end(lines: &[Line]) -> &'static str {
-    let with_return = lines.iter().filter(|line| line.end == "\r\n").count();
-    if with_return * 2 > lines.len() { "\r\n" } else { "\n" }
+    let ending_in = |end: &str| lines.iter().filter(|line| line.end == end).count();
+    if ending_in("\r\n") > ending_in("\n") { "\r\n" } else { "\n" }
 }
 
 /// Puts a file together again. A line without an end that is no longer the last one gets one.

@@ -4,13 +4,11 @@ use carrel_domain::EventBody;
 use carrel_sandbox::{Command, ExitStatus, Output, SandboxError, TerminalSize};
 use tokio::time::Instant;
 
-use super::session::{End, Session, command_id};
+use super::chunks::{Chunk, chunk_id, continues};
+use super::session::{End, KEPT_BYTES, Session, command_id};
 use super::{EXEC, Outcome, Pending, STDIN, Tools, arguments, as_patch, is_about_the_request};
 use crate::AgentError;
 use crate::output::keep::Taken;
-
-/// What the runner keeps of a command's output for whoever attaches later.
-const KEPT_BYTES: usize = 1 << 20;
 
 /// The size of a model's terminal: wide enough that few lines are broken.
 const TERMINAL: TerminalSize = TerminalSize { columns: 160, rows: 48 };
@@ -88,7 +86,7 @@ impl Tools {
     /// Starts a command. A command that cannot be is an answer to the model.
     async fn start(&self, position: usize, exec: &arguments::Exec) -> Result<Result<Session, Outcome>, AgentError> {
         let shell = match exec.shell.as_deref() {
-            None | Some("") => "/bin/bash",
+            None | Some("") => "bash",
             Some(shell) => shell,
         };
         let login = if exec.login.unwrap_or(true) { "-lc" } else { "-c" };
@@ -121,7 +119,11 @@ impl Tools {
         let Some(Ok(exec)) = arguments.map(|arguments| arguments::Exec::parse(arguments)) else {
             return Ok(None);
         };
-        Ok(self.start(id, &exec).await?.ok())
+        let _one_listener = self.attaching.lock().await;
+        match self.sessions.get(id) {
+            Some(session) => Ok(Some(session)),
+            None => Ok(self.start(id, &exec).await?.ok()),
+        }
     }
 
     /// Waits, and says where the command stands.
@@ -135,7 +137,9 @@ impl Tools {
         tokens: usize,
     ) -> Result<Outcome, AgentError> {
         let end = session.wait(began + yield_time).await;
-        let taken = session.take(tokens.min(self.max_tokens));
+        let chunk = chunk_id(pending.position);
+        let taken = session.take(tokens.min(self.max_tokens), &chunk);
+        self.chunks.insert(chunk.clone(), Chunk { command: id, from: taken.begins, is_here: true });
         let state = match end {
             None => format!("Process running with session ID {id}"),
             Some(End::Ended(status)) => {
@@ -147,18 +151,20 @@ impl Tools {
                 return Err(AgentError::Sandbox { action: "follow a command", source });
             }
         };
-        Ok(result(&chunk_id(pending), began.elapsed().as_secs_f64(), &state, &taken))
+        Ok(result(&chunk, began.elapsed().as_secs_f64(), &state, &taken))
     }
 }
 
 /// A result in the form that models were trained to read.
 fn result(chunk_id: &str, wall_seconds: f64, state: &str, taken: &Taken) -> Outcome {
-    let Taken { text, original_tokens } = taken;
-    let result = format!("{state}\n{text}");
+    let Taken { text, original_tokens, begins } = taken;
+    // The note on what was left out names the chunk, which is another each time.
+    let result = format!("{state}\n{}", text.replace(chunk_id, ""));
     let text = format!(
-        "Chunk ID: {chunk_id}\nWall time: {wall_seconds:.4} seconds\n{state}\nOriginal token count: {original_tokens}\nOutput:\n{text}"
+        "Chunk ID: {chunk_id}\nWall time: {wall_seconds:.4} seconds\n{state}\nOriginal token count: {original_tokens}\n{}Output:\n{text}",
+        continues(*begins)
     );
-    Outcome { text, events: Vec::new(), result: Some(result) }
+    Outcome { result: Some(result), ..Outcome::plain(text) }
 }
 
 /// A shell's number for how a command ended.
@@ -170,24 +176,31 @@ fn exit_code(status: ExitStatus) -> i32 {
     }
 }
 
-/// Names one piece of output for citations: six hexadecimal digits that follow from the call (FNV-1a).
-fn chunk_id(pending: &Pending) -> String {
-    let name = format!("{}/{}", pending.position, pending.call.call_id);
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    format!("{:06x}", hash >> 8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::ends::Position;
 
     #[test]
     fn a_result_has_the_form_that_models_know() {
-        let taken = Taken { text: "hi\n".to_owned(), original_tokens: 1 };
+        let begins = Position { bytes: 0, lines: 0 };
+        let taken = Taken { text: "hi\n".to_owned(), original_tokens: 1, begins };
 
         assert_eq!(
             result("0a1b2c", 0.25, "Process exited with code 0", &taken).text,
             "Chunk ID: 0a1b2c\nWall time: 0.2500 seconds\nProcess exited with code 0\nOriginal token count: 1\nOutput:\nhi\n"
+        );
+    }
+
+    #[test]
+    fn a_result_that_goes_on_says_where() {
+        let taken = Taken { text: "hi\n".to_owned(), original_tokens: 1, begins: Position { bytes: 40, lines: 3 } };
+
+        let text = result("0a1b2c", 0.25, "Process running with session ID 2", &taken).text;
+
+        assert!(
+            text.ends_with("Original token count: 1\nOutput continues at line 4, byte 40\nOutput:\nhi\n"),
+            "{text}"
         );
     }
 }

@@ -3,15 +3,17 @@
 
 use serde_json::{Value, json};
 
-use super::{EXEC, PATCH, PLAN, STDIN};
+use super::{ATTACH, EXEC, IMAGE, PATCH, PLAN, READ, STDIN};
 use crate::PatchTool;
 
 /// The grammar of a patch, for servers that hold a freeform tool to one.
 const GRAMMAR: &str = include_str!("../prompt/patch.lark");
 
-/// Every tool, in the form this model's server takes.
-pub(crate) fn definitions(patch_tool: PatchTool) -> Vec<Value> {
-    vec![exec_command(), write_stdin(), apply_patch(patch_tool), update_plan()]
+/// Every tool, in the form this model's server takes; `view_image` only for a model that takes images.
+pub(crate) fn definitions(patch_tool: PatchTool, images: bool) -> Vec<Value> {
+    let image = images.then(view_image);
+    let all = [exec_command(), write_stdin(), read_output(), apply_patch(patch_tool), update_plan(), attach_artifact()];
+    all.into_iter().chain(image).collect()
 }
 
 fn function(name: &str, description: &str, required: &[&str], properties: Value) -> Value {
@@ -56,6 +58,49 @@ fn write_stdin() -> Value {
             "chars": { "type": "string", "description": "What to write; empty to only wait. \\u0003 interrupts the command." },
             "yield_time_ms": { "type": "number", "description": "How long to wait for its end: up to 30000 after writing (default 250), 5000 to 300000 when only waiting." },
             "max_output_tokens": { "type": "number", "description": "How much output to return. Default: 10000." },
+        }),
+    )
+}
+
+fn read_output() -> Value {
+    function(
+        READ,
+        "Reads again what a command printed, also what was left out of its result: lines, bytes, or lines in which something stands. Lines are shown with their numbers, counted from the beginning of the chunk; citations use the same.",
+        &[],
+        json!({
+            "chunk_id": { "type": "string", "description": "The Chunk ID of a result of exec_command or write_stdin." },
+            "session_id": { "type": "number", "description": "Instead of it: the session ID of a command, for all that it printed." },
+            "start_line": { "type": "number", "description": "The first line, counted from 1; negative: from the end. Default: 1." },
+            "end_line": { "type": "number", "description": "The last line. Default: as far as max_output_tokens go." },
+            "start_byte": { "type": "number", "description": "Instead of lines: the first byte, counted from 0." },
+            "end_byte": { "type": "number", "description": "The byte to stop before." },
+            "search": { "type": "string", "description": "Only lines in which this stands." },
+            "regex": { "type": "boolean", "description": "Whether search is a regular expression. Default: false." },
+            "max_matches": { "type": "number", "description": "Default: 50." },
+            "context_lines": { "type": "number", "description": "Lines before and after each match. Default: 0." },
+            "max_output_tokens": { "type": "number", "description": "Default: 10000." },
+        }),
+    )
+}
+
+fn view_image() -> Value {
+    function(
+        IMAGE,
+        "Shows you an image file (PNG, JPEG, GIF, WebP) of the sandbox.",
+        &["path"],
+        json!({ "path": { "type": "string", "description": "The file." } }),
+    )
+}
+
+fn attach_artifact() -> Value {
+    function(
+        ATTACH,
+        "Keeps a file of the sandbox for the person beside the patch: a screenshot, a report, a build. At most 20 files of 10 MB.",
+        &["path"],
+        json!({
+            "path": { "type": "string", "description": "The file." },
+            "name": { "type": "string", "description": "What it is called for the person. Default: its own name." },
+            "description": { "type": "string", "description": "What it shows, in a sentence." },
         }),
     )
 }

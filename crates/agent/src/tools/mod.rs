@@ -2,13 +2,18 @@
 //! what is wrong with the sandbox or the journal is an error of the run.
 
 mod arguments;
+mod attach;
+mod chunks;
 mod command;
 mod definitions;
+mod image;
 mod patch;
 mod plan;
+mod read;
 mod session;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
 
 use carrel_domain::EventBody;
 use carrel_domain::event::CommandEnd;
@@ -16,15 +21,21 @@ use carrel_sandbox::SandboxError;
 
 pub(crate) use definitions::definitions;
 
-use crate::AgentError;
+use crate::journal::Attachment;
 use crate::model::Call;
 use crate::patch::heredoc;
+use crate::{AgentError, AgentTask};
+use attach::Attached;
+use chunks::Chunks;
 pub(crate) use session::Sessions;
 
 const EXEC: &str = "exec_command";
 const STDIN: &str = "write_stdin";
 const PATCH: &str = "apply_patch";
 const PLAN: &str = "update_plan";
+const READ: &str = "read_output";
+const IMAGE: &str = "view_image";
+const ATTACH: &str = "attach_artifact";
 
 /// How much is repeated of the name of a tool that does not exist.
 const MAX_NAME_CHARS: usize = 100;
@@ -45,8 +56,12 @@ pub(crate) struct Pending {
 pub(crate) struct Outcome {
     /// For the model.
     pub(crate) text: String,
+    /// An image for the model, as a data URL.
+    pub(crate) image: Option<String>,
     /// For people, to be recorded together with it.
     pub(crate) events: Vec<EventBody>,
+    /// Files to be kept together with it.
+    pub(crate) attachments: Vec<Attachment>,
     /// The part of the text that is the same when nothing has changed; `None` for a call that may well be repeated.
     pub(crate) result: Option<String>,
 }
@@ -55,7 +70,7 @@ impl Outcome {
     /// A result that is all there is to say.
     fn plain(text: impl Into<String>) -> Self {
         let text = text.into();
-        Self { result: Some(text.clone()), text, events: Vec::new() }
+        Self { result: Some(text.clone()), text, image: None, events: Vec::new(), attachments: Vec::new() }
     }
 
     /// A call that makes no sense.
@@ -83,18 +98,38 @@ pub(crate) struct Tools {
     left_running: BTreeMap<usize, String>,
     /// Whether they do.
     sandbox_kept_running: bool,
+    /// The pieces of output the model was given.
+    chunks: Chunks,
+    /// Held while somebody begins to listen to a command of before a resumption.
+    attaching: tokio::sync::Mutex<()>,
+    /// What the attempt keeps.
+    attached: Attached,
+    /// Whether the model takes images.
+    images: bool,
+    /// How much the images of the conversation take.
+    image_bytes: AtomicUsize,
 }
 
 impl Tools {
-    /// Tools that work through these sessions.
+    /// Tools that work through these sessions, for a model that takes images or does not.
     pub(crate) fn new(
         sessions: Sessions,
-        workspace: String,
-        max_tokens: usize,
+        task: &AgentTask,
         left_running: BTreeMap<usize, String>,
-        sandbox_kept_running: bool,
+        images: bool,
     ) -> Self {
-        Self { sessions, workspace, max_tokens, left_running, sandbox_kept_running }
+        Self {
+            sessions,
+            workspace: task.workspace.clone(),
+            max_tokens: task.limits.tool_output_tokens,
+            left_running,
+            sandbox_kept_running: task.sandbox_kept_running,
+            chunks: Chunks::of(task),
+            attaching: tokio::sync::Mutex::default(),
+            attached: Attached::of(task),
+            images,
+            image_bytes: AtomicUsize::new(image_bytes(task)),
+        }
     }
 
     /// Whether a call may run while others do. A patch waits for what stands before it and is waited for.
@@ -118,9 +153,14 @@ impl Tools {
                 Err(problem) => Ok(Outcome::refused(PATCH, problem)),
             },
             PLAN => Ok(plan::update(&call.input)),
+            READ => self.read_output(call).await,
+            IMAGE => self.view_image(call).await,
+            ATTACH => self.attach_artifact(call).await,
             other => Ok(Outcome::refused(
                 other,
-                format!("there is no tool of that name; there are {EXEC}, {STDIN}, {PATCH} and {PLAN}"),
+                format!(
+                    "there is no tool of that name; there are {EXEC}, {STDIN}, {READ}, {PATCH}, {IMAGE}, {ATTACH} and {PLAN}"
+                ),
             )),
         }
     }
@@ -180,4 +220,10 @@ fn is_about_the_request(error: &SandboxError) -> bool {
 /// Whether a command is nothing but a patch.
 fn as_patch(command: &str) -> Option<heredoc::Heredoc> {
     heredoc::recognise(command)
+}
+
+/// How much the images of a conversation take so far.
+fn image_bytes(task: &AgentTask) -> usize {
+    let parts = task.history.iter().chain(&task.resumed).filter_map(|item| item["output"].as_array()).flatten();
+    parts.filter_map(|part| part["image_url"].as_str()).map(str::len).sum()
 }

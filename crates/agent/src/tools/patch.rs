@@ -15,6 +15,9 @@ use crate::patch::{Original, PatchError, Planned, Section, parse, plan};
 /// The largest file that a patch can change.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
+/// What is done when looking at files goes wrong.
+const READING: &str = "read a file that a patch changes";
+
 /// More files than any patch needs.
 const MAX_FILES: usize = 1000;
 
@@ -26,13 +29,13 @@ impl Tools {
             Ok(sections) => sections,
             Err(error) => return Ok(refused(&error.to_string())),
         };
-        let mut originals = BTreeMap::new();
+        let (mut originals, mut folders) = (BTreeMap::new(), BTreeMap::new());
         for path in sections.iter().flat_map(Section::paths) {
             if originals.len() == MAX_FILES {
                 return Ok(refused(&format!("the patch names more than {MAX_FILES} files; make it several")));
             }
             if !originals.contains_key(path) {
-                originals.insert(path.to_owned(), self.original(path).await?);
+                originals.insert(path.to_owned(), self.original(path, &mut folders).await?);
             }
         }
         // Searching a large file for a hunk takes long enough to be in the way of others.
@@ -75,8 +78,33 @@ impl Tools {
         Ok(relative.to_owned())
     }
 
-    async fn original(&self, path: &str) -> Result<Original, AgentError> {
-        let action = "read a file that a patch changes";
+    /// Whether a folder above the path is a symbolic link, which may lead out of the repository. Each folder is looked at
+    /// once: `folders` has what is known.
+    async fn is_behind_link(&self, path: &str, folders: &mut BTreeMap<String, bool>) -> Result<bool, AgentError> {
+        for (end, _) in path.match_indices('/') {
+            let folder = &path[..end];
+            if !folders.contains_key(folder) {
+                let is_link = match self.sessions.sandbox().stat(&join(&self.workspace, folder)).await {
+                    Ok(stat) => stat.is_some_and(|stat| stat.kind == FileKind::Link),
+                    Err(error) if is_about_the_request(&error) => false,
+                    Err(source) => return Err(AgentError::Sandbox { action: READING, source }),
+                };
+                folders.insert(folder.to_owned(), is_link);
+            }
+            if folders[folder] {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn original(&self, path: &str, folders: &mut BTreeMap<String, bool>) -> Result<Original, AgentError> {
+        let action = READING;
+        if self.is_behind_link(path, folders).await? {
+            return Ok(Original::Untouchable(
+                "lies behind a symbolic link to a folder; name the file by its real path",
+            ));
+        }
         let absolute = join(&self.workspace, path);
         let sandbox = self.sessions.sandbox();
         let stat = match sandbox.stat(&absolute).await {

@@ -7,16 +7,25 @@ use std::time::Duration;
 
 use carrel_domain::event::CommandEnd;
 use carrel_domain::{EventBody, Redactor};
-use carrel_sandbox::{Command, CommandId, ExitStatus, Process, ProcessEvent, Sandbox, SandboxError};
+use carrel_sandbox::{Command, CommandId, ExitStatus, Output, Process, ProcessEvent, Sandbox, SandboxError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::journal::JournalClosed;
+use crate::output::ends::{Ends, Excerpt, count_lines};
 use crate::output::for_people;
 use crate::output::keep::{Taken, Unread};
 use crate::output::show::{COLLECT_FOR, Shown};
 use crate::{AgentError, AgentLimits, Journal};
+
+/// What is kept of a command's output to be read again: by its runner, and here while it runs.
+pub(super) const KEPT_BYTES: usize = 1 << 20;
+
+/// How long the output of an earlier command may take to come, and how long it may pause: one that still runs says no
+/// more.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(10);
+const REPLAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a command may refuse to take its input.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,14 +46,27 @@ pub(crate) struct Sessions {
     /// Bytes in events from before a resumption, by command id.
     shown: BTreeMap<String, u64>,
     open: Mutex<BTreeMap<usize, Session>>,
+    /// What the commands of this run printed, by their place in the conversation.
+    printed: Mutex<BTreeMap<usize, Arc<Mutex<Printed>>>>,
     listeners: Mutex<JoinSet<()>>,
+}
+
+/// What a command has printed so far.
+#[derive(Debug)]
+struct Printed {
+    /// What the model has not seen.
+    unread: Unread,
+    /// All of it, within bounds, to be read again; nothing once it has ended, when its runner has it.
+    kept: Option<Ends>,
+    /// How many line ends were in it, if all of it came here.
+    line_ends: Option<u64>,
 }
 
 /// One command, as long as the model may ask for it.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     inbox: mpsc::Sender<Input>,
-    unread: Arc<Mutex<Unread>>,
+    printed: Arc<Mutex<Printed>>,
     end: watch::Receiver<Option<End>>,
     pub(super) has_input: bool,
 }
@@ -80,8 +102,8 @@ impl Sessions {
         shown: BTreeMap<String, u64>,
     ) -> Self {
         let (unread_tokens, output_bytes) = (limits.tool_output_tokens, limits.output_bytes);
-        let (open, listeners) = (Mutex::default(), Mutex::default());
-        Self { sandbox, journal, redactor, unread_tokens, output_bytes, shown, open, listeners }
+        let (open, printed, listeners) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { sandbox, journal, redactor, unread_tokens, output_bytes, shown, open, printed, listeners }
     }
 
     pub(super) fn sandbox(&self) -> &Sandbox {
@@ -119,11 +141,14 @@ impl Sessions {
         }
         let (inbox, inputs) = mpsc::channel(1);
         let (ended, end) = watch::channel(None);
-        let unread = Arc::new(Mutex::new(Unread::new(self.unread_tokens)));
+        let printed =
+            Printed { unread: Unread::new(self.unread_tokens), kept: Some(Ends::new(KEPT_BYTES)), line_ends: None };
+        let printed = Arc::new(Mutex::new(printed));
+        lock(&self.printed).insert(position, Arc::clone(&printed));
         let listener = Listener {
             process,
             inputs,
-            unread: Arc::clone(&unread),
+            printed: Arc::clone(&printed),
             shown: Shown::new(shown_bytes.unwrap_or_default()),
             journal: self.journal.clone(),
             redactor: self.redactor.clone(),
@@ -131,9 +156,74 @@ impl Sessions {
             room_bytes: Some(self.output_bytes),
         };
         lock(&self.listeners).spawn(listener.listen());
-        let session = Session { inbox, unread, end, has_input };
+        let session = Session { inbox, printed, end, has_input };
         lock(&self.open).insert(position, session.clone());
         Ok(session)
+    }
+
+    /// Whether the command was started or followed in this run.
+    pub(super) fn knows(&self, position: usize) -> bool {
+        lock(&self.printed).contains_key(&position)
+    }
+
+    /// What is kept of a command's output; nothing when the sandbox does not know the command. For one of before a
+    /// resumption, nobody else may listen to it: the runner has one listener for each.
+    pub(super) async fn excerpt(&self, position: usize) -> Result<Option<Excerpt>, AgentError> {
+        let mut line_ends = None;
+        let printed = lock(&self.printed).get(&position).cloned();
+        if let Some(printed) = &printed {
+            let printed = lock(printed);
+            if let Some(kept) = &printed.kept {
+                return Ok(Some(kept.clone().into_excerpt()));
+            }
+            line_ends = printed.line_ends;
+        }
+        let action = "read a command's output again";
+        match timeout(REPLAY_TIMEOUT, self.replay(position)).await {
+            Ok(Ok(ends)) => {
+                let mut excerpt = ends.into_excerpt();
+                if let Some(line_ends) = line_ends {
+                    excerpt.know_lines(line_ends);
+                }
+                Ok(Some(excerpt))
+            }
+            Ok(Err(SandboxError::Disconnected)) => {
+                Err(AgentError::Sandbox { action, source: SandboxError::Disconnected })
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(sandbox = %self.sandbox.id(), %error, "the output of a command cannot be read again");
+                Ok(None)
+            }
+            Err(_) => {
+                let source = SandboxError::TimedOut { what: action, seconds: REPLAY_TIMEOUT.as_secs() };
+                Err(AgentError::Sandbox { action, source })
+            }
+        }
+    }
+
+    /// What the runner has kept of a command that it knows. The program is never started: the id is taken.
+    async fn replay(&self, position: usize) -> Result<Ends, SandboxError> {
+        let command = Command::new(command_id(position), ["true"]).output(Output::Kept { limit_bytes: KEPT_BYTES });
+        let mut process = self.sandbox.exec(command).await?;
+        let mut ends = Ends::new(KEPT_BYTES);
+        while let Ok(Some(event)) = timeout(REPLAY_PAUSE, process.next()).await {
+            match event {
+                ProcessEvent::Output(bytes) => ends.push_counted(&bytes, count_lines(&bytes)),
+                ProcessEvent::Dropped(bytes) => ends.skip(bytes),
+                ProcessEvent::Ended(_) => break,
+            }
+        }
+        Ok(ends)
+    }
+
+    /// What the log has of a command's output.
+    pub(super) async fn recall(&self, command_id: String) -> Result<Option<String>, AgentError> {
+        Ok(self.journal.recall(command_id).await?)
+    }
+
+    /// The redactor of this run.
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// Kills every process in the sandbox and waits until that has been recorded, for a bounded time.
@@ -151,6 +241,27 @@ impl Sessions {
     }
 }
 
+impl Printed {
+    fn push(&mut self, bytes: &[u8]) {
+        let line_ends = count_lines(bytes);
+        self.unread.push_counted(bytes, line_ends);
+        if let Some(kept) = &mut self.kept {
+            kept.push_counted(bytes, line_ends);
+        }
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.unread.skip(bytes);
+        if let Some(kept) = &mut self.kept {
+            kept.skip(bytes);
+        }
+    }
+
+    fn end(&mut self) {
+        self.line_ends = self.kept.take().and_then(|kept| kept.totals().1);
+    }
+}
+
 impl Session {
     /// Waits for the end of the command, at most until then.
     pub(super) async fn wait(&self, until: Instant) -> Option<End> {
@@ -160,8 +271,8 @@ impl Session {
     }
 
     /// What it printed since the last time.
-    pub(super) fn take(&self, tokens: usize) -> Taken {
-        lock(&self.unread).take(tokens)
+    pub(super) fn take(&self, tokens: usize, chunk: &str) -> Taken {
+        lock(&self.printed).unread.take(tokens, chunk)
     }
 
     /// Writes to its input.
@@ -191,7 +302,7 @@ impl Session {
 struct Listener {
     process: Process,
     inputs: mpsc::Receiver<Input>,
-    unread: Arc<Mutex<Unread>>,
+    printed: Arc<Mutex<Printed>>,
     shown: Shown,
     journal: Journal,
     redactor: Redactor,
@@ -204,6 +315,7 @@ impl Listener {
     async fn listen(mut self) {
         // Whoever waits for the journal hears that it is closed; here it only means that nothing more is shown.
         let end = self.hear().await.unwrap_or(End::Lost);
+        lock(&self.printed).end();
         self.ended.send_replace(Some(end));
     }
 
@@ -219,11 +331,11 @@ impl Listener {
             tokio::select! {
                 event = self.process.next() => match event {
                     Some(ProcessEvent::Output(bytes)) => {
-                        lock(&self.unread).push(&bytes);
+                        lock(&self.printed).push(&bytes);
                         self.shown.push(&bytes);
                     }
                     Some(ProcessEvent::Dropped(bytes)) => {
-                        lock(&self.unread).skip(bytes);
+                        lock(&self.printed).skip(bytes);
                         self.shown.skip(bytes);
                     }
                     Some(ProcessEvent::Ended(finished)) => {

@@ -190,7 +190,7 @@ async fn output_is_shown_while_the_command_runs() {
     let world = World::new(Script::new([command, Reply::message("Done.")])).await;
 
     let (answer, ()) = within(20, async {
-        tokio::join!(world.answer("Go."), async {
+        tokio::join!(Box::pin(world.answer("Go.")), async {
             world.wait_for("command.output").await;
             assert!(!world.kinds().contains(&"command.ended"));
             world.shell("touch /tmp/go").await;
@@ -220,4 +220,16 @@ async fn what_is_too_large_for_a_command_is_told_to_the_model() {
         assert!(!world.result(index).contains("exited with code 0"), "{index}: {:.300}", world.result(index));
     }
     assert!(world.result(3).contains("/no/such/shell"), "{}", world.result(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_come_in_the_order_of_the_calls_whichever_ends_first() {
+    // The first waits for the second.
+    let first = Reply::command("until [ -e /tmp/second ]; do sleep 0.01; done; echo first");
+    let second = Reply::command("touch /tmp/second; echo second");
+    let world = World::new(Script::new([first.then(second), Reply::message("Done.")])).await;
+
+    within(20, world.answer("Go.")).await;
+
+    assert!(world.result(0).ends_with("first\n") && world.result(1).ends_with("second\n"));
 }

@@ -124,10 +124,6 @@ async fn what_would_fail_again_is_not_tried_again() {
             "the model's answer is incomplete (content_filter)",
         ),
         (
-            Fault::Failed { code: "context_length_exceeded".to_owned(), message: "Too long.".to_owned() },
-            "the conversation no longer fits into the model's context window",
-        ),
-        (
             Fault::Error { code: "insufficient_quota".to_owned(), message: "Pay.".to_owned() },
             "the model account has no quota left",
         ),
@@ -136,6 +132,21 @@ async fn what_would_fail_again_is_not_tried_again() {
         assert!(reason.contains(expected), "{reason}");
         assert!(!retryable && requests == 1, "{reason}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_window_is_a_failure_of_its_own() {
+    let fault = Fault::Failed { code: "context_length_exceeded".to_owned(), message: "Too long.".to_owned() };
+    let world = World::new(Script::new([Step::always(fault)])).await;
+
+    let error = within(30, world.run("Go.")).await.expect_err("it does not fit");
+
+    assert!(matches!(error, AgentError::ContextFull { .. }), "{error:?}");
+    assert!(
+        error.to_string().starts_with("the conversation no longer fits into the model's context window"),
+        "{error}"
+    );
+    assert_eq!(world.requests().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,3 +165,36 @@ async fn a_large_file_is_patched_in_one_place() {
 fn added_file(lines: &str) -> String {
     format!("*** Add File: added.txt\n{lines}")
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_goes_through_no_link_to_a_folder() {
+    let world = World::new(Script::new([
+        patch("*** Add File: out/x.txt\n+x\n*** Update File: greeting.txt\n@@\n+x"),
+        patch("*** Update File: in/deep/y.txt\n@@\n+x"),
+        Reply::message("Done."),
+    ]))
+    .await;
+    world.shell("mkdir -p real/deep; echo y > real/deep/y.txt; ln -s /tmp out; ln -s real in").await;
+
+    world.answer("Go.").await;
+
+    for index in 0..2 {
+        assert!(world.result(index).contains("lies behind a symbolic link"), "{}", world.result(index));
+    }
+    assert_eq!(world.shell("ls /tmp | grep -c x.txt; cat greeting.txt real/deep/y.txt").await, "0\nhello\nworld\ny\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_may_be_absolute_and_have_spaces_and_any_letters() {
+    let world = World::new(Script::new([
+        patch("*** Add File: /workspace/repo/a b/grün 文.txt\n+x\n*** Update File: ./tool\n*** Move to: bin/my tool\n@@\n-old\n+new"),
+        Reply::message("Done."),
+    ]))
+    .await;
+    world.shell("echo old > tool; chmod 755 tool").await;
+
+    world.answer("Go.").await;
+
+    assert!(world.result(0).contains("A a b/grün 文.txt\nR tool -> bin/my tool\n"), "{}", world.result(0));
+    assert_eq!(world.shell("cat 'a b/grün 文.txt' 'bin/my tool'; stat -c %a 'bin/my tool'").await, "x\nnew\n755\n");
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use carrel_agent::{AgentError, AgentLimits, AgentTask, Journal, Limit};
+use carrel_agent::{AgentError, AgentLimits, AgentTask, Entry, Journal, Limit};
 use carrel_domain::EventBody;
 use carrel_testkit::model::{Fault, Reply, Script, Step};
 use serde_json::json;
@@ -116,8 +116,8 @@ async fn nothing_is_done_that_cannot_be_recorded() {
     world.journal = journal;
     // The preamble is stored; the model's answer is not.
     tokio::spawn(async move {
-        let first = entries.recv().await.expect("the preamble");
-        first.stored.send(()).expect("it is waited for");
+        let Some(Entry::Store { stored, .. }) = entries.recv().await else { panic!("the preamble comes first") };
+        stored.send(()).expect("it is waited for");
         drop(entries.recv().await);
     });
 

@@ -2,10 +2,12 @@
 //! that keeps what it is told.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carrel_agent::{
-    AgentContext, AgentError, AgentLimits, AgentTask, Entry, Finished, Journal, ModelClient, ModelEndpoint, run,
+    AgentContext, AgentError, AgentLimits, AgentTask, Attachment, Entry, Finished, Journal, ModelClient, ModelEndpoint,
+    run,
 };
 use carrel_domain::task::Mode;
 use carrel_domain::{EventBody, Redactor, SandboxId, Secret};
@@ -28,6 +30,8 @@ pub(crate) struct World {
     pub(crate) cancel: CancellationToken,
     pub(crate) journal: Journal,
     events: watch::Sender<Vec<EventBody>>,
+    /// The files the agent attached.
+    pub(crate) kept: Arc<Mutex<Vec<Attachment>>>,
     _folder: TempDir,
 }
 
@@ -50,7 +54,8 @@ impl World {
         endpoint.retries = 3;
         let (journal, entries) = Journal::channel();
         let events = watch::Sender::default();
-        tokio::spawn(keep(entries, events.clone()));
+        let kept = Arc::default();
+        tokio::spawn(keep(entries, events.clone(), Arc::clone(&kept)));
         let world = Self {
             sandboxes,
             sandbox,
@@ -61,6 +66,7 @@ impl World {
             cancel: CancellationToken::new(),
             journal,
             events,
+            kept,
             _folder: folder,
         };
         world.shell("mkdir -p /workspace/repo && git init -q -b main && printf 'hello\\nworld\\n' > greeting.txt && git add . && git -c user.name=a -c user.email=a@b commit -qm first").await;
@@ -74,6 +80,7 @@ impl World {
             mode: Mode::Code,
             workspace: WORKSPACE.to_owned(),
             base: "a".repeat(40).parse().expect("an object name"),
+            network: carrel_domain::NetworkPolicy::default(),
             branch: Some("main".parse().expect("a branch name")),
             history: Vec::new(),
             resumed: Vec::new(),
@@ -179,11 +186,31 @@ impl Drop for World {
 }
 
 /// A store that is always there.
-async fn keep(mut entries: mpsc::Receiver<Entry>, events: watch::Sender<Vec<EventBody>>) {
+async fn keep(
+    mut entries: mpsc::Receiver<Entry>,
+    events: watch::Sender<Vec<EventBody>>,
+    kept: Arc<Mutex<Vec<Attachment>>>,
+) {
     while let Some(entry) = entries.recv().await {
-        events.send_modify(|events| events.extend(entry.bodies));
-        // Live output is not waited for.
-        let _ = entry.stored.send(());
+        match entry {
+            Entry::Store { bodies, attachments, stored } => {
+                kept.lock().expect("no panic").extend(attachments);
+                events.send_modify(|events| events.extend(bodies));
+                // Live output is not waited for.
+                let _ = stored.send(());
+            }
+            Entry::Recall { command_id, recalled } => {
+                let texts = events
+                    .borrow()
+                    .iter()
+                    .filter_map(|body| match body {
+                        EventBody::CommandOutput { command_id: id, text } if *id == command_id => Some(text.clone()),
+                        _ => None,
+                    })
+                    .collect::<Vec<_>>();
+                let _ = recalled.send((!texts.is_empty()).then(|| texts.concat()));
+            }
+        }
     }
 }
 

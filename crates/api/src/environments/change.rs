@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use carrel_domain::{
     DomainRule, EnvironmentSpec, HostName, NetworkPolicy, RepositoryLocation, ResourceLimits, Secret, SecretKind,
-    SecretName, Setup, VariableName,
+    SecretName, Setup, VariableName, environment,
 };
 use carrel_store::{EnvironmentContent, NewSecret};
 use carrel_wire::{EditEnvironment, LimitsChange, NetworkChange, SecretChange, SecretText};
@@ -30,8 +30,9 @@ pub(super) fn understood(current: &EnvironmentSpec, change: EditEnvironment) -> 
     let mut spec = current.clone();
     let default = EnvironmentSpec::default();
     if let Some(locations) = change.repositories {
-        spec.repositories = repositories(&locations.unwrap_or_default())?;
+        spec.repositories = repositories(Vec::new(), &locations.unwrap_or_default())?;
     }
+    spec.repositories = repositories(spec.repositories, &change.repositories_add)?;
     if let Some(image) = change.image {
         spec.image = image.map(|image| parsed("image", &image)).transpose()?;
     }
@@ -63,6 +64,7 @@ pub(super) fn understood(current: &EnvironmentSpec, change: EditEnvironment) -> 
         let life = life.unwrap_or(default.snapshot_life_s);
         spec.snapshot_life_s = within("snapshot_life_s", life, 0, 30 * DAY_S)?;
     }
+    names_are_free(current, &spec, &values)?;
     fits_together(&spec, &values)?;
     Ok(EnvironmentContent { spec, values })
 }
@@ -76,15 +78,16 @@ fn parsed<T: std::str::FromStr<Err: ToString>>(field: &str, text: &str) -> Resul
     text.trim().parse().map_err(|error: T::Err| ApiError::field(field, error.to_string()))
 }
 
-fn repositories(locations: &[String]) -> Result<Vec<RepositoryLocation>, ApiError> {
+fn repositories(mut found: Vec<RepositoryLocation>, locations: &[String]) -> Result<Vec<RepositoryLocation>, ApiError> {
+    // Before each is compared with all others.
     at_most("repositories", "repositories", locations.len(), MAX_REPOSITORIES)?;
-    let mut found: Vec<RepositoryLocation> = Vec::new();
     for location in locations {
         let location = parsed("repositories", location)?;
         if !found.contains(&location) {
             found.push(location);
         }
     }
+    at_most("repositories", "repositories", found.len(), MAX_REPOSITORIES)?;
     Ok(found)
 }
 
@@ -153,6 +156,12 @@ fn secrets(
     for (text, wanted) in change.flatten().unwrap_or_default() {
         let name: VariableName = parsed("secrets", &text)?;
         let before = named.iter().position(|secret| secret.name == name);
+        let is_setup = wanted.as_ref().is_some_and(|wanted| wanted.kind != Some(carrel_wire::SecretKind::Network));
+        if values.contains_key(&name) && !is_setup {
+            let message =
+                format!("`{name}` is a setup secret in the text, and something else beside it; say it in one place");
+            return Err(ApiError::field(&field_of(&name), message));
+        }
         match (wanted, before) {
             (None, Some(index)) => {
                 named.remove(index);
@@ -251,6 +260,23 @@ fn plain_value(field: &str, what: &str, value: &str) -> Result<(), ApiError> {
     if value.len() > MAX_VALUE_BYTES {
         let message = format!("{what} has {} bytes, and may have {MAX_VALUE_BYTES}; put it into a file", value.len());
         return Err(ApiError::field(field, message));
+    }
+    Ok(())
+}
+
+/// No name is the sandbox's own, and no value breaks every command. What was taken once is not judged again.
+fn names_are_free(current: &EnvironmentSpec, spec: &EnvironmentSpec, values: &[NewSecret]) -> Result<(), ApiError> {
+    for (name, value) in &spec.variables {
+        if current.variables.get(name) != Some(value)
+            && let Some(refusal) = environment::variables::refusal(name, value)
+        {
+            return Err(ApiError::field(&format!("variables.{name}"), refusal));
+        }
+    }
+    for new in values {
+        if let Some(refusal) = environment::variables::refusal_of_secret(&new.name) {
+            return Err(ApiError::field(&field_of(&new.name), refusal));
+        }
     }
     Ok(())
 }
@@ -358,11 +384,30 @@ fn unless_zero<T: Copy + PartialEq + From<u8>>(
     if number == T::from(0) { Ok(None) } else { bounded(number).map(Some) }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(field: &str, number: T, least: T, most: T) -> Result<T, ApiError> {
+fn within<T: Copy + PartialOrd + std::fmt::Display + Into<u64>>(
+    field: &str,
+    number: T,
+    least: T,
+    most: T,
+) -> Result<T, ApiError> {
     if number < least || number > most {
+        let [least, most] = [least, most].map(|bound| with_unit(field, bound.into()));
         return Err(ApiError::field(field, format!("{field} is {number}, and may be {least} to {most}")));
     }
     Ok(number)
+}
+
+/// A bound in the field's unit, and in one that people think in.
+fn with_unit(field: &str, bound: u64) -> String {
+    let units: &[(u64, &str)] = if field.ends_with("_bytes") {
+        &[(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")]
+    } else if field.ends_with("_s") {
+        &[(24 * 60 * 60, "d"), (60 * 60, "h"), (60, "m")]
+    } else {
+        &[]
+    };
+    let fits = units.iter().find(|(each, _)| bound >= *each && bound.is_multiple_of(*each));
+    fits.map_or_else(|| bound.to_string(), |(each, unit)| format!("{bound} ({}{unit})", bound / each))
 }
 
 fn at_most(field: &str, what: &str, count: usize, most: usize) -> Result<(), ApiError> {

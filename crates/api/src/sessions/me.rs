@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use carrel_control::CONFIGURE_A_MODEL;
 use carrel_store::Principal;
-use carrel_wire::{Me, Model, Named, Problem};
+use carrel_wire::{DefaultModel, Me, Named, Problem};
 
 use crate::Shared;
 use crate::caller::Caller;
@@ -24,7 +24,7 @@ pub(crate) async fn me(State(shared): State<Shared>, caller: Caller) -> Result<J
 
 pub(super) async fn of(shared: &Shared, principal: Principal) -> Result<Me, ApiError> {
     let member = shared.control.store().member(principal).await?;
-    let model = shared.control.models().default_name().map(|name| Model { name: name.to_owned() });
+    let model = shared.control.models().default_name().map(|name| DefaultModel { name: name.to_owned() });
     Ok(Me {
         user: Named { id: principal.user.as_uuid(), name: member.user_name },
         organization: Named { id: principal.organization.as_uuid(), name: member.organization_name },

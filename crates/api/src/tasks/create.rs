@@ -64,12 +64,13 @@ fn understood(request: CreateTask, principal: Principal) -> Result<NewTask, ApiE
         repository: repository.map_err(|error| ApiError::field("repository", error))?,
         revision,
         environment: environment.map_err(|error| ApiError::field("environment", error))?,
-        model: request.model,
         turn: NewTurn {
             prompt: prompt(&request.prompt)?,
             mode: request.mode.into(),
             attempts: attempts(request.attempts)?,
             from_attempt: None,
+            model: request.model,
+            effort: request.effort,
         },
     })
 }

@@ -42,6 +42,8 @@ pub(crate) async fn follow_up(
         mode: request.mode.map_or(before, Into::into),
         attempts: attempts(request.attempts)?,
         from_attempt: request.from_attempt_id.map(AttemptId::from_uuid),
+        model: request.model,
+        effort: request.effort,
     };
     shared.control.follow_up(principal.organization, id, new, principal.user).await?;
     Ok((StatusCode::CREATED, Json(shown(&shared, principal, id).await?)))

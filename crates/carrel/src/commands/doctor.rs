@@ -17,12 +17,17 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::exit::Failure;
+use crate::models;
 use crate::output::{self, safe};
 use crate::serve;
 use crate::settings::Settings;
 
 /// How long a program that is asked for its version may take.
 const WITHIN: Duration = Duration::from_secs(10);
+
+/// How often, and after how long each time, it is tried to remove what was tried in.
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_WAIT: Duration = Duration::from_millis(20);
 
 /// What was found.
 #[derive(Serialize)]
@@ -54,6 +59,9 @@ pub(crate) async fn doctor(settings: &Settings, json: bool) -> Result<(), Failur
         service(settings).await,
         model(settings),
     ]);
+    if let Some(home) = &home {
+        take_away(home.path()).await;
+    }
     if json {
         output::document(&Findings { sandboxes, facts })?;
     } else {
@@ -88,6 +96,18 @@ fn data_folder(data: &Path) -> (Fact, Option<TempDir>) {
     }
 }
 
+/// Removes a folder in which sandboxes were: what they leave is cleared away in the background, and gets in the way of
+/// whoever removes the same files.
+async fn take_away(folder: &Path) {
+    for _ in 0..REMOVE_TRIES {
+        match tokio::fs::remove_dir_all(folder).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => tokio::time::sleep(REMOVE_WAIT).await,
+            _ => return,
+        }
+    }
+    tracing::warn!(folder = %folder.display(), "the folder that was tried in could not be removed");
+}
+
 /// Makes a sandbox, runs a program in it, and takes it away: what the machine offers sandboxes, or why there are none.
 async fn try_sandboxes(settings: &Settings, home: &Path) -> Result<Vec<Fact>, String> {
     let words = |error: SandboxError| serve::with_causes(&error);
@@ -99,7 +119,23 @@ async fn try_sandboxes(settings: &Settings, home: &Path) -> Result<Vec<Fact>, St
     worked.map_err(words)?;
     let mut facts = vec![fact("sandboxes", FactState::Ok, "one was made, and a program ran in it", None)];
     facts.extend(sandboxes.facts());
+    facts.push(kit(settings, &sandboxes, home).await);
     Ok(facts)
+}
+
+/// Makes the tool kit, and runs it.
+async fn kit(settings: &Settings, sandboxes: &Sandboxes, home: &Path) -> Fact {
+    let name = "tool kit";
+    match serve::open_kits(settings, home.join("kits")).kit(sandboxes).await {
+        Ok(kit) => {
+            let words = format!("git, bash and {} MB in all for images without them", kit.size_bytes() / 1_000_000);
+            fact(name, FactState::Ok, words, None)
+        }
+        Err(error) => {
+            let advice = "install git and bash (apt-get install git bash), or use images that have them";
+            fact(name, FactState::Degraded, serve::with_causes(&error), Some(advice))
+        }
+    }
 }
 
 async fn try_one(sandboxes: &Sandboxes, id: SandboxId) -> Result<(), SandboxError> {
@@ -149,17 +185,16 @@ async fn service(settings: &Settings) -> Fact {
 }
 
 fn model(settings: &Settings) -> Fact {
-    match &settings.model {
-        Some(model) => {
-            let key = if model.key.is_some() { "with a key" } else { "without a key" };
-            let words = format!("{} at {}, {key}; it was not asked for anything", model.name, model.url);
-            fact("model", FactState::Ok, words, None)
-        }
-        None => {
-            let advice = "set CARREL_MODEL_URL (such as https://api.openai.com/v1), CARREL_MODEL_KEY and CARREL_MODEL; \
-                          `carrel demo` works without";
-            fact("model", FactState::Missing, "none is configured in this environment", Some(advice))
-        }
+    match models::load(&settings.models) {
+        Ok(configured) => match configured.words() {
+            Some(words) => fact("model", FactState::Ok, format!("{words}; none was asked for anything"), None),
+            None => {
+                let advice = "set CARREL_MODEL_URL (such as https://api.openai.com/v1), CARREL_MODEL_KEY and CARREL_MODEL, \
+                              or CARREL_MODELS_FILE; `carrel demo` works without";
+                fact("model", FactState::Missing, "none is configured in this environment", Some(advice))
+            }
+        },
+        Err(failure) => fact("model", FactState::Missing, failure.message(), Some("see docs/models.md")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `carrel environment`: how sandboxes are made ready, and what they may reach.
 
 mod change;
+mod flags;
 mod text;
 
 use carrel_domain::EnvironmentName;
@@ -13,6 +14,7 @@ use crate::client::Client;
 use crate::exit::Failure;
 use crate::output;
 use crate::settings::Settings;
+use flags::Asked;
 
 pub(crate) async fn environment(command: EnvironmentCommand, settings: &Settings, json: bool) -> Result<(), Failure> {
     let client = Client::find(settings)?;
@@ -33,12 +35,14 @@ pub(crate) async fn environment(command: EnvironmentCommand, settings: &Settings
 async fn create(client: &Client, name: String, content: ContentArguments, json: bool) -> Result<(), Failure> {
     let repositories = locations(client, &content.repository)?;
     let change = change::of(content, None)?;
+    let asked = Asked::by(&change);
     let mut body = serde_json::to_value(change).map_err(|error| Failure::service(error.to_string()))?;
     body["name"] = name.into();
     if !repositories.is_empty() {
         body["repositories"] = repositories.into();
     }
-    let made: Environment = client.post("environments", &body).await?;
+    let made = client.post::<Environment>("environments", &body).await;
+    let made = made.map_err(|failure| failure.reworded(|error| asked.in_flags(error)))?;
     if json {
         return output::document(&made);
     }
@@ -67,15 +71,14 @@ async fn edit(
     let more = locations(client, &content.repository)?;
     let clear = removals.clear_repositories;
     let mut change = change::of(content, Some(removals))?;
+    // The service adds to what is there when it is asked: whoever edits at the same time is not in the way.
     if clear {
         change.repositories = Some(Some(more));
-    } else if !more.is_empty() {
-        // What is added to must be what was looked at.
-        let current: Environment = client.get(&path).await?;
-        change.version = Some(current.version);
-        change.repositories = Some(Some(current.repositories.into_iter().chain(more).collect()));
+    } else {
+        change.repositories_add = more;
     }
-    let changed: Environment = client.patch(&path, &change).await?;
+    let changed = client.patch::<Environment>(&path, &change).await;
+    let changed = changed.map_err(|failure| failure.reworded(|error| Asked::by(&change).in_flags(error)))?;
     if json { output::document(&changed) } else { output::line(&text::environment(&changed)) }
 }
 

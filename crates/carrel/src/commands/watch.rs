@@ -155,6 +155,8 @@ impl Printer {
             "command.output" => return self.output(&text("text")),
             "command.ended" => ended(&event.data),
             "patch.applied" => changed(&event.data),
+            "image.viewed" => format!("{DIM}looked at {}{DIM:#}", text("path")),
+            "artifact.attached" => attached(&event.data),
             "patch.refused" | "tool.refused" => format!("{WARNING}{}{WARNING:#}", text("reason")),
             "publication.state" => format!("branch {} {}", text("branch"), output::painted(&text("state"))),
             _ => return Ok(()),
@@ -250,6 +252,15 @@ fn changed(data: &Value) -> String {
         format!("{} {name}", file["kind"].as_str().unwrap_or_default())
     });
     names.collect::<Vec<_>>().join("\n")
+}
+
+/// A file that the agent keeps for people.
+fn attached(data: &Value) -> String {
+    let text = |field: &str| data[field].as_str().map(safe).unwrap_or_default();
+    let (name, size, description) =
+        (text("name"), data["size_bytes"].as_u64().unwrap_or_default(), text("description"));
+    let description = if description.is_empty() { description } else { format!(": {description}") };
+    format!("attached {BOLD}{name}{BOLD:#} ({size} bytes){description}")
 }
 
 fn plan(data: &Value) -> String {

@@ -15,6 +15,7 @@ async fn the_main_job_is_done_in_a_browser() {
         "the web app is not built; run `cargo xtask test`, or `npm ci && npm run build` in web/"
     );
     let script = says([
+        Reply::command("git ls-remote https://blocked.example/api"),
         Reply::command("./check.sh"),
         patch(MENDING),
         Reply::command("./check.sh"),
@@ -33,6 +34,7 @@ async fn the_main_job_is_done_in_a_browser() {
     story.args(["--url", &world.url(), "--owner-link", link.trim()]);
     let expect = serde_json::json!({
         "answer": "The answer was off by one", "file": "answer", "diff": "42", "followUpAnswer": "6 times 7",
+        "blocked": "blocked.example",
     });
     story.args(["--expect", &expect.to_string()]);
     story.arg("--repository").arg(repository.path()).arg("--out").arg(&pictures);

@@ -29,7 +29,7 @@ async fn the_doctor_says_what_there_is_beside_a_running_service_and_leaves_nothi
     let told = world.carrel(&["doctor"]).await;
 
     assert_eq!(findings["sandboxes"], true, "{findings:#}");
-    for name in ["sandboxes", "data folder", "git", "service", "model"] {
+    for name in ["sandboxes", "data folder", "git", "tool kit", "service", "model"] {
         assert_eq!(state(&findings, name), "ok", "{name}: {findings:#}");
     }
     for name in ["kernel", "limit of memory", "landlock", "free disk"] {

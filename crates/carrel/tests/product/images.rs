@@ -24,9 +24,11 @@ const ROOT: &str = r#"
       [ -e root/bin/$tool ] || ln "root$file" root/bin/$tool
     done"#;
 
-/// The root as an image `tools:1`, one that lacks nearly everything as `bare:1`, one for another processor as `foreign:1`.
+/// The root as an image `tools:1`, one of busybox alone as `bare:1`, one of a single program without any shell as `scratch:1`,
+/// and one for another processor as `foreign:1`.
 const IMAGES: &str = r#"
     mkdir -p busybox/bin; cp /bin/busybox busybox/bin/busybox; ln -s busybox busybox/bin/sh
+    mkdir -p single; cp /bin/busybox single/only; chmod 755 single/only
     image() {
       umoci init --layout "$1"; umoci new --image "$1:1"
       umoci config --image "$1:1" --os linux --architecture "$3" --config.env PATH=/bin:/opt/here --config.env FROM_IMAGE=yes
@@ -34,7 +36,7 @@ const IMAGES: &str = r#"
       skopeo --insecure-policy copy -q --dest-tls-verify=false "oci:$1:1" "docker://$registry/team/$1:1"
     }
     here=$(dpkg --print-architecture)
-    image tools root "$here"; image bare busybox "$here"; image foreign busybox mips"#;
+    image tools root "$here"; image bare busybox "$here"; image scratch single "$here"; image foreign busybox mips"#;
 
 /// A running docker-registry with these images.
 struct Registry {
@@ -90,6 +92,14 @@ impl Registry {
 fn bash(folder: &Path, script: &str) {
     let output = Command::new("bash").args(["-c", script]).current_dir(folder).output().expect("bash");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Registry {
+    /// Ends it, as an outage would; its images stay.
+    fn end(&mut self) {
+        self.process.kill().expect("our own process");
+        self.process.wait().expect("our own process");
+    }
 }
 
 /// Looks around, and becomes another user for a file of the image's own.
@@ -152,17 +162,56 @@ async fn an_attempt_is_root_in_an_image_of_a_registry_which_is_pulled_once() {
     assert_eq!(pulls(&events_again), 0, "{events_again:#?}");
 }
 
-#[tokio::test]
-async fn an_image_that_lacks_what_attempts_need_says_what_it_lacks() {
-    let registry = Registry::start();
-    let world = registry.world(looks()).await;
-    let image = registry.image("bare:1");
+/// Reads the file with a program of the agent's own choice and with git, and changes it.
+const WORK: &str =
+    "command -v sh bash git; id -u; git status --short; /bin/sh -c 'echo a shell'; cat answer; echo 43 > answer";
 
-    let (task, events) = run_on(&world, "bare", &image).await;
+#[tokio::test]
+async fn what_an_image_lacks_comes_from_this_machine_and_what_it_has_is_its_own() {
+    let registry = Registry::start();
+    let script = says([Reply::command(WORK), Reply::message("Done.")]);
+    let world = registry.world(script).await;
+    let repository = world.repository("project", &[("answer", "42\n")]);
+
+    // The shell of the second is put in place, because programs start it by its path.
+    for name in ["bare", "scratch"] {
+        let image = registry.image(&format!("{name}:1"));
+        let setup = world.folder().join("setup.sh");
+        std::fs::write(&setup, "git log --oneline | cat; mkdir -p /made; echo ready > /made/it").expect("written");
+        let setup = setup.to_string_lossy();
+        world.json(&["environment", "create", name, "--setup-script", &setup, "--image", &image]).await;
+        let (task, events) = run_in(&world, name, &repository).await;
+
+        assert_eq!(attempt(&task)["state"], "ready", "{task:#}\n{events:#?}");
+        let patch = &attempt(&task)["result"]["patch"];
+        assert_eq!((&patch["additions"], &patch["deletions"]), (&json!(1), &json!(1)), "{task:#}");
+        let output: String =
+            of_type(&events, "command.output").iter().filter_map(|event| event["data"]["text"].as_str()).collect();
+        let expected = "/bin/sh\n/opt/carrel/bin/bash\n/opt/carrel/bin/git\n0\na shell\n42\n";
+        assert!(output.ends_with(expected), "{output}");
+        let told =
+            of_type(&events, "attempt.progress").into_iter().filter_map(|event| event["data"]["message"].as_str());
+        let told: Vec<&str> =
+            told.filter(|message| message.starts_with(&format!("the image {image} has no "))).collect();
+        assert_eq!(told.len(), 1, "{events:#?}");
+        assert!(told[0].contains("no bash, no git") && told[0].ends_with("come from this machine, at the end of PATH"));
+    }
+}
+
+#[tokio::test]
+async fn an_image_without_git_is_refused_with_the_way_out_where_this_machine_has_none_to_lend() {
+    let registry = Registry::start();
+    let bin = registry.folder.path().join("bin");
+    // All that the service itself needs, but not what a kit is made of.
+    bash(registry.folder.path(), "mkdir bin; ln -s \"$(command -v git)\" bin/git");
+    let path = bin.to_string_lossy().into_owned();
+    let settings = [("CARREL_PLAIN_REGISTRIES", registry.address.as_str()), ("PATH", path.as_str())];
+    let world = World::with(CARREL, looks(), &settings).await;
+
+    let (task, events) = run_on(&world, "bare", &registry.image("bare:1")).await;
 
     let reason = reason(&task);
-    assert!(reason.starts_with(&format!("the image {image} has no bash, no git, ")), "{reason}\n{events:#?}");
-    assert!(reason.contains("carrel environment edit"), "{reason}");
+    assert!(reason.contains("this machine has no `bash` in its PATH; install it"), "{reason}\n{events:#?}");
     assert_eq!(attempt(&task)["failure"]["stage"], "setting_up");
 }
 
@@ -183,6 +232,54 @@ async fn an_image_that_cannot_be_had_says_why() {
         let reason = reason(&task);
         assert!(reason.contains(says), "{image}: {reason}");
     }
+}
+
+#[tokio::test]
+async fn an_image_that_was_had_before_does_while_its_registry_is_down_and_not_when_it_says_no() {
+    let mut registry = Registry::start();
+    let world = registry.world(looks()).await;
+    let (first, _) = run_on(&world, "tools", &registry.image("tools:1")).await;
+    let repository = carrel_testkit::Repository::at(&world.folder().join("project"));
+    let tags = registry.folder.path().join("storage/docker/registry/v2/repositories/team/tools/_manifests");
+    let aside = registry.folder.path().join("aside");
+
+    std::fs::rename(&tags, &aside).expect("our own folder");
+    let (taken_back, _) = run_in(&world, "tools", &repository).await;
+    std::fs::rename(&aside, &tags).expect("our own folder");
+    registry.end();
+    let (down, events) = run_in(&world, "tools", &repository).await;
+    let (never_seen, _) = run_on(&world, "other", &registry.image("bare:1")).await;
+
+    assert_eq!(attempt(&first)["state"], "ready", "{first:#}");
+    assert!(reason(&taken_back).contains("does not exist or needs a login"), "{}", reason(&taken_back));
+    assert_eq!(attempt(&down)["state"], "ready", "{down:#}\n{events:#?}");
+    let warned = crate::setup::messages(&events, "attempt.warning");
+    let says =
+        |message: &&str| message.contains("cannot be reached") && message.contains("as it was last time (sha256:");
+    assert!(warned.iter().any(says), "{warned:?}");
+    assert!(reason(&never_seen).contains("cannot be reached"), "{}", reason(&never_seen));
+}
+
+#[tokio::test]
+async fn a_folder_that_serves_as_an_image_is_another_image_once_something_in_it_is_replaced() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    bash(folder.path(), ROOT);
+    let root = folder.path().join("root");
+    let listed = folder.path().to_string_lossy();
+    let world = World::with(CARREL, looks(), &[("CARREL_IMAGE_FOLDERS", &listed)]).await;
+    let looked_up = |events: &[Value]| of_type(events, "snapshot.looked_up")[0]["data"]["reason"].to_string();
+
+    let (_, first) = run_on(&world, "folder", &root.to_string_lossy()).await;
+    let repository = carrel_testkit::Repository::at(&world.folder().join("project"));
+    let (_, second) = run_in(&world, "folder", &repository).await;
+    bash(&root, "echo new > opt/here/new.tmp; mv opt/here/new.tmp opt/here/tool2");
+    let (_, third) = run_in(&world, "folder", &repository).await;
+    let (_, fourth) = run_in(&world, "folder", &repository).await;
+
+    assert!(looked_up(&first).contains("nothing is kept"), "{first:#?}");
+    assert!(looked_up(&second).contains("reusing"), "what sandboxes do leaves it as it is: {second:#?}");
+    assert!(looked_up(&third).contains("there is another image"), "{third:#?}");
+    assert!(looked_up(&fourth).contains("reusing"), "{fourth:#?}");
 }
 
 #[tokio::test]

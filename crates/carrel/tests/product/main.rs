@@ -1,21 +1,27 @@
 //! The product as its users meet it: the real program as a process, the real command line, real git, a scripted model.
 
 mod access;
+mod advice;
+mod artifacts;
 mod bad_input;
 mod browser;
 mod canary;
 mod doctor;
+mod environment_words;
 mod environments;
 mod images;
 mod limits;
+mod lost_keys;
 mod main_job;
 mod model_trouble;
+mod models;
 mod network;
 mod publishing;
 mod recovery;
 mod repository_settings;
 mod resources;
 mod setup;
+mod snapshot_reasons;
 mod snapshots;
 mod terminal;
 mod turns;

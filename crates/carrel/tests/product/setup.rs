@@ -137,10 +137,11 @@ async fn a_setup_that_passes_its_limit_is_ended_with_all_it_has_started() {
 
     let task = task_in(&world, &repository, "api").await;
 
-    assert_eq!(reason(&task), "setup (`setup script`) did not end within its limit of 1 s; it said:\nwaiting");
+    let hit = "did not end within its limit of 1 s; to raise it: carrel environment edit api --setup-limit DURATION";
+    assert_eq!(reason(&task), format!("setup (`setup script`) {hit}; it said:\nwaiting"));
     let events = events_of(&world, &task).await;
-    let hit = &of_type(&events, "limit.hit")[0]["data"];
-    assert_eq!(*hit, json!({"limit": "setup", "message": "setup did not end within its limit of 1 s"}));
+    let told = &of_type(&events, "limit.hit")[0]["data"];
+    assert_eq!(*told, json!({"limit": "setup", "message": format!("setup {hit}")}));
     assert_eq!(of_type(&events, "command.ended")[0]["data"]["end"], json!({"how": "timed_out"}));
     assert_eq!(layers(&world, "snapshot-"), Vec::<String>::new());
     assert!(!running("sleep 1000011") && !running("sleep 1000012"), "nothing of the sandbox is left");
@@ -164,7 +165,8 @@ async fn a_setup_that_prints_without_end_is_cut_in_the_log_and_ended_at_its_limi
     let size: usize = events.iter().map(|event| event.to_string().len()).sum();
     assert!(size < 8_000_000, "{size} bytes of events");
     assert!(printed(&events, "setup.1").ends_with("the end\n"));
-    assert_eq!(reason(&endless), "setup printed more than 1048576 bytes and was ended");
+    let way_out = "to raise it: carrel environment edit api --output SIZE";
+    assert_eq!(reason(&endless), format!("setup printed more than 1048576 bytes and was ended; {way_out}"));
     let events = events_of(&world, &endless).await;
     assert_eq!(of_type(&events, "limit.hit")[0]["data"]["limit"], "output");
     assert_eq!(of_type(&events, "command.ended").len(), 1, "what was begun is shown as ended");

@@ -422,6 +422,38 @@ async fn a_follow_up_has_the_files_as_they_were_and_the_environment_as_it_is_now
     assert_eq!(scripts(&events), Vec::<&str>::new(), "nothing is prepared anew");
 }
 
+#[tokio::test]
+async fn an_attempt_starts_clean_at_its_commit_wherever_setup_left_the_repository() {
+    let setup = "echo 13 > answer; rm docs/note.txt; chmod -x check.sh; echo tool > tool; git checkout -qb mine; \
+        git -c user.name=s -c user.email=s commit -qam setup";
+    let look = "git status --short; git branch --show-current; git log --format=%s | head -n 1; cat answer docs/* tool fresh; \
+        ./check.sh; echo agent >> docs/note.txt";
+    let world = World::new(CARREL, runs(look)).await;
+    let repository = world.repository("api", FILES);
+    environment(&world, "api", setup, &[]).await;
+    let started = async |flags: &[&str]| {
+        let id = world.create_with(&repository, &[&["--environment", "api"], flags, &["Look"]].concat()).await;
+        let task = world.ended(&id).await;
+        let patch = attempt(&task)["result"]["patch"]["files"].as_array().map_or(0, Vec::len);
+        (agent_printed(&world.events(&id).await), patch)
+    };
+
+    let [built, again] = [started(&[]).await, started(&[]).await];
+    repository.git(&["branch", "topic/x"]);
+    let on_a_branch = started(&["--branch", "topic/x"]).await;
+    repository.git(&["rm", "-q", "docs/note.txt"]);
+    repository.commit("second", &[("answer", "42\n"), ("fresh", "new\n"), ("tool", "theirs\n"), ("docs/other", "x\n")]);
+    let moved = started(&[]).await;
+
+    let was = |branch: &str| {
+        let no = "cat: fresh: No such file or directory\n";
+        (format!("{branch}\nfirst\n41\none\ntwo\nthree\ntool\n{no}the answer is wrong\n"), 1)
+    };
+    assert_eq!([built, again, on_a_branch], [was("carrel"), was("carrel"), was("topic/x")]);
+    assert_eq!(moved, ("carrel\nsecond\n42\nx\ntheirs\nnew\nfine\n".to_owned(), 1));
+    assert_eq!(layers(&world, "snapshot-").len(), 1, "all stand on the same");
+}
+
 /// Follows up once the files of the attempt were collected.
 async fn collected(world: &World, id: &str) -> (Value, Vec<Value>) {
     let line = "collected a kept layer layer=attempt-";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use carrel_domain::{EventBody, ResourceLimits};
 use carrel_sandbox::{LimitCounters, Sandbox};
 
+use super::raise::Raise;
 use super::{Halt, Site};
 
 /// How often it is looked what the sandbox ran into.
@@ -32,7 +33,9 @@ pub(crate) async fn during<T>(
         };
         // A sandbox that is gone has nothing to tell; the agent finds out by itself.
         if let Ok(now) = sandboxes.limit_hits(sandbox.id()).await {
-            site.tell_all(news(limits, &before, &now, &mut told_of_cpu)).await?;
+            let raise = Raise { environment: site.environment, limits };
+            let news = news(limits, &before, &now, &mut told_of_cpu);
+            site.tell_all(news.into_iter().map(|body| raise.told(body)).collect()).await?;
             before = now;
         }
         if let Some(outcome) = done {

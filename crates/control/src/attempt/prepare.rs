@@ -1,13 +1,14 @@
 //! Preparing: the mirror is fetched, the base commit pinned, and what the sandbox is made of is settled and written down:
 //! the environment's version, what the repository says of itself, and the digest of the image.
 
+mod folder;
+mod image;
+
 use std::time::Instant;
 
 use carrel_domain::environment_file::{self, RepositorySettings};
 use carrel_domain::{AttemptState, CommitOid, EventBody, Image, Recipe, ResourceLimits, Revision, devcontainer};
 use carrel_forge::{Base, Mirror};
-use carrel_image::Progress;
-use tokio::sync::mpsc;
 
 use super::{Halt, Scene, Site, Step};
 
@@ -93,12 +94,10 @@ pub(super) async fn settle(site: &Site<'_>, mirror: &Mirror, base: &CommitOid) -
         layers: Vec::new(),
         package_hosts: Vec::new(),
     };
-    if let Image::Oci(reference) = recipe.image.clone() {
-        pull(site, &reference, &mut recipe).await?;
-    }
-    let image = match &recipe.digest {
-        Some(digest) => format!("{} ({digest})", recipe.image),
-        None => recipe.image.to_string(),
+    image::settle(site, &mut recipe).await?;
+    let image = match (&recipe.image, &recipe.digest) {
+        (Image::Oci(_), Some(digest)) => format!("{} ({digest})", recipe.image),
+        (Image::Host | Image::Folder(_) | Image::Oci(_), _) => recipe.image.to_string(),
     };
     let resolved = EventBody::EnvironmentResolved {
         name: environment.name.to_string(),
@@ -155,48 +154,6 @@ async fn repository_settings(
         }
     }
     Ok((file, container))
-}
-
-/// Makes sure that the image is unpacked here.
-async fn pull(site: &Site<'_>, reference: &str, recipe: &mut Recipe) -> Result<(), Halt> {
-    let images = &site.control.inner.images;
-    let since = Instant::now();
-    let named = reference.parse().map_err(Halt::failed)?;
-    let resolved = images.resolve(&named).await.map_err(|error| Halt::from_image(&error))?;
-    let (progress, mut heard) = mpsc::channel(64);
-    let ensure = images.ensure(&resolved, move |step: Progress| {
-        // Who does not listen fast enough misses a number, nothing more.
-        let _full = progress.try_send(step);
-    });
-    let tell = async {
-        let mut told_tenths = None;
-        while let Some(step) = heard.recv().await {
-            // Now and then is enough.
-            let tenths = step.received_bytes.saturating_mul(10) / step.total_bytes.max(1);
-            if told_tenths.replace(tenths) == Some(tenths) {
-                continue;
-            }
-            site.tell(EventBody::Progress { message: arrived(step), duration_ms: None }).await?;
-        }
-        Ok::<_, Halt>(())
-    };
-    let (unpacked, told) = tokio::join!(ensure, tell);
-    told?;
-    let unpacked = unpacked.map_err(|error| Halt::from_image(&error))?;
-    site.progress(format!("the image {reference} is there ({})", unpacked.digest), since).await?;
-    recipe.image_variables = unpacked.config.env.into_iter().collect();
-    recipe.digest = Some(unpacked.digest.to_string());
-    Ok(())
-}
-
-/// How far a pull is, for people.
-fn arrived(step: Progress) -> String {
-    let Progress { layer, layers, received_bytes, total_bytes } = step;
-    format!(
-        "pulling the image: layer {layer} of {layers}, {} of {} MB",
-        received_bytes / 1_000_000,
-        total_bytes / 1_000_000
-    )
 }
 
 /// Refuses limits under which nothing could run. Those of stored environments were checked when they were given.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::network;
+use super::raise::Raise;
 use super::{Halt, Scene, Step, limits};
 
 /// How many entries of the journal are stored in one transaction at most.
@@ -22,7 +23,11 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
     let endpoint = inner
         .models
         .get(&scene.attempt.model)
-        .ok_or_else(|| Halt::failed(format!("the model `{}` is no longer configured", scene.attempt.model)))?;
+        .ok_or_else(|| Halt::failed(format!("the model `{}` is no longer configured", scene.attempt.model)))?
+        .endpoint
+        .clone()
+        .with_effort(scene.attempt.effort.as_deref());
+    let endpoint = &endpoint;
     let sandbox = attach(scene).await?;
     let recipe = scene.recipe().await?;
     let task = describe(scene, &recipe.limits).await?;
@@ -41,18 +46,18 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         };
         carrel_agent::run(task, &context).await
     };
-    let work = Box::pin(async { tokio::join!(agent, store_entries(scene, entries)) });
+    let raise = Raise { environment: scene.environment, limits: &recipe.limits };
+    let work = Box::pin(async { tokio::join!(agent, store_entries(scene, entries, raise)) });
     let work = Box::pin(limits::during(scene, &sandbox, &recipe.limits, work));
     let (outcome, stored) = network::during(scene, &sandbox, Phase::Agent, &recipe.package_hosts, work).await??;
     stored?;
     match outcome {
         Ok(finished) => Ok(Step::to(AttemptState::Collecting { answer: finished.answer })),
         Err(AgentError::Cancelled) => Err(Halt::Cancelled),
+        Err(AgentError::ContextFull { reason }) => Err(Halt::Failed { reason, retryable: false }),
         Err(AgentError::Model { reason, retryable }) => Err(Halt::Failed { reason, retryable }),
         // The agent was given what was left; a person set the whole.
-        Err(AgentError::Limit(Limit::WallClock { .. })) => {
-            Err(out_of_time(wall_clock(scene, recipe.limits.wall_clock_s)))
-        }
+        Err(AgentError::Limit(Limit::WallClock { .. })) => Err(out_of_time(scene, &recipe.limits)),
         Err(error @ AgentError::Limit(_)) => Err(Halt::failed(error)),
         Err(AgentError::Sandbox { action, source }) => {
             Err(Halt::Failed { reason: format!("the sandbox could not {action}: {source}"), retryable: true })
@@ -83,13 +88,14 @@ async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTas
         workspace: scene.workspace(),
         base,
         branch: scene.branch(),
+        network: scene.environment.spec.agent_network.clone(),
         history: history(scene).await?,
         resumed,
         sandbox_kept_running: true,
         shown,
         cache_key: scene.task().to_string(),
         limits: AgentLimits {
-            wall_clock: time_left(scene, bounds.wall_clock_s)?,
+            wall_clock: time_left(scene, bounds)?,
             output_bytes: bounds.output_bytes,
             ..scene.control.inner.limits.agent
         },
@@ -97,12 +103,12 @@ async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTas
 }
 
 /// How much of its time the attempt still has, however often its worker was another.
-fn time_left(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Result<Duration, Halt> {
-    let limit = wall_clock(scene, wall_clock_s);
+fn time_left(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<Duration, Halt> {
+    let limit = wall_clock(scene, bounds.wall_clock_s);
     let since = scene.attempt.started_at.unwrap_or(scene.attempt.created_at);
     let gone = Duration::try_from(scene.control.inner.clock.now().duration_since(since)).unwrap_or_default();
     let left = limit.saturating_sub(gone);
-    if left.is_zero() { Err(out_of_time(limit)) } else { Ok(left) }
+    if left.is_zero() { Err(out_of_time(scene, bounds)) } else { Ok(left) }
 }
 
 /// How long the attempt may take: what the environment says, and never more than the installation allows.
@@ -111,45 +117,82 @@ fn wall_clock(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Duration {
     wall_clock_s.map_or(installation, |seconds| installation.min(Duration::from_secs(seconds.into())))
 }
 
-fn out_of_time(wall_clock: Duration) -> Halt {
-    Halt::failed(AgentError::Limit(Limit::WallClock { wall_clock }))
+fn out_of_time(scene: &Scene<'_>, bounds: &ResourceLimits) -> Halt {
+    let wall_clock = wall_clock(scene, bounds.wall_clock_s);
+    let raise = Raise { environment: scene.environment, limits: bounds };
+    let installation = scene.control.inner.limits.agent.wall_clock;
+    Halt::failed(AgentError::Limit(Limit::WallClock { wall_clock })).with_way_out(&raise.of_wall_clock(installation))
 }
 
 /// The conversations of the attempts this one goes on from, the oldest first.
 async fn history(scene: &Scene<'_>) -> Result<Vec<Value>, Halt> {
+    let mut items = Vec::new();
+    for id in earlier(scene).into_iter().rev() {
+        items.extend(scene.store().conversation(scene.attempt.organization, id).await?);
+    }
+    Ok(items)
+}
+
+/// The attempts this one goes on from, the latest first.
+fn earlier(scene: &Scene<'_>) -> Vec<AttemptId> {
     let mut chain: Vec<AttemptId> = Vec::new();
     let mut from = scene.turn.from_attempt;
     while let Some(id) = from.filter(|id| !chain.contains(id)) {
         chain.push(id);
         from = scene.thread.attempt(id).and_then(|(turn, _)| turn.from_attempt);
     }
-    let mut items = Vec::new();
-    for id in chain.into_iter().rev() {
-        items.extend(scene.store().conversation(scene.attempt.organization, id).await?);
+    chain
+}
+
+/// What the log has of a command's output: of this attempt, or of the latest before it that ran a command of that id.
+async fn recall(scene: &Scene<'_>, command_id: &str) -> Result<Option<String>, StoreError> {
+    for attempt in std::iter::once(scene.attempt.id).chain(earlier(scene)) {
+        let text = scene.store().command_output(scene.attempt.organization, attempt, command_id).await?;
+        if text.is_some() {
+            return Ok(text);
+        }
     }
-    Ok(items)
+    Ok(None)
 }
 
 /// Stores what the agent tells, several entries in one transaction when they come fast.
-async fn store_entries(scene: &Scene<'_>, mut entries: mpsc::Receiver<Entry>) -> Result<(), StoreError> {
+async fn store_entries(
+    scene: &Scene<'_>,
+    mut entries: mpsc::Receiver<Entry>,
+    raise: Raise<'_>,
+) -> Result<(), StoreError> {
     // What was spent before a worker died is in the log.
     let mut usage = scene.store().spent(scene.attempt).await?;
     let mut batch = Vec::with_capacity(BATCH);
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut events = Vec::with_capacity(batch.len());
-        for Entry { bodies, stored } in batch.drain(..) {
-            events.extend(bodies.into_iter().map(|body| NewEvent { attempt: Some(scene.attempt.id), body }));
-            waiting.push(stored);
+        let (mut files, mut questions) = (Vec::new(), Vec::new());
+        for entry in batch.drain(..) {
+            match entry {
+                Entry::Store { bodies, attachments, stored } => {
+                    let bodies = bodies.into_iter().map(|body| raise.told(body));
+                    events.extend(bodies.map(|body| NewEvent { attempt: Some(scene.attempt.id), body }));
+                    files.extend(attachments.into_iter().map(|file| (file.name, file.bytes)));
+                    waiting.push(stored);
+                }
+                Entry::Recall { command_id, recalled } => questions.push((command_id, recalled)),
+            }
         }
         let spent = events.iter().filter_map(|event| event.body.cost()).fold(usage, |mut sum, one| {
             sum += one;
             sum
         });
-        scene.store().append(scene.attempt.organization, scene.task(), events).await?;
+        if !events.is_empty() {
+            scene.store().append_with_files(scene.attempt, events, files).await?;
+        }
         for stored in waiting {
             // Live output is not waited for: then nobody listens.
             let _nobody = stored.send(());
+        }
+        for (command_id, recalled) in questions {
+            // Whoever asked may have been cancelled.
+            let _nobody = recalled.send(recall(scene, &command_id).await?);
         }
         if spent != usage {
             usage = spent;

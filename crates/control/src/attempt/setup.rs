@@ -41,7 +41,7 @@ pub(super) async fn set_up(scene: &Scene<'_>) -> Result<Step, Halt> {
     }
     let (sandbox, is_fresh) = on_a_snapshot(scene, &mirror, &mut recipe).await?;
     let since = Instant::now();
-    checkout::check_out(scene, &sandbox, &base).await?;
+    checkout::move_to(scene, &sandbox, &base).await?;
     scene.progress(format!("checked out the commit at {}", scene.workspace()), since).await?;
     // Before the agent's earlier changes are there: what it wrote must not run with the secrets and the network of setup.
     let sandbox = if is_fresh { sandbox } else { maintain(scene, sandbox, &recipe, &mirror, &base).await? };
@@ -59,7 +59,7 @@ pub(crate) async fn try_out(site: &Site<'_>) -> Result<(Sandbox, Recipe), Halt> 
     site.progress(format!("fetched the repository at commit {}", base.commit.short()), since).await?;
     let mut recipe = prepare::settle(site, &mirror, &base.commit).await?;
     let (sandbox, is_fresh) = on_a_snapshot(site, &mirror, &mut recipe).await?;
-    checkout::check_out(site, &sandbox, &base).await?;
+    checkout::move_to(site, &sandbox, &base).await?;
     let sandbox = if is_fresh { sandbox } else { maintain(site, sandbox, &recipe, &mirror, &base).await? };
     Ok((sandbox, recipe))
 }
@@ -67,6 +67,15 @@ pub(crate) async fn try_out(site: &Site<'_>) -> Result<(Sandbox, Recipe), Halt> 
 /// Tells of the limits that this machine does not let be enforced: who set them must not believe in them.
 async fn warn_of_limits(site: &Site<'_>, recipe: &Recipe) -> Result<(), Halt> {
     let limits = &recipe.limits;
+    let most = site.control.inner.limits.agent.wall_clock;
+    if let Some(wanted) = limits.wall_clock_s.filter(|wanted| u64::from(*wanted) > most.as_secs()) {
+        let message = format!(
+            "the environment gives an attempt {wanted} s, and the service no more than {} s: an administrator raises that \
+             with CARREL_MAX_ATTEMPT_SECONDS",
+            most.as_secs()
+        );
+        site.tell(EventBody::Warning { message }).await?;
+    }
     for fact in site.control.inner.sandboxes.facts() {
         let is_set = match fact.name.as_str() {
             "limit of processor time" => limits.cpu_millis.is_some(),
@@ -132,6 +141,16 @@ async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> R
         // Collected a moment ago.
         Err(SandboxError::NoSuchLayer(_)) => {
             scene.tell(EventBody::Warning { message: NO_LONGER_KEPT.to_owned() }).await?;
+            return Ok(false);
+        }
+        // The files may be at fault, or the machine: if it is the machine, a start without them fails as well, and says so.
+        Err(SandboxError::Launch(reason) | SandboxError::Invalid(reason)) => {
+            scene.control.inner.sandboxes.destroy(scene.attempt.id.sandbox()).await?;
+            let message = format!(
+                "cannot start on the files of the attempt before ({reason}): starting from the base commit, with its \
+                 changes put on top"
+            );
+            scene.tell(EventBody::Warning { message }).await?;
             return Ok(false);
         }
         Err(error) => return Err(error.into()),

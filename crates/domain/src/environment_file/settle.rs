@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use super::{RepositorySettings, RequestedLimits};
+use crate::environment;
 use crate::{DomainRule, EnvironmentSpec, Image, Internet, ResourceLimits, Setup, VariableName};
 
 /// What of an environment was said nowhere.
@@ -112,6 +113,8 @@ fn variables(
                     "`{}` sets {name}, which is the name of a secret of the environment; the secret counts",
                     said.source
                 ));
+            } else if let Some(refusal) = environment::variables::refusal(name, value) {
+                warnings.push(format!("`{}` sets {name}, which does not count: {refusal}", said.source));
             } else if !variables.contains_key(name) {
                 variables.insert(name.clone(), value.clone());
                 sources.push((format!("variables.{name}"), said.source.to_owned()));

@@ -183,6 +183,17 @@ fn variables_are_merged_by_name_and_a_secrets_name_stays_the_secrets() {
 }
 
 #[test]
+fn a_variable_that_is_the_sandboxes_own_does_not_count() {
+    let file = read("[variables]\nHTTPS_PROXY = 'http://proxy.corp:3128'\nLANG = 'C'");
+
+    let settled = settle(&EnvironmentSpec::default(), Some(&file), None);
+
+    let names: Vec<String> = settled.variables.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["LANG"]);
+    assert!(settled.warnings[0].contains("sets HTTPS_PROXY, which does not count"), "{:?}", settled.warnings);
+}
+
+#[test]
 fn limits_can_only_be_lowered() {
     let stored = EnvironmentSpec::default();
     let file = read(

@@ -14,6 +14,7 @@ mod source;
 mod tar;
 mod tree;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -36,7 +37,7 @@ pub(crate) use tree::remove_tree;
 #[derive(Debug)]
 pub(crate) enum Problem {
     /// More than the limits allow.
-    TooLarge { what: &'static str, limit: String },
+    TooLarge { what: Cow<'static, str>, limit: String },
     /// It is broken, or tries what no archive may.
     Bad(String),
     /// The machine's file system failed.
@@ -73,7 +74,7 @@ pub struct Notes {
 }
 
 /// What came of unpacking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Unpacked {
     pub(crate) size_bytes: u64,
     pub(crate) files: u64,
@@ -105,7 +106,7 @@ impl Budget {
     pub(crate) fn entry(&mut self) -> Result<(), Problem> {
         self.files += 1;
         if self.files > self.limits.files {
-            return Err(Problem::TooLarge { what: "more files", limit: self.limits.files.to_string() });
+            return Err(Problem::TooLarge { what: "more files".into(), limit: self.limits.files.to_string() });
         }
         Ok(())
     }
@@ -125,7 +126,7 @@ impl Budget {
     fn check_bytes(&self, used: u64) -> Result<(), Problem> {
         if used > self.limits.unpacked_bytes {
             let limit = format!("{} bytes", self.limits.unpacked_bytes);
-            return Err(Problem::TooLarge { what: "more bytes when unpacked", limit });
+            return Err(Problem::TooLarge { what: "more bytes when unpacked".into(), limit });
         }
         Ok(())
     }

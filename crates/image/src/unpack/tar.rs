@@ -174,7 +174,7 @@ impl<'a> Archive<'a> {
     fn check_length(&self, so_far: u64) -> Result<(), Problem> {
         let limit = self.budget.limits.unpacked_bytes;
         if self.budget.archive_bytes.saturating_add(so_far) > limit {
-            return Err(Problem::TooLarge { what: "more bytes when unpacked", limit: format!("{limit} bytes") });
+            return Err(Problem::TooLarge { what: "more bytes when unpacked".into(), limit: format!("{limit} bytes") });
         }
         Ok(())
     }

@@ -353,12 +353,16 @@ async fn a_hostile_archive_changes_nothing_outside_and_says_why_it_is_refused() 
     let cases: Vec<Case> = [names(&outside), links(&outside), kinds(), broken()].into_iter().flatten().collect();
     assert!(cases.len() >= 60, "{} cases", cases.len());
 
-    let owners = if is_root() { vec![Owner::Own, Owner::Shifted { start: 300_000 }] } else { vec![Owner::Own] };
-    for owner in owners {
+    let by_another = || Some(crate::unpacker::unpacker());
+    let mut owners = vec![(Owner::Own, None), (Owner::Own, by_another())];
+    if is_root() {
+        owners.extend([None, by_another()].map(|unpacker| (Owner::Shifted { start: 300_000 }, unpacker)));
+    }
+    for (owner, unpacker) in owners {
         let fake = Fake::start().await;
         let cache = folder.path().join("cache");
         let mut options = options(&cache, &fake.address.to_string());
-        options.owner = owner;
+        (options.owner, options.unpacker) = (owner, unpacker);
         let images = Images::open(options).expect("opened");
         for case in &cases {
             check(case, &fake, &images, &around).await;

@@ -10,6 +10,7 @@ mod real;
 mod tars;
 mod tree;
 mod unhappy;
+mod unpacker;
 
 use std::path::Path;
 

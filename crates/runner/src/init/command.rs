@@ -218,8 +218,9 @@ impl Command {
         self.kept.is_some() || self.channel.as_ref().is_none_or(|channel| channel.credit > 0)
     }
 
-    /// Acts on deadlines.
+    /// Acts on deadlines, whether somebody listens or not: one that stays past would keep the runner awake.
     pub(super) fn tick(&mut self, now: Instant) {
+        self.finish_draining(now);
         if self.time_limit.is_some_and(|limit| now >= limit) {
             self.time_limit = None;
             if matches!(self.phase, Phase::Starting | Phase::Running) {
@@ -278,7 +279,6 @@ impl Command {
 
     /// Moves what there is to tell to the controller, as far as credit and the connection allow.
     pub(super) fn pump(&mut self, connection: &mut Connection, now: Instant) {
-        self.finish_draining(now);
         let Some(channel) = &mut self.channel else { return };
         if let Phase::Refused(failure) = &self.phase {
             connection.send(channel.number, Event::Failed(failure.clone()));
@@ -309,7 +309,7 @@ impl Command {
     }
 
     /// Declares it over once its output is at its end, or nothing more of it can be waited for.
-    pub(super) fn finish_draining(&mut self, now: Instant) {
+    fn finish_draining(&mut self, now: Instant) {
         let Phase::Draining { status, until, drained } = &self.phase else { return };
         let (status, late, drained) = (*status, now >= *until, *drained);
         let is_dry = self.output.is_none() && self.stderr.is_none();

@@ -11,7 +11,8 @@ use super::binds::Binds;
 use super::cgroup::Groups;
 use super::folder::Folders;
 use super::overlay::Overlay;
-use crate::protocol::Setup;
+use crate::ids::{IdMap, NotLent};
+use crate::protocol::{LentIds, Setup};
 use crate::seccomp::Filters;
 
 /// The shared base.
@@ -24,8 +25,8 @@ pub(super) struct Base {
     pub(super) mode: Mode,
     /// How roots are made of folders.
     pub(super) folders: Folders,
-    /// The host's id of the user inside, when the launcher is root.
-    pub(super) host_id: u32,
+    /// What the launcher may do with ids.
+    pub(super) power: Power,
     /// The launcher's own user and group id.
     pub(super) own_ids: (u32, u32),
     /// The compiled system call filters.
@@ -38,6 +39,46 @@ pub(super) struct Base {
     pub(super) shared_memory_bytes: u64,
     /// Seconds a runner lives without a controller.
     pub(super) orphan_after_s: u64,
+}
+
+/// What the launcher may do with ids, and so who owns the namespaces of its sandboxes.
+pub(super) enum Power {
+    /// It is the host's root: sandboxes get this id, and those of images 65,536 from it on.
+    Host(u32),
+    /// It is root of a user namespace of subordinate ids, from 0 on.
+    Lent(IdMap),
+    /// It is an ordinary user with one id, and each sandbox makes its namespaces by itself. Here is why.
+    Own(NotLent),
+}
+
+impl Power {
+    /// The launcher's number for root of an image's sandbox, if it may give files away.
+    pub(super) fn first_id(&self) -> Option<u32> {
+        match self {
+            Self::Host(first) => Some(*first),
+            Self::Lent(_) => Some(0),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// Finds out what it is, and takes what there is of it.
+    fn take(setup: &Setup) -> Result<Self, String> {
+        if is_root_of_the_host() {
+            return Ok(Self::Host(setup.host_id));
+        }
+        let found = match &setup.lent_ids {
+            LentIds::Found => IdMap::find(),
+            LentIds::These(map) => Ok(map.clone()),
+            LentIds::None { reason } => Err(NotLent {
+                words: format!("not used: {reason}"),
+                advice: "put that right and restart the service".to_owned(),
+            }),
+        };
+        match found {
+            Ok(map) => map.enter().map(|()| Self::Lent(map)),
+            Err(missing) => Ok(Self::Own(missing)),
+        }
+    }
 }
 
 /// How a sandbox's root is made.
@@ -59,23 +100,23 @@ impl Base {
         private.push(folder.clone());
         private.extend(super::paths::unknown_at_the_top());
         let private = super::paths::outermost(private);
-        let mode = if is_root_of_the_host() {
-            Mode::Overlay(Overlay::prepare(&shared, &private, setup.host_id)?)
-        } else {
-            Mode::Binds(Binds::prepare(&shared, &private)?)
+        let (own_ids, is_root) = ((geteuid().as_raw(), getegid().as_raw()), is_root_of_the_host());
+        let power = Power::take(setup)?;
+        let mode = match power {
+            Power::Host(host_id) => Mode::Overlay(Overlay::prepare(&shared, &private, host_id)?),
+            Power::Lent(_) | Power::Own(_) => Mode::Binds(Binds::prepare(&shared, &private)?),
         };
-        let owner = matches!(mode, Mode::Overlay(_)).then_some(setup.host_id);
-        let folders = Folders::prepare(&shared, owner)?;
+        let folders = Folders::prepare(&shared, &power)?;
         super::stage::prepare(&shared)?;
         Ok(Self {
             folder,
             shared,
             mode,
             folders,
-            host_id: setup.host_id,
-            own_ids: (geteuid().as_raw(), getegid().as_raw()),
+            power,
+            own_ids,
             filters: Filters::compile()?,
-            groups: Groups::prepare(is_root_of_the_host()),
+            groups: Groups::prepare(is_root),
             open_files: setup.open_files,
             shared_memory_bytes: setup.shared_memory_bytes,
             orphan_after_s: setup.orphan_after_s,
@@ -83,17 +124,17 @@ impl Base {
     }
 
     /// The namespaces a sandbox is cloned into, but that of control groups, which it enters once it is in its own
-    /// group. Root's sandboxes enter their user namespace later, when all that
-    /// needs power over the others is done; those then belong to the host, and nobody inside has a say in them.
+    /// group. Where the launcher has power over ids, sandboxes enter their user namespace later, when all that needs
+    /// power over the others is done; those then belong to the launcher's, and nobody inside has a say in them.
     pub(super) fn namespaces(&self) -> CloneFlags {
         let all = CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID
             | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWIPC
             | CloneFlags::CLONE_NEWUTS;
-        match self.mode {
-            Mode::Overlay(_) => all,
-            Mode::Binds(_) => all | CloneFlags::CLONE_NEWUSER,
+        match self.power {
+            Power::Host(_) | Power::Lent(_) => all,
+            Power::Own(_) => all | CloneFlags::CLONE_NEWUSER,
         }
     }
 }

@@ -29,6 +29,10 @@ const WRITABLE: &[(&str, &str, u32)] =
 /// What is made in the new `/var`.
 const VAR_FOLDERS: &[(&str, u32)] = &[("tmp", 0o1777), ("log", 0o755), ("lib", 0o755), ("cache", 0o755)];
 
+/// What is empty in every root. An overlay takes no fewer than two layers, and none that lies in another: so not a
+/// folder of the service's own, which may lie in a folder that is shown.
+const EMPTY: &str = "sys";
+
 /// What the roots of all sandboxes share.
 pub(super) struct Binds {
     files: PathBuf,
@@ -65,7 +69,8 @@ impl Binds {
             }
         }
         let hidden = HIDDEN_FILES.iter().map(PathBuf::from).chain(private.iter().cloned());
-        let private = hidden.filter_map(|path| fs::canonicalize(path).ok()).collect();
+        // What is not there yet may be there at the next launch.
+        let private = hidden.map(|path| fs::canonicalize(&path).unwrap_or(path)).collect();
         let split = with_mounts_inside(&folders);
         Ok(Self { files, empty, devices, root, folders, split, links, private })
     }
@@ -76,6 +81,8 @@ impl Binds {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("carrel"), &self.root, Some("tmpfs"), flags, Some("mode=755,size=1m"))
             .map_err(|error| at(&self.root, error))?;
+        // Before the host's folders: under them lies one that is empty.
+        make_folder(&self.root.join(EMPTY), 0o755)?;
         for path in &self.folders {
             self.show_host(path).map_err(|error| at(path, error))?;
         }
@@ -171,7 +178,7 @@ impl Binds {
     /// lead nowhere, while a program could connect to those in the folder itself.
     fn show_host(&self, path: &Path) -> Result<(), Errno> {
         if !self.split.contains(path)
-            && let (Ok(folder), Ok(empty)) = (open_folder(path), open_folder(&self.empty))
+            && let (Ok(folder), Ok(empty)) = (open_folder(path), open_folder(&self.root.join(EMPTY)))
         {
             let shown = self.inside(path);
             fs::create_dir_all(&shown).map_err(|_| Errno::EIO)?;

@@ -2,14 +2,23 @@
 //!
 //! Making a group, and the first move into one after a pause, takes longer than all the rest of a launch. So a child
 //! does both for itself while it is parked, keeps the files of its limits open, and at its launch only writes them.
-//! A group's folders are removed by the controller once the sandbox has ended, those of dead launchers here.
+//! Where the kernel lets a process begin in a group (of the second version only), there is no move at all.
+//! A group's folders are removed by the controller once the sandbox has ended, those of parked children and of dead
+//! launchers here.
+//!
+//! When memory runs out, the kernel ends one process of a sandbox and not all (`memory.oom.group` stays 0): the runner
+//! has to live on, to tell of it.
 
 mod find;
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 pub(super) use find::{Controller, Version};
 use find::{LEAF, Place, View};
@@ -111,8 +120,19 @@ impl Groups {
         Group { folders: self.places.iter().map(|place| place.folder.join(&name)).collect() }
     }
 
-    /// Makes a group and moves this process, which must be the only one of its sandbox yet, into it.
-    pub(super) fn enter(&self, group: &Group) -> Result<Limiter, String> {
+    /// Makes the folder of a group that processes can begin in, and opens it; nothing where there is none, or it cannot
+    /// be made: whoever enters the group tries again, and says why.
+    pub(super) fn cradle(&self, group: &Group) -> Option<OwnedFd> {
+        let mut folders = self.places.iter().zip(&group.folders);
+        let (_, folder) = folders.find(|(place, _)| place.version == Version::Two)?;
+        tolerate(ErrorKind::AlreadyExists, fs::create_dir(folder)).ok()?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        File::options().read(true).custom_flags(flags.bits()).open(folder).ok().map(OwnedFd::from)
+    }
+
+    /// Makes a group and moves this process, which must be the only one of its sandbox yet, into it. `is_born_there`: it
+    /// began in the part of it that is of the second version.
+    pub(super) fn enter(&self, group: &Group, is_born_there: bool) -> Result<Limiter, String> {
         let mut files = Vec::new();
         for (place, folder) in self.places.iter().zip(&group.folders) {
             let failed = |error: io::Error| format!("cannot make the cgroup `{}`: {error}", folder.display());
@@ -125,6 +145,9 @@ impl Groups {
                         Err(error) => return Err(failed(error)),
                     }
                 }
+            }
+            if is_born_there && place.version == Version::Two {
+                continue;
             }
             // Zero stands for whoever writes it.
             fs::write(folder.join("cgroup.procs"), "0")

@@ -21,11 +21,11 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode as Bits, umask};
 use nix::unistd::{chdir, pivot_root, sethostname, setsid};
 
-use super::base::{Base, Mode, make_folder};
+use super::base::{Base, Mode, Power, make_folder};
 use super::cgroup::{Controller, Group, Limiter};
 use super::{inside, memory, paths, stack, stage};
 use crate::init::{self, Score};
-use crate::privileges::{INSIDE_ID, Inside, become_creator, become_inside_user, limit, seal};
+use crate::privileges::{Creator, INSIDE_ID, Inside, become_creator, become_inside_user, limit, seal};
 use crate::protocol::{Decoder, Frame, Launch, Resources, Root, SOCKET_FILE, message};
 use crate::sys::mount::{Attributes, attach_over, clone_tree};
 use crate::sys::privilege::loopback_up;
@@ -44,8 +44,8 @@ pub(super) const GO_ON: u8 = b'g';
 const PROCESSES_SLACK: u64 = 64;
 
 /// A child that has its namespaces and waits to be told which sandbox it is; returns its exit code when it is done.
-pub(super) fn become_runner(base: &Base, group: &Group, mut launcher: UnixStream) -> i32 {
-    let made = park(base, group, &launcher).and_then(|held| match next_launch(&mut launcher)? {
+pub(super) fn become_runner(base: &Base, group: &Group, is_born_there: bool, mut launcher: UnixStream) -> i32 {
+    let made = park(base, group, is_born_there, &launcher).and_then(|held| match next_launch(&mut launcher)? {
         Some(launch) => {
             let (listener, proxy, score) = enter(base, &launch, held, &mut launcher)?;
             Ok(Some((launch, listener, proxy, score)))
@@ -79,7 +79,7 @@ pub(super) fn become_runner(base: &Base, group: &Group, mut launcher: UnixStream
 }
 
 /// Everything that can be done before it is known which sandbox this is.
-fn park(base: &Base, group: &Group, launcher: &UnixStream) -> Result<Held, String> {
+fn park(base: &Base, group: &Group, is_born_there: bool, launcher: &UnixStream) -> Result<Held, String> {
     keep_ended_children();
     umask(Bits::from_bits_truncate(0o022));
     let _already_leader = setsid();
@@ -87,8 +87,8 @@ fn park(base: &Base, group: &Group, launcher: &UnixStream) -> Result<Held, Strin
     let kept: Vec<RawFd> = base.folders.kept_open().into_iter().chain([launcher.as_raw_fd()]).collect();
     close_streams(&kept)?;
     prctl::set_name(c"carrel-runner").map_err(|error| format!("cannot set its name: {error}"))?;
-    let (limiter, score) = (base.groups.enter(group)?, Score::open());
-    if let Mode::Binds(_) = base.mode {
+    let (limiter, score) = (base.groups.enter(group, is_born_there)?, Score::open());
+    if let Power::Own(_) = base.power {
         map_ids(&own_files()?, INSIDE_ID, base.own_ids)?;
     }
     // Now, so that its own group is all it sees of them.
@@ -191,8 +191,19 @@ fn listen(folder: &Path) -> io::Result<UnixListener> {
 
 /// Gives up the host, then every power over the sandbox.
 fn give_up(base: &Base, launch: &Launch, number: u32, launcher: &mut UnixStream) -> Result<(), String> {
-    if let Mode::Overlay(_) = base.mode {
-        become_creator(number).map_err(|error| format!("cannot become a user without rights: {error}"))?;
+    let Resources { processes, disk_bytes, .. } = launch.resources;
+    // Where a group counts processes it should be the first to refuse one, because it also counts refusals.
+    let slack = if base.groups.found(Controller::Pids).is_ok() { PROCESSES_SLACK } else { 0 };
+    // Before there is a user namespace, which takes the limit of processes over: so it holds for all users in there
+    // together, and not only for each of them.
+    limit(processes + slack, base.open_files, disk_bytes).map_err(|error| format!("cannot set limits: {error}"))?;
+    let creator = match base.power {
+        Power::Host(_) => Some(Creator::of_the_host(number)),
+        Power::Lent(_) => Some(Creator::lent(number)),
+        Power::Own(_) => None,
+    };
+    if let Some(creator) = creator {
+        become_creator(creator).map_err(|error| format!("cannot become a user without rights: {error}"))?;
         unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| match error {
             Errno::ENOSPC | Errno::EUSERS => {
                 "user namespaces are switched off: raise the sysctl user.max_user_namespaces".to_owned()
@@ -204,7 +215,7 @@ fn give_up(base: &Base, launch: &Launch, number: u32, launcher: &mut UnixStream)
     launcher.write_all(&[ASKS_FOR_IDS]).map_err(|error| format!("the launcher is gone: {error}"))?;
     let mut word = [0];
     launcher.read_exact(&mut word).map_err(|error| format!("the launcher is gone: {error}"))?;
-    let (keep_groups, inside) = (matches!(base.mode, Mode::Binds(_)), Inside::of(&launch.root));
+    let (keep_groups, inside) = (matches!(base.power, Power::Own(_)), Inside::of(&launch.root));
     if keep_groups && inside == Inside::Root {
         // A second namespace below the one that owns the mounts: root in there has no say in them. What it takes is
         // opened before, with the rights of the first: a sandbox may have closed its own root to everybody.
@@ -213,10 +224,6 @@ fn give_up(base: &Base, launch: &Launch, number: u32, launcher: &mut UnixStream)
         map_ids(&own, inside.id(), (INSIDE_ID, INSIDE_ID))?;
     }
     become_inside_user(inside, keep_groups).map_err(|error| format!("cannot become the user inside: {error}"))?;
-    let Resources { processes, disk_bytes, .. } = launch.resources;
-    // Where a group counts processes it should be the first to refuse one, because it also counts refusals.
-    let slack = if base.groups.found(Controller::Pids).is_ok() { PROCESSES_SLACK } else { 0 };
-    limit(processes + slack, base.open_files, disk_bytes).map_err(|error| format!("cannot set limits: {error}"))?;
     seal(&base.filters, inside)
 }
 

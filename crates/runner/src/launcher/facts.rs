@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::utsname::uname;
 
-use super::base::{Base, Mode};
+use super::base::{Base, Mode, Power};
 use super::cgroup::{Controller, Version};
 use crate::landlock;
 use crate::protocol::{Fact, FactState};
@@ -16,7 +16,7 @@ const FULL_FROM: (u32, u32) = (5, 19);
 pub(super) fn gather(base: &Base) -> Vec<Fact> {
     let mut facts = vec![kernel(), user(base), root_file_system(base)];
     facts.extend(Controller::ALL.map(|controller| limit(base, controller)));
-    facts.extend([lock(), ok("system call filter", "seccomp is on"), ids_of_mounts(base)]);
+    facts.extend([lock(), ok("system call filter", "seccomp is on"), subordinate_ids(base), ids_of_mounts(base)]);
     facts
 }
 
@@ -38,9 +38,9 @@ fn kernel() -> Fact {
 }
 
 fn user(base: &Base) -> Fact {
-    match base.mode {
-        Mode::Overlay(_) => ok("user", format!("the service is root; sandboxes are the host's user {}", base.host_id)),
-        Mode::Binds(_) => fact(
+    match base.power {
+        Power::Host(id) => ok("user", format!("the service is root; sandboxes are the host's user {id}")),
+        Power::Lent(_) | Power::Own(_) => fact(
             "user",
             FactState::Degraded,
             "the service is an ordinary user, and sandboxes are that same user of the host in namespaces of their own",
@@ -71,7 +71,8 @@ fn limit(base: &Base, controller: Controller) -> Fact {
     let advice = match base.mode {
         Mode::Overlay(_) => "boot with cgroup v2, or mount the controller; in a container, give it a writable cgroup",
         Mode::Binds(_) => {
-            "run the service in a cgroup that is handed over to its user (systemd: Delegate=cpu memory pids), or as root"
+            "start the service in a cgroup that is handed over to its user (`systemd-run --user --scope -p Delegate=yes \
+             carrel serve`, or `Delegate=yes` in its systemd unit), or as root"
         }
     };
     fact(name, state, format!("not by a cgroup ({reason}): {without}"), Some(advice))
@@ -95,16 +96,30 @@ fn lock() -> Fact {
     }
 }
 
+fn subordinate_ids(base: &Base) -> Fact {
+    let name = "subordinate ids";
+    match &base.power {
+        Power::Host(_) => ok(name, "not needed: the service is root"),
+        Power::Lent(map) => ok(name, format!("{}: used for images", map.words())),
+        Power::Own(missing) => fact(name, FactState::Missing, missing.words.as_str(), Some(&missing.advice)),
+    }
+}
+
 fn ids_of_mounts(base: &Base) -> Fact {
     let name = "id-mapped mounts";
-    if matches!(base.mode, Mode::Binds(_)) {
-        let words = "not for ordinary users: files of an image belong to one user inside";
-        return fact(
-            name,
-            FactState::Degraded,
-            words,
-            Some("run the service as root to use images with several users"),
-        );
+    match base.power {
+        Power::Host(_) => {}
+        Power::Lent(_) => {
+            let words = "not for ordinary users: of an image in a plain folder, files of others are nobody's inside";
+            let advice = "use such images from a registry, or run the service as root";
+            return fact(name, FactState::Degraded, words, Some(advice));
+        }
+        Power::Own(_) => {
+            let words = "not for ordinary users: files of an image belong to one user inside";
+            let advice =
+                "give the service's user subordinate ids, or run the service as root, to use images with several users";
+            return fact(name, FactState::Degraded, words, Some(advice));
+        }
     }
     if version(&release()) >= FULL_FROM {
         return ok(name, "this kernel has them below overlays");

@@ -2,8 +2,9 @@
 //!
 //! The sandbox's layers lie over a small mask, which lies over the folder. Nothing of the folder is hidden but what the
 //! machine itself provides; the mask adds the mount points and the files that name the host. Everything belongs to the
-//! ids of root's namespace inside, which are the host's only by a shift: root's sandboxes have 65,536 of them, those
-//! of an ordinary user the one it has itself, so that nothing can be given to anybody else there.
+//! ids of root's namespace inside, which are the host's only by a shift: root's sandboxes have 65,536 of them, and so have
+//! those of an ordinary user with subordinate ids. Without, they have the one it has itself, and nothing can be given to
+//! anybody else there.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -16,7 +17,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::chdir;
 
-use super::base::{make_folder, name_files};
+use super::base::{Power, make_folder, name_files};
 use super::stack::{Stack, explain, make_upper, open_folder, open_layers};
 use crate::protocol::{FolderIds, INSIDE_IDS, UPPER_FOLDER, WORK_FOLDER};
 use crate::sys::mount::{Notes, attach, clone_with_ids, set_opaque};
@@ -40,18 +41,21 @@ pub(super) struct Folders {
     root: PathBuf,
     translated: PathBuf,
     notes: Notes,
-    /// The host's id of root inside, if the launcher may give files away.
+    /// The launcher's number for root inside, if it may give files away.
     owner: Option<u32>,
     /// The user namespace that translates the owners of plain folders, or why there is none.
     ids: Result<OwnedFd, String>,
 }
 
 impl Folders {
-    /// Prepares the mask in `shared`. `owner` is the host's id of root inside when the launcher is the host's root.
-    pub(super) fn prepare(shared: &Path, owner: Option<u32>) -> Result<Self, String> {
-        let (notes, ids) = match owner {
-            Some(owner) => (Notes::Trusted, translation(owner)),
-            None => (Notes::User, Err("only root can show a folder's files under other owners".to_owned())),
+    /// Prepares the mask in `shared`.
+    pub(super) fn prepare(shared: &Path, power: &Power) -> Result<Self, String> {
+        let owner = power.first_id();
+        let (notes, ids) = match power {
+            Power::Host(first) => (Notes::Trusted, translation(*first)),
+            Power::Lent(_) | Power::Own(_) => {
+                (Notes::User, Err("only root can show a folder's files under other owners".to_owned()))
+            }
         };
         let [mask, root, translated] = ["folder-mask", "folder-root", "folder-base"].map(|name| shared.join(name));
         for folder in [&mask, &root, &translated] {
@@ -77,7 +81,7 @@ impl Folders {
         Ok(Self { mask, root, translated, notes, owner, ids })
     }
 
-    /// The host's id of root inside, if the launcher may give files away.
+    /// The launcher's number for root inside, if it may give files away.
     pub(super) fn owner(&self) -> Option<u32> {
         self.owner
     }
@@ -110,10 +114,10 @@ impl Folders {
     /// Opens the folder as the lowest layer.
     fn open(&self, path: &Path, ids: FolderIds) -> Result<File, String> {
         let missing = |error: std::io::Error| format!("cannot open the root folder `{}`: {error}", path.display());
-        let shown = match (ids, self.owner) {
-            // An ordinary user has one id: its own files are root's inside, all others nobody's.
-            (FolderIds::Shifted, _) | (FolderIds::Plain, None) => path,
-            (FolderIds::Plain, Some(_)) => {
+        let shown = match (ids, self.notes) {
+            // An ordinary user's own files are root's inside, those of its subordinate ids theirs, all others nobody's.
+            (FolderIds::Shifted, _) | (FolderIds::Plain, Notes::User) => path,
+            (FolderIds::Plain, Notes::Trusted) => {
                 open_folder(path).map_err(missing)?;
                 self.translate(path)?;
                 &self.translated

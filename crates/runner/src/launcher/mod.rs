@@ -26,10 +26,11 @@ use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, setsid};
 
+use crate::ids;
 use crate::pidfd::start_time;
 use crate::privileges::{INSIDE_ID, Inside};
 use crate::protocol::{
@@ -37,8 +38,8 @@ use crate::protocol::{
     encode_control, message,
 };
 use crate::sys::privilege::wipe_environment;
-use crate::sys::process::{Cloned, clone_into, exit_now, ignore_ended_children};
-use base::Base;
+use crate::sys::process::{Cloned, clone_into, clone_into_group, exit_now, ignore_ended_children};
+use base::{Base, Power};
 use cgroup::Group;
 use child::{ASKS_FOR_IDS, GO_ON, IS_READY};
 
@@ -74,7 +75,11 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
         Ok(base) => base,
         Err(reason) => return answer(&mut stream, &FromLauncher::Unable { reason }),
     };
-    answer(&mut stream, &FromLauncher::Ready { facts: facts::gather(&base) })?;
+    let lent_ids = match &base.power {
+        Power::Lent(map) => Some(map.clone()),
+        Power::Host(_) | Power::Own(_) => None,
+    };
+    answer(&mut stream, &FromLauncher::Ready { facts: facts::gather(&base), lent_ids })?;
 
     let (mut parked, mut is_wanted) = (VecDeque::new(), true);
     let mut children: Vec<Child> = Vec::new();
@@ -106,7 +111,10 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
         if !ready[0] {
             continue;
         }
-        if !fill(&mut stream, &mut decoder)? {
+        // A controller that ended in the middle of a word has ended as well.
+        if !fill(&mut stream, &mut decoder).unwrap_or(false) {
+            parked.into_iter().for_each(|child: Parked| child.end(&base));
+            base.groups.sweep();
             return Ok(());
         }
         while let Some(request) = take_request(&mut decoder)? {
@@ -215,10 +223,29 @@ impl Parked {
     fn start(base: &Base) -> Result<Self, String> {
         let (ours, theirs) = UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
         let group = base.groups.next();
-        match clone_into(base.namespaces()).map_err(|error| explain_clone(base, error))? {
-            Cloned::Parent(pid) => Ok(Self { pid, handshake: ours, group }),
-            Cloned::Child => exit_now(child::become_runner(base, &group, theirs)),
+        let cradle = base.groups.cradle(&group);
+        let (cloned, is_born_there) = match cradle.map(|cradle| clone_into_group(base.namespaces(), cradle.as_fd())) {
+            Some(Ok(cloned)) => (Ok(cloned), true),
+            // Whatever stands in its way, the older call has the last word, and the better known errors.
+            Some(Err(_)) | None => (clone_into(base.namespaces()), false),
+        };
+        match cloned {
+            Ok(Cloned::Parent(pid)) => Ok(Self { pid, handshake: ours, group }),
+            Ok(Cloned::Child) => exit_now(child::become_runner(base, &group, is_born_there, theirs)),
+            Err(error) => {
+                base.groups.discard(group);
+                Err(explain_clone(base, error))
+            }
         }
+    }
+
+    /// Ends it, with its group. It has done nothing yet that takes long to undo.
+    fn end(self, base: &Base) {
+        if kill(self.pid, Signal::SIGKILL).is_ok() {
+            // Nobody keeps ended children here, so this waits for its end, and finds nothing.
+            let _none_is_kept = waitpid(self.pid, None);
+        }
+        base.groups.discard(self.group);
     }
 }
 
@@ -282,36 +309,36 @@ impl Child {
         };
         let text = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
         fs::write(&self.record, text).map_err(|error| format!("cannot write `{}`: {error}", self.record.display()))?;
-        if let Base { mode: base::Mode::Overlay(_), host_id, .. } = base {
-            let ids = match self.inside {
-                Inside::User => format!("{INSIDE_ID} {host_id} 1"),
-                Inside::Root => folder::ids_of_root(*host_id),
-            };
-            for map in ["gid_map", "uid_map"] {
+        if let Some((users, groups)) = maps(&base.power, self.inside) {
+            for (map, ids) in [("gid_map", groups), ("uid_map", users)] {
                 let path = format!("/proc/{}/{map}", self.pid);
-                fs::write(&path, &ids).map_err(|error| format!("cannot write `{path}`: {error}"))?;
+                fs::write(&path, ids).map_err(|error| format!("cannot write `{path}`: {error}"))?;
             }
         }
         (&self.handshake).write_all(&[GO_ON]).map_err(|error| format!("it ended while it was made: {error}"))
     }
 }
 
+/// The users and groups of a sandbox, as the kernel reads them, where they are the launcher's to give.
+fn maps(power: &Power, inside: Inside) -> Option<(String, String)> {
+    let both = |ids: String| (ids.clone(), ids);
+    match (power, inside) {
+        (Power::Own(_), _) => None,
+        (Power::Host(first), Inside::User) => Some(both(format!("{INSIDE_ID} {first} 1"))),
+        (Power::Lent(_), Inside::User) => Some(both(format!("{INSIDE_ID} 0 1"))),
+        (Power::Host(first), Inside::Root) => Some(both(folder::ids_of_root(*first))),
+        (Power::Lent(map), Inside::Root) => Some((map.users_below(), map.groups_below())),
+    }
+}
+
 fn explain_clone(base: &Base, error: Errno) -> String {
-    match (error, base.namespaces().contains(CloneFlags::CLONE_NEWUSER)) {
-        (Errno::EPERM | Errno::EACCES, true) => "this kernel forbids user namespaces to ordinary users: allow them (sysctl \
-             kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0) or run the service as root"
-            .to_owned(),
-        (Errno::EPERM | Errno::EACCES, false) => {
+    match error {
+        Errno::EPERM | Errno::EACCES if matches!(base.power, Power::Host(_)) => {
             "this machine forbids new namespaces even to root: give the service CAP_SYS_ADMIN (a container needs to be \
              started with it), or run it as an ordinary user"
                 .to_owned()
         }
-        (Errno::ENOSPC | Errno::EUSERS, _) => {
-            "the kernel allows no user namespaces, or no more of them: raise the sysctl user.max_user_namespaces (and its \
-             neighbours, user.max_*_namespaces)"
-                .to_owned()
-        }
-        (error, _) => format!("cannot make namespaces: {error}"),
+        error => ids::explain(error),
     }
 }
 

@@ -184,6 +184,9 @@ impl Mask {
                 self.hide(&real)?;
             }
         }
+        for path in HIDDEN_FILES.iter().map(Path::new).chain(private.iter().map(PathBuf::as_path)) {
+            self.hide_absent(path)?;
+        }
         for path in ["/home", "/root", "/run", "/tmp", "/proc", "/sys", "/dev", "/workspace", "/home/carrel"] {
             self.own(Path::new(path))?;
         }
@@ -226,6 +229,23 @@ impl Mask {
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
             Err(error) => Err(format!("cannot hide `{}`: {error}", real.display())),
         }
+    }
+
+    /// Nothing in place of what the host does not have yet, and may have later: a file of credentials that is written
+    /// once the service runs.
+    fn hide_absent(&self, path: &Path) -> Result<(), String> {
+        let mut missing = path;
+        while let (Some(parent), Some(name)) = (missing.parent(), missing.file_name()) {
+            if fs::symlink_metadata(missing).is_ok() {
+                // There already, and hidden; or a link that leads nowhere yet, which is followed.
+                return Ok(());
+            }
+            if let Ok(real) = fs::canonicalize(parent) {
+                return self.hide(&real.join(name));
+            }
+            missing = parent;
+        }
+        Ok(())
     }
 
     /// A real, empty folder at this very path, whatever the host has there.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::privileges::Inside;
-use crate::protocol::{Launch, MAX_LAYERS, Root};
+use crate::protocol::{Launch, MAX_LAYERS, Root, USUAL_PATH};
 
 /// Folders that are empty inside: homes, sockets, mail, logs, and file systems of other purposes.
 pub(super) const HIDDEN_FOLDERS: &[&str] = &[
@@ -100,7 +100,7 @@ pub(super) fn environment(inside: Inside, home: Option<String>) -> Vec<(String, 
 
 /// The variables of commands on the host's root.
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("PATH", USUAL_PATH),
     ("HOME", "/home/carrel"),
     ("USER", "carrel"),
     ("LOGNAME", "carrel"),

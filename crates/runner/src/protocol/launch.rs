@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::IdMap;
+
 /// The first message to a launcher, and the requests after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,6 +30,23 @@ pub struct Setup {
     pub shared_memory_bytes: u64,
     /// A runner ends itself after this many seconds without a controller.
     pub orphan_after_s: u64,
+    /// What an ordinary user's launcher does with subordinate ids.
+    pub lent_ids: LentIds,
+}
+
+/// What an ordinary user's launcher does with subordinate ids. Root's has no use for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LentIds {
+    /// Uses what it finds.
+    Found,
+    /// Uses these.
+    These(IdMap),
+    /// Uses none.
+    None {
+        /// Why that is so, for the facts.
+        reason: String,
+    },
 }
 
 /// One sandbox to make. Its folder exists already.
@@ -71,7 +90,8 @@ pub enum Root {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FolderIds {
-    /// Every owner is shifted by [`Setup::host_id`]: carrel unpacked it. (An ordinary user owns all of it.)
+    /// Every owner is shifted by [`Setup::host_id`]: carrel unpacked it. (An ordinary user's are its subordinate ids, or
+    /// it owns all of it.)
     Shifted,
     /// Root's files are 0, as in any root file system.
     Plain,
@@ -99,6 +119,8 @@ pub enum FromLauncher {
     Ready {
         /// What this machine offers them.
         facts: Vec<Fact>,
+        /// The subordinate ids that images have.
+        lent_ids: Option<IdMap>,
     },
     /// They cannot, and what to change.
     Unable {
@@ -178,3 +200,5 @@ pub const WORK_FOLDER: &str = "work";
 pub const RECORD_FILE: &str = "runner.json";
 /// The name of the runner's socket in a sandbox's folder.
 pub const SOCKET_FILE: &str = "runner.sock";
+/// The `PATH` of commands where neither the image nor the environment says another.
+pub const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

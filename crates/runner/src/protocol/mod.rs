@@ -19,8 +19,8 @@ mod window;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use launch::{
-    Fact, FactState, FolderIds, FromLauncher, INSIDE_IDS, LAYERS_FOLDER, Launch, LimitsRecord, MAX_LAYERS, RECORD_FILE,
-    Record, Resources, Root, SOCKET_FILE, Setup, ToLauncher, UPPER_FOLDER, WORK_FOLDER,
+    Fact, FactState, FolderIds, FromLauncher, INSIDE_IDS, LAYERS_FOLDER, Launch, LentIds, LimitsRecord, MAX_LAYERS,
+    RECORD_FILE, Record, Resources, Root, SOCKET_FILE, Setup, ToLauncher, UPPER_FOLDER, USUAL_PATH, WORK_FOLDER,
 };
 pub use messages::{
     EndedEvent, Event, ExecRequest, Failure, FileKind, FromRunner, Request, StatEvent, Status, ToRunner,

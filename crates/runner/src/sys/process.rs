@@ -28,6 +28,42 @@ pub(crate) fn clone_into(namespaces: CloneFlags) -> Result<Cloned, Errno> {
     }
 }
 
+/// Like [`clone_into`], with the child in a control group of the second version from its first moment; `group` is that
+/// group's folder. Linux 5.7 and newer; sandboxes around us may refuse the call as a whole.
+pub(crate) fn clone_into_group(namespaces: CloneFlags, group: BorrowedFd<'_>) -> Result<Cloned, Errno> {
+    /// `struct clone_args` of the kernel's `linux/sched.h`, as long as it was when it learned of groups.
+    #[repr(C, align(8))]
+    #[derive(Default)]
+    struct Arguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    /// `CLONE_INTO_CGROUP`, which is above what the old call's flags can say.
+    const INTO_GROUP: u64 = 1 << 33;
+
+    let arguments = Arguments {
+        flags: u64::from(namespaces.bits().cast_unsigned()) | INTO_GROUP,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: group.as_raw_fd() as u64,
+        ..Arguments::default()
+    };
+    // SAFETY: as for `clone_into`; the kernel reads a structure of this size from the pointer, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<Arguments>()) };
+    match Errno::result(result)? {
+        0 => Ok(Cloned::Child),
+        pid => Ok(Cloned::Parent(Pid::from_raw(pid as libc::pid_t))),
+    }
+}
+
 /// Forks. Only for single-threaded programs, as all of this crate are.
 pub(crate) fn fork() -> Result<ForkResult, Errno> {
     // SAFETY: the program has one thread, so the child may do whatever the parent may.

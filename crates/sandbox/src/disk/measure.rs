@@ -11,6 +11,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
 use crate::tree::walk;
 
 /// How long one measure may take.
@@ -19,12 +22,14 @@ const WITHIN: Duration = Duration::from_secs(30);
 const BLOCK_BYTES: u64 = 512;
 
 /// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Measure {
     /// Bytes on disk.
     pub(crate) bytes: u64,
     /// Whether that is all: not if the tree is too deep or too large.
     pub(crate) is_whole: bool,
+    /// Whether this user may not look at a part of it, which belongs to another id.
+    pub(crate) is_denied: bool,
 }
 
 /// Measures everything below `folder`, and deleted files that these processes hold open.
@@ -39,30 +44,48 @@ pub(crate) fn measure(folder: &Path, processes: &[i32]) -> io::Result<Measure> {
         }
         Ok(if Instant::now() < until { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     });
-    let (deleted, all_seen) = deleted_blocks(folder, processes, until);
-    let bytes = blocks.saturating_add(deleted).saturating_mul(BLOCK_BYTES);
-    Ok(Measure { bytes, is_whole: all_seen && matches!(walked, Ok(None)) })
+    let deleted = deleted_blocks(folder, processes, until);
+    let bytes = blocks.saturating_add(deleted.blocks).saturating_mul(BLOCK_BYTES);
+    let is_closed = matches!(&walked, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
+    Ok(Measure {
+        bytes,
+        is_whole: deleted.is_whole && matches!(walked, Ok(None)),
+        is_denied: is_closed || deleted.is_denied,
+    })
 }
 
-/// The blocks of files that have no name any more, and whether there was time for all. The files of shared memory
-/// have no name either, but are not on this disk.
-fn deleted_blocks(folder: &Path, processes: &[i32], until: Instant) -> (u64, bool) {
-    let Ok(disk) = fs::metadata(folder).map(|data| data.dev()) else { return (0, false) };
-    let (mut blocks, mut seen) = (0_u64, HashSet::new());
+/// What was found of deleted files.
+struct Deleted {
+    blocks: u64,
+    /// Whether there was time for all.
+    is_whole: bool,
+    /// Whether a process of another id did not let this one look.
+    is_denied: bool,
+}
+
+/// The blocks of files that have no name any more. The files of shared memory have no name either, but are not on this
+/// disk.
+fn deleted_blocks(folder: &Path, processes: &[i32], until: Instant) -> Deleted {
+    let mut found = Deleted { blocks: 0, is_whole: true, is_denied: false };
+    let Ok(disk) = fs::metadata(folder).map(|data| data.dev()) else { return Deleted { is_whole: false, ..found } };
+    let mut seen = HashSet::new();
     for process in processes {
         let root = fs::metadata(format!("/proc/{process}/root/")).map_or(disk, |data| data.dev());
-        let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-        for file in open.filter_map(|entry| fs::metadata(entry.path()).ok()) {
+        let open = fs::read_dir(format!("/proc/{process}/fd"));
+        // Those of its own that do not are the runner and what it became: they hold no files.
+        found.is_denied |= matches!(&open, Err(error) if error.kind() == io::ErrorKind::PermissionDenied)
+            && fs::metadata(format!("/proc/{process}")).is_ok_and(|data| data.uid() != geteuid().as_raw());
+        for file in open.into_iter().flatten().flatten().filter_map(|entry| fs::metadata(entry.path()).ok()) {
             let is_deleted = file.is_file() && file.nlink() == 0 && [disk, root].contains(&file.dev());
             if is_deleted && seen.insert((file.dev(), file.ino())) {
-                blocks = blocks.saturating_add(file.blocks());
+                found.blocks = found.blocks.saturating_add(file.blocks());
             }
             if Instant::now() > until {
-                return (blocks, false);
+                return Deleted { is_whole: false, ..found };
             }
         }
     }
-    (blocks, true)
+    found
 }
 
 #[cfg(test)]

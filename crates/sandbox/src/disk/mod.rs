@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use carrel_domain::SandboxId;
 
+pub(crate) use measure::measure;
 pub(crate) use watch::{Disks, Watcher, free_and_floor};
 
 /// How often the disk is looked at while there are sandboxes; that look is one system call.

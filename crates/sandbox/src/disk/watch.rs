@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tokio::task::spawn_blocking;
 
 use super::measure::{Measure, measure};
 use super::{BETWEEN_SEARCHES, Look, REST, TICK, Watched, culprit, default_floor};
+use crate::keeper::{Keepers, Work};
 use crate::limits::{self, LimitCounters};
 
 /// What the rest of the backend tells the watcher, and hears from it.
@@ -35,12 +37,13 @@ enum News {
 
 impl Disks {
     /// The two ends. The watcher is to be run as a task; it ends when this is dropped.
-    pub(crate) fn new(folder: PathBuf, floor_bytes: Option<u64>) -> (Self, Watcher) {
+    pub(crate) fn new(folder: PathBuf, floor_bytes: Option<u64>, keepers: Keepers) -> (Self, Watcher) {
         let (news, inbox) = mpsc::unbounded_channel();
         let seen = Seen::default();
         let watcher = Watcher {
             folder,
             floor_bytes,
+            keepers,
             inbox,
             seen: Arc::clone(&seen),
             watched: HashMap::new(),
@@ -77,6 +80,7 @@ fn lock(seen: &Seen) -> MutexGuard<'_, HashMap<SandboxId, LimitCounters>> {
 pub(crate) struct Watcher {
     folder: PathBuf,
     floor_bytes: Option<u64>,
+    keepers: Keepers,
     inbox: mpsc::UnboundedReceiver<News>,
     seen: Seen,
     watched: HashMap<SandboxId, Watched>,
@@ -175,8 +179,8 @@ impl Watcher {
 
     /// Measures a sandbox and notes the result; how long that took.
     async fn measure(&mut self, id: SandboxId) -> Duration {
-        let (at, folder) = (Instant::now(), self.folder.join(id.to_string()));
-        let measured = spawn_blocking(move || measure_sandbox(&folder)).await;
+        let (at, folder, keepers) = (Instant::now(), self.folder.join(id.to_string()), self.keepers.clone());
+        let measured = spawn_blocking(move || measure_sandbox(&folder, &keepers)).await;
         let took = at.elapsed();
         let measured = measured.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
         let Some(watched) = self.watched.get_mut(&id) else { return took };
@@ -207,10 +211,15 @@ pub(crate) fn free_and_floor(folder: &Path, floor_bytes: Option<u64>) -> io::Res
 }
 
 /// What the sandbox in `folder` takes, and what was free before that was looked at.
-fn measure_sandbox(folder: &Path) -> io::Result<(Measure, u64)> {
+fn measure_sandbox(folder: &Path, keepers: &Keepers) -> io::Result<(Measure, u64)> {
     let free = space(folder)?.free;
-    let groups = limits::record(folder)?.unwrap_or_default().groups;
-    Ok((measure(folder, &limits::processes(&groups))?, free))
+    let processes = limits::processes(&limits::record(folder)?.unwrap_or_default().groups);
+    let mut found = measure(folder, &processes)?;
+    if found.is_denied && keepers.are_there() {
+        // A measure has its own limit of time.
+        found = keepers.ask(&Work::Measure { folder: folder.to_path_buf(), processes }, &AtomicBool::new(false))?;
+    }
+    Ok((found, free))
 }
 
 /// The file system of a folder, in bytes.

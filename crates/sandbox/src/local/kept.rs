@@ -1,18 +1,17 @@
 //! What a caller does with kept layers: keep one, list them, look into them, remove them.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use carrel_domain::SandboxId;
 use carrel_runner::protocol::UPPER_FOLDER;
 use tokio::task::spawn_blocking;
 
 use super::{Local, Sandboxes, end, hold};
+use crate::keeper::Work;
 use crate::search::Needles;
-use crate::tree::{Waiting, walk};
+use crate::tree::{Waiting, total_bytes};
 use crate::{Layer, LayerName, Removed, SandboxError};
 
 impl Sandboxes {
@@ -67,7 +66,10 @@ impl Sandboxes {
                 return Ok(size_bytes);
             }
             let failed = || SandboxError::host(format!("cannot measure the kept layer `{name}`"));
-            let size_bytes = size(&local.layers.upper(&name), &abandoned).map_err(failed())?;
+            let upper = local.layers.upper(&name);
+            let work = || Work::Size { folder: upper.clone() };
+            let size_bytes = local.keepers.or_keeper(|| total_bytes(&upper, &abandoned), work, &abandoned);
+            let size_bytes = size_bytes.map_err(failed())?;
             local.layers.note_size(&name, size_bytes).map_err(failed())?;
             Ok(size_bytes)
         })
@@ -95,11 +97,13 @@ impl Sandboxes {
         if needles.is_empty() {
             return Ok(None);
         }
-        let needles = Needles::new(&needles).map_err(SandboxError::Invalid)?;
+        let prepared = Needles::new(&needles).map_err(SandboxError::Invalid)?;
         let waiting = Waiting::default();
         let abandoned = waiting.abandoned();
-        self.blocking(move |_| {
-            needles.find(&root, &abandoned).map_err(SandboxError::host(format!("cannot look through {what}")))
+        self.blocking(move |local| {
+            let work = || Work::Find { folder: root.clone(), needles };
+            let found = local.keepers.or_keeper(|| prepared.find(&root, &abandoned), work, &abandoned);
+            found.map_err(SandboxError::host(format!("cannot look through {what}")))
         })
         .await
     }
@@ -124,17 +128,4 @@ impl Sandboxes {
             Err(SandboxError::host("work on kept layers broke off")(io::Error::other(panicked)))
         })
     }
-}
-
-/// What everything below a folder takes on the disk.
-fn size(root: &std::path::Path, abandoned: &AtomicBool) -> io::Result<u64> {
-    let mut blocks = 0_u64;
-    walk(root, abandoned, |entry, _| {
-        if !entry.is_twin {
-            blocks += u64::try_from(entry.stat.st_blocks).unwrap_or(0);
-        }
-        Ok(ControlFlow::<()>::Continue(()))
-    })?;
-    // The kernel counts in units of 512 bytes, whatever the file system's blocks are.
-    Ok(blocks * 512)
 }

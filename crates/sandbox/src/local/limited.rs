@@ -27,7 +27,7 @@ impl Sandboxes {
     /// What this machine offers sandboxes, and what to do where that is not enough.
     pub fn facts(&self) -> Vec<Fact> {
         let local = facts::gather(&self.local.folder, self.local.limits.free_disk_bytes);
-        self.local.facts.iter().cloned().chain(local).collect()
+        self.local.offered.facts.iter().cloned().chain(local).collect()
     }
 
     /// Says once what does not hold as it should, and begins to watch the disk for the sandboxes there are and come.

@@ -16,7 +16,7 @@ use crate::{LayerName, Root, SandboxError};
 impl Sandboxes {
     /// Whether a layer can be laid over everything in this root. An ordinary user can lay none over the host's.
     pub fn can_layer(&self, root: &Root) -> bool {
-        let is_root = self.local.facts.iter().any(|fact| fact.name == "user" && fact.state == FactState::Ok);
+        let is_root = self.local.offered.facts.iter().any(|fact| fact.name == "user" && fact.state == FactState::Ok);
         is_root || matches!(root, Root::Folder { .. })
     }
 

@@ -5,7 +5,7 @@ use super::attempt::Attempt;
 pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt("a host file in /tmp", "a /tmp of its own", r#"reads($host{tmp})"#, "ENOENT"),
     Attempt("a private path of the service", "masked by name", r#"reads($host{private})"#, "ENOENT"),
-    Attempt("the folder of sandboxes", "always private", r#"lists($host{sandboxes})"#, "ENOENT"),
+    Attempt("the folder of sandboxes", "always private", r#"lists($host{sandboxes})"#, "empty|ENOENT"),
     Attempt("its own layer on the host", "always private", r#"lists("$host{own}/upper")"#, "ENOENT"),
     Attempt("its runner's socket", "always private", r#"lists("$host{own}/runner.sock")"#, "ENOENT"),
     Attempt("its runner's record", "always private", r#"reads("$host{own}/runner.json")"#, "ENOENT"),
@@ -128,6 +128,12 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
         "EACCES EACCES; ordinary: EROFS EXDEV|EACCES EXDEV|EROFS EROFS; own root: EROFS EXDEV",
     ),
     Attempt(
+        "something new beside them",
+        "the top folder belongs to nobody inside, and its mount is read-only",
+        r#"opens("/new-$$", O_WRONLY | O_CREAT)"#,
+        "EACCES; ordinary: EROFS; own root: ok",
+    ),
+    Attempt(
         "a hard link to them",
         "protected_hardlinks, and another mount",
         r#"my ($from, $to) = ("/usr/bin/env", "/tmp/env-link"); call("SYS_linkat", -100, $from, -100, $to, 0)"#,
@@ -167,6 +173,12 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
         "only root of the host may read these",
         r#"each_of(sub { opens("/proc/$_", O_RDONLY) }, qw(kpagecount kpageflags kpagecgroup slabinfo vmallocinfo))"#,
         "EACCES|EACCES ENOENT",
+    ),
+    Attempt(
+        "what drivers tell",
+        "masked in /proc",
+        r#"each_of(sub { lists("/proc/$_") }, qw(acpi asound driver scsi))"#,
+        "empty|ENOENT|ENOENT empty",
     ),
     Attempt("what the machine was started with", "masked in /proc", r#"reads("/proc/cmdline")"#, "empty"),
     Attempt("what /sys tells", "an empty folder", r#"lists("/sys")"#, "empty"),

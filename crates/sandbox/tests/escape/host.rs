@@ -1,6 +1,6 @@
 //! What the host has that a sandbox must not reach, and whether it is as it was.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,11 +12,14 @@ use carrel_sandbox::Sandbox;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
+use super::place::{self, SHOWN as SHOWN_FOLDER};
 use super::world::World;
 
 const CONTENT: &str = "a canary of the host";
-/// How the folder among the host's programs begins that holds a socket.
+/// How the folders among the host's programs begin that hold a socket.
 const SHOWN: &str = "carrel-escape-";
+/// How the one begins that root puts there for an ordinary user: no other test takes it away meanwhile.
+const LENT: &str = "carrel-lent-escape-";
 
 /// Files, sockets and queues of the host.
 pub(crate) struct Host {
@@ -32,12 +35,19 @@ pub(crate) struct Host {
     machine: Vec<String>,
 }
 
+/// What was lent; it is gone, and the next may be lent, when this is dropped.
+pub(crate) struct Lent {
+    _place: TempDir,
+    _socket: (TempDir, UnixListener),
+    _alone: File,
+}
+
 impl Host {
     pub(crate) fn new(world: &World) -> Self {
         let canaries = tempfile::tempdir_in("/tmp").expect("a temporary folder");
         fs::set_permissions(canaries.path(), fs::Permissions::from_mode(0o755)).expect("ours");
         let private = world.folder.path().join("private");
-        fs::create_dir(&private).expect("made");
+        fs::create_dir_all(&private).expect("made");
         for folder in [canaries.path(), &private] {
             fs::write(folder.join("canary"), CONTENT).expect("written");
         }
@@ -60,20 +70,22 @@ impl Host {
             ),
             abstract_name,
             socket: listening(socket, UnixListener::set_nonblocking),
-            shown: Self::put_a_socket_among_programs(),
+            shown: put_a_socket(SHOWN),
             canaries,
             key,
             machine: machine(),
         }
     }
 
-    /// A socket that strangers may connect to, in a folder that sandboxes show; only root can put it there.
-    pub(crate) fn put_a_socket_among_programs() -> Option<(TempDir, UnixListener)> {
-        let folder = tempfile::Builder::new().prefix(SHOWN).tempdir_in("/opt").ok()?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
-        let socket = UnixListener::bind(folder.path().join("socket")).expect("bound");
-        fs::set_permissions(folder.path().join("socket"), fs::Permissions::from_mode(0o777)).expect("ours");
-        Some((folder, listening(socket, UnixListener::set_nonblocking)))
+    /// What only root can put where sandboxes look, for the tests of an ordinary user, who find it by its name: so it is
+    /// there once at a time. `None` where this is no root.
+    pub(crate) fn lend() -> Option<Lent> {
+        if !geteuid().is_root() {
+            return None;
+        }
+        let alone = File::open(SHOWN_FOLDER).ok()?;
+        alone.lock().ok()?;
+        Some(Lent { _place: place::lend()?, _socket: put_a_socket(LENT)?, _alone: alone })
     }
 
     /// What attempts are told of it, by name.
@@ -112,10 +124,10 @@ impl Host {
             return Some(folder.path().join("socket"));
         }
         // Put there by root, who started this test as an ordinary user.
-        let entries = fs::read_dir("/opt").ok()?.flatten();
+        let entries = fs::read_dir(SHOWN_FOLDER).ok()?.flatten();
         let ours = |path: &PathBuf| path.join("socket").exists();
         entries
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(SHOWN))
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(LENT))
             .map(|entry| entry.path())
             .find(ours)
             .map(|path| path.join("socket"))
@@ -126,6 +138,15 @@ impl Drop for Host {
     fn drop(&mut self) {
         on_host(self.key, "shmctl(shmget($key, 0, 0), 0, 0); msgctl(msgget($key, 0), 0, 0); syscall(241, $queue)");
     }
+}
+
+/// A socket that strangers may connect to, in a folder that sandboxes show; only root can put it there.
+fn put_a_socket(prefix: &str) -> Option<(TempDir, UnixListener)> {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(SHOWN_FOLDER).ok()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    let socket = UnixListener::bind(folder.path().join("socket")).expect("bound");
+    fs::set_permissions(folder.path().join("socket"), fs::Permissions::from_mode(0o777)).expect("ours");
+    Some((folder, listening(socket, UnixListener::set_nonblocking)))
 }
 
 fn listening<L>(listener: L, set_nonblocking: fn(&L, bool) -> std::io::Result<()>) -> L {

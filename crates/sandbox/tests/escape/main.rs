@@ -10,6 +10,7 @@ mod host;
 mod kernel;
 mod mounts;
 mod network;
+mod place;
 mod processes;
 mod transfer;
 #[path = "../world/mod.rs"]
@@ -17,6 +18,7 @@ mod world;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use attempt::{Attempt, Place, hold, try_it};
 use carrel_sandbox::{FolderIds, Limits, ReadOnlyMount, Root, Sandbox, SandboxSpec};
@@ -56,9 +58,58 @@ async fn no_attempt_on_devices_succeeds() {
 
 #[test]
 fn none_of_these_succeeds_where_the_service_is_an_ordinary_user() {
-    // What only root can put where sandboxes look.
-    let _shown = Host::put_a_socket_among_programs();
+    let _lent = Host::lend();
     world::as_ordinary_user();
+}
+
+#[test]
+fn none_of_these_succeeds_where_an_ordinary_user_was_lent_ids() {
+    let _lent = Host::lend();
+    world::as_user_with_lent_ids();
+}
+
+#[tokio::test]
+async fn what_is_private_is_hidden_also_where_it_is_made_later() {
+    let world = place::world().await;
+    let private = world.folder.path().join("private");
+    fs::remove_dir(&private).expect("empty");
+    let sandboxes = world::open(world.folder.path()).await;
+    fs::create_dir(&private).expect("made");
+    fs::write(private.join("key"), "secret").expect("written");
+
+    let sandbox = sandboxes.launch(SandboxSpec::new(new_id())).await.expect("it is launched");
+
+    let said = world::said(&sandbox, &format!("cat {}/key", private.display())).await;
+    assert!(said.ends_with("No such file or directory"), "{said}");
+}
+
+#[test]
+fn the_groups_of_the_service_are_left_outside() {
+    if !geteuid().is_root() {
+        // The kernel lets nobody else leave groups, which could be a way round what is closed to them.
+        return;
+    }
+    // Of users and of what they may do, as a service has them.
+    let mut tests = Command::new("setpriv");
+    tests.args(["--groups", "4,27,999"]).arg(std::env::current_exe().expect("a program"));
+    let ended = tests.args(["--exact", "no_group_is_left", "--ignored"]).output().expect("setpriv is there");
+
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "run by the test above, with groups"]
+async fn no_group_is_left() {
+    let world = place::world().await;
+    for own_root in [false, true] {
+        let sandbox = launch(&world, own_root).await;
+
+        for process in ["self", "1"] {
+            let groups = world::said(&sandbox, &format!("grep ^Groups: /proc/{process}/status | tr -d '\\t '")).await;
+            assert_eq!(groups, "Groups:", "{process} on its own root: {own_root}");
+        }
+    }
 }
 
 #[test]
@@ -76,7 +127,7 @@ fn there_are_at_least_a_hundred_attempts() {
 }
 
 async fn hold_everywhere(attempts: &[Attempt]) {
-    let world = World::new().await;
+    let world = place::world().await;
     let host = Host::new(&world);
     let ordinary = !geteuid().is_root();
     let mut surprises = Vec::new();

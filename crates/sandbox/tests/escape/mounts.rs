@@ -36,6 +36,27 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
         r#"my $at = "/tmp"; each_of(sub { my $kind = $_; call("SYS_mount", $kind, $at, $kind, 0, 0) }, qw(cgroup cgroup2))"#,
         "EPERM",
     ),
+    Attempt(
+        "which mounts can be written",
+        "everything else is read-only, as a mount and not only for its owners",
+        r#"mounts(sub { $_[1] !~ /,ro,/ })"#,
+        "/ /dev/pts /dev/shm /proc; ordinary: /dev/pts /dev/shm /home/carrel /proc /tmp /var /workspace\
+         ; own root: / /dev/pts /dev/shm /proc",
+    ),
+    Attempt(
+        "where device files work",
+        "nodev everywhere but in /dev",
+        r#"mounts(sub { -d $_[0] && $_[1] !~ /,nodev,/ })"#,
+        "/dev /dev/pts; ordinary: /dev/pts",
+    ),
+    Attempt(
+        "parts of /proc that change the machine",
+        "covered by read-only mounts of their own",
+        r#"my %closed = map { $_ => 1 } split(" ", mounts(sub { $_[1] =~ /,ro,/ }));
+           each_of(sub { !-e $_ ? "absent" : $closed{$_} ? "read-only" : "open: $_" },
+               map { "/proc/$_" } qw(sys bus fs irq sysrq-trigger))"#,
+        "read-only|absent read-only",
+    ),
     Attempt("uncovering a mask", "seccomp: umount2", r#"call("SYS_umount2", 1, 0xff00)"#, "EPERM"),
     Attempt(
         "uncovering /proc/sys and /proc/kcore",

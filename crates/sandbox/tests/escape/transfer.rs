@@ -9,6 +9,7 @@ use carrel_sandbox::{ExitStatus, ProcessEvent, Sandbox, SandboxError};
 use tokio::time::timeout;
 
 use super::host::Host;
+use super::place;
 use super::world::{World, run, said, script};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -19,7 +20,7 @@ async fn read(sandbox: &Sandbox, path: &str) -> Result<Vec<u8>, SandboxError> {
 
 #[tokio::test]
 async fn reading_what_a_command_has_put_in_a_files_place_gives_nothing_of_the_runner() {
-    let world = World::new().await;
+    let world = place::world().await;
     let host = Host::new(&world);
     let sandbox = world.sandbox().await;
     let canary = host.known_to(&sandbox)[0].1.clone();
@@ -63,7 +64,7 @@ async fn reading_what_a_command_has_put_in_a_files_place_gives_nothing_of_the_ru
 
 #[tokio::test]
 async fn writing_where_a_command_has_put_something_else_changes_nothing_of_the_host_or_the_runner() {
-    let world = World::new().await;
+    let world = place::world().await;
     let host = Host::new(&world);
     let sandbox = world.sandbox().await;
     let place = "mkdir -p /workspace/x; cd /workspace/x; rm -rf file";
@@ -92,7 +93,7 @@ async fn writing_where_a_command_has_put_something_else_changes_nothing_of_the_h
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swapping_folders_and_links_while_files_are_written_and_read_leads_nowhere() {
-    let world = World::new().await;
+    let world = place::world().await;
     let host = Host::new(&world);
     let sandbox = world.sandbox().await;
     let canary = host.known_to(&sandbox)[0].1.clone();

@@ -16,6 +16,18 @@ use uuid::Uuid;
 
 /// A user that owns nothing on this machine.
 const ORDINARY_ID: u32 = 64_242;
+/// The first of the ids that another user is lent, which nobody has either.
+pub const LENT_FROM: u32 = 1_500_000_000;
+/// Puts accounts in a folder over the machine's for a program and nobody else, then becomes that program.
+const WITH_ACCOUNTS: &str = r#"
+set -e
+accounts=$1
+shift
+for name in passwd subuid subgid; do
+    mount --bind "$accounts/$name" "/etc/$name"
+done
+exec "$@"
+"#;
 
 /// A backend and its folder.
 pub struct World {
@@ -57,6 +69,28 @@ pub fn folder() -> TempDir {
 
 /// Runs all tests of this program again as an ordinary user, if it was started by root.
 pub fn as_ordinary_user() {
+    again_as(|_| std::process::Command::new("setpriv"));
+}
+
+/// The same as an ordinary user that was lent subordinate ids. Needs the package `uidmap`.
+pub fn as_user_with_lent_ids() {
+    again_as(|place| {
+        let passwd = fs::read_to_string("/etc/passwd").expect("there are accounts");
+        let lent = format!("carrel-test:{LENT_FROM}:65536\n");
+        let own = format!("{passwd}carrel-test:x:{ORDINARY_ID}:{ORDINARY_ID}::/:/bin/sh\n");
+        for (name, text) in [("passwd", &own), ("subuid", &lent), ("subgid", &lent)] {
+            fs::write(place.join(name), text).expect("written");
+            // On a machine where nobody was ever lent any there may be no such file to cover.
+            let _there = fs::File::options().create(true).append(true).open(Path::new("/etc").join(name));
+        }
+        let mut tests = std::process::Command::new("unshare");
+        tests.args(["--mount", "/bin/sh", "-c", WITH_ACCOUNTS, "sh"]).arg(place).arg("setpriv");
+        tests
+    });
+}
+
+/// Runs all tests of this program again, by `setpriv`, which `begin` makes a command of, if it was started by root.
+fn again_as(begin: impl FnOnce(&Path) -> std::process::Command) {
     if !geteuid().is_root() {
         return;
     }
@@ -64,7 +98,7 @@ pub fn as_ordinary_user() {
     let place = tempfile::tempdir_in("/var/tmp").expect("a temporary folder");
     std::os::unix::fs::chown(place.path(), Some(ORDINARY_ID), Some(ORDINARY_ID)).expect("given away");
     let ids = [format!("--reuid={ORDINARY_ID}"), format!("--regid={ORDINARY_ID}"), "--clear-groups".to_owned()];
-    let mut tests = std::process::Command::new("setpriv");
+    let mut tests = begin(place.path());
     tests.args(ids).arg(std::env::current_exe().expect("a program")).args(["--test-threads", "2"]);
     let ended = tests.env("TMPDIR", place.path()).current_dir(place.path()).output().expect("setpriv is there");
 

@@ -13,11 +13,11 @@ pub(super) struct Refusal {
     pub(super) param: String,
 }
 
-fn refuse(param: impl Into<String>, message: impl Into<String>) -> Result<(), Refusal> {
+pub(super) fn refuse(param: impl Into<String>, message: impl Into<String>) -> Result<(), Refusal> {
     Err(Refusal { message: message.into(), param: param.into() })
 }
 
-/// Checks a whole request.
+/// Checks a whole request of the Responses API.
 pub(super) fn request(body: &Value) -> Result<(), Refusal> {
     if !body["model"].is_string() {
         return refuse("model", "Missing required parameter: 'model'.");
@@ -32,6 +32,11 @@ pub(super) fn request(body: &Value) -> Result<(), Refusal> {
     for (index, item) in items.iter().enumerate() {
         item_form(index, item)?;
     }
+    conversation(items)
+}
+
+/// Checks what holds for a conversation over every API.
+pub(super) fn conversation(items: &[Value]) -> Result<(), Refusal> {
     pairs(items)?;
     reasoning_is_followed(items)
 }
@@ -92,6 +97,10 @@ fn item_form(index: usize, item: &Value) -> Result<(), Refusal> {
         Some("message") | None => message(index, item),
         Some("function_call") => needs(&["call_id", "name", "arguments"]),
         Some("custom_tool_call") => needs(&["call_id", "name", "input"]),
+        Some("function_call_output" | "custom_tool_call_output") if item["output"].is_array() => {
+            needs(&["call_id"])?;
+            parts(index, &item["output"])
+        }
         Some("function_call_output" | "custom_tool_call_output") => needs(&["call_id", "output"]),
         Some("reasoning") if !item["summary"].is_array() => missing("summary"),
         Some("reasoning") => {
@@ -110,6 +119,21 @@ fn item_form(index: usize, item: &Value) -> Result<(), Refusal> {
     }
 }
 
+/// The parts of a tool's output.
+fn parts(index: usize, output: &Value) -> Result<(), Refusal> {
+    for (at, part) in output.as_array().into_iter().flatten().enumerate() {
+        let is_whole = match part["type"].as_str() {
+            Some("input_text") => part["text"].is_string(),
+            Some("input_image") => part["image_url"].is_string(),
+            _ => false,
+        };
+        if !is_whole {
+            return refuse(format!("input[{index}].output[{at}]"), "Expected a text or an image.");
+        }
+    }
+    Ok(())
+}
+
 fn message(index: usize, item: &Value) -> Result<(), Refusal> {
     let expected = match item["role"].as_str() {
         Some("user" | "system" | "developer") => "input_text",
@@ -119,7 +143,9 @@ fn message(index: usize, item: &Value) -> Result<(), Refusal> {
     match &item["content"] {
         Value::String(_) => Ok(()),
         Value::Array(parts) => {
-            match parts.iter().position(|part| part["type"] != expected || !part["text"].is_string()) {
+            let is_image = |part: &Value| expected == "input_text" && part["type"] == "input_image";
+            let is_text = |part: &Value| part["type"] == expected && part["text"].is_string();
+            match parts.iter().position(|part| !is_text(part) && !is_image(part)) {
                 Some(at) => {
                     refuse(format!("input[{index}].content[{at}]"), format!("Expected a part of type '{expected}'."))
                 }

@@ -3,13 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::turn::deltas;
 use super::{Item, Reply, Usage};
-
-/// Characters in one delta, unless that made too many.
-const DELTA_CHARS: usize = 24;
-
-/// Deltas of one item.
-const MAX_DELTAS: usize = 200;
 
 /// The events of one response, in order.
 pub(super) struct Events {
@@ -260,12 +255,4 @@ fn with(at: &Value, more: Value) -> Value {
         event.extend(more);
     }
     event
-}
-
-fn deltas(text: &str) -> Vec<String> {
-    let characters: Vec<char> = text.chars().collect();
-    characters
-        .chunks(DELTA_CHARS.max(characters.len().div_ceil(MAX_DELTAS)))
-        .map(|piece| piece.iter().collect())
-        .collect()
 }

@@ -1,11 +1,17 @@
-//! A model server that answers from a script: real HTTP on the loopback, the Responses API in its whole published
-//! form, and as strict about requests as the real one. It plays the model in tests and in `carrel demo`.
+//! A model server that answers from a script: real HTTP on the loopback, the Responses, Chat Completions and Messages
+//! APIs in their whole published forms, and as strict about requests as the real ones. It plays the model in tests and in
+//! `carrel demo`.
 
+mod chat;
 mod check;
 mod events;
+mod messages;
 mod place;
+mod refusals;
 mod script;
 mod serve;
+mod turn;
+mod wire;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +36,8 @@ pub struct ScriptedModel {
 /// One request the server got, and when.
 #[derive(Debug, Clone)]
 pub struct Exchange {
+    /// The path it was sent to, such as `/v1/responses`.
+    pub path: String,
     /// The headers, names in lower case, in the order of their arrival.
     pub headers: Vec<(String, String)>,
     /// The body, byte for byte.
@@ -69,7 +77,7 @@ impl ScriptedModel {
         Ok(Self { url, exchanges, _running: stop.drop_guard() })
     }
 
-    /// The base URL, ending in `/v1`.
+    /// The base URL, ending in `/v1`, the same for all three APIs.
     #[must_use]
     pub fn url(&self) -> Url {
         self.url.clone()
@@ -109,13 +117,11 @@ impl Exchange {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The items of the conversation as they were sent.
+    /// The items of the conversation: as they were sent to the Responses API, and as those that mean the same for the
+    /// others.
     #[must_use]
     pub fn input(&self) -> Vec<Value> {
-        match self.json()["input"].take() {
-            Value::Array(items) => items,
-            _ => Vec::new(),
-        }
+        wire::Wire::at(&self.path).items(&self.json())
     }
 
     /// The output sent for a tool call, if it was among the input: the first call's is 0.
@@ -125,6 +131,14 @@ impl Exchange {
             .input()
             .into_iter()
             .filter(|item| matches!(item["type"].as_str(), Some("function_call_output" | "custom_tool_call_output")));
-        outputs.skip(index).map(|item| item["output"].as_str().unwrap_or_default().to_owned()).next()
+        outputs.skip(index).map(|item| text(&item["output"])).next()
+    }
+}
+
+/// The text of an output, which may be in parts.
+fn text(output: &Value) -> String {
+    match output {
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        output => output.as_str().unwrap_or_default().to_owned(),
     }
 }

@@ -12,9 +12,12 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// The bearer token that must be sent. Without one, any is taken, and none.
+    /// The bearer token, or the `x-api-key`, that must be sent. Without one, any is taken, and none.
     #[serde(default)]
     pub(super) key: Option<String>,
+    /// The models the server says it has, and without which it answers 404; none for any.
+    #[serde(default)]
+    pub(super) models: Vec<String>,
     /// Who is answered what. The first that matches is taken.
     pub(super) conversations: Vec<Conversation>,
 }
@@ -55,6 +58,9 @@ pub struct Reply {
     /// Whether only the least is sent that a server may send: no `event:` lines, no deltas, no usage, no item ids.
     #[serde(default)]
     pub terse: bool,
+    /// Whether all of it is sent in one piece, by a server that does not stream although it is asked to.
+    #[serde(default)]
+    pub whole: bool,
     /// Time to think before the first byte.
     #[serde(default)]
     pub delay_ms: u64,
@@ -104,7 +110,7 @@ pub struct Usage {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// An HTTP error in OpenAI's form.
+    /// An HTTP error in the API's form.
     Status {
         /// Its status code.
         code: u16,
@@ -139,12 +145,12 @@ pub enum Fault {
         /// Its length.
         size_bytes: usize,
     },
-    /// A whole answer that ends in `response.incomplete`.
+    /// A whole answer that ends in `response.incomplete`, or with the reason that says the same in the other APIs.
     Incomplete {
         /// `max_output_tokens`, `content_filter`, …
         reason: String,
     },
-    /// `response.failed` right after the beginning.
+    /// `response.failed` right after the beginning; in the other APIs an error.
     Failed {
         /// `rate_limit_exceeded`, `context_length_exceeded`, `insufficient_quota`, `server_error`, …
         code: String,
@@ -185,6 +191,13 @@ impl Script {
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// Has only these models.
+    #[must_use]
+    pub fn models<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.models = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -256,6 +269,13 @@ impl Reply {
     #[must_use]
     pub const fn terse(mut self) -> Self {
         self.terse = true;
+        self
+    }
+
+    /// Sends all of it in one piece.
+    #[must_use]
+    pub const fn whole(mut self) -> Self {
+        self.whole = true;
         self
     }
 

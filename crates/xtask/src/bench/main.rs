@@ -4,6 +4,7 @@ mod egress;
 mod many;
 mod sandbox;
 mod turn;
+mod warm;
 mod workspace;
 
 /// What can be measured.

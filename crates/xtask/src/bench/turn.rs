@@ -106,6 +106,7 @@ async fn ask(model: &ScriptedModel, sandbox: &Sandbox, turns: u32) -> Result<()>
         mode: Mode::Code,
         workspace: "/workspace".to_owned(),
         base: "0".repeat(40).parse()?,
+        network: carrel_domain::NetworkPolicy::default(),
         branch: None,
         history: Vec::new(),
         resumed: Vec::new(),
@@ -133,8 +134,10 @@ async fn run_alone(sandbox: &Sandbox, turns: u32, login: bool) -> Result<Vec<Dur
 /// A store that costs nothing: what a database costs is measured with the database.
 async fn store_at_once(mut entries: mpsc::Receiver<Entry>) {
     while let Some(entry) = entries.recv().await {
-        // Live output is not waited for.
-        let _gone = entry.stored.send(());
+        if let Entry::Store { stored, .. } = entry {
+            // Live output is not waited for.
+            let _gone = stored.send(());
+        }
     }
 }
 

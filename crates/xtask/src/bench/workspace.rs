@@ -1,7 +1,7 @@
 //! How long it takes until an agent can work on a repository of so many files: on a kept layer, beside copying a checkout
-//! and cloning. The same on a repository of one file tells what of it depends on the size.
+//! and cloning, and as the whole service does it. The same on a repository of one file tells what of it depends on the size.
 //!
-//! Build `carrel-runner` into the same profile first; the launcher beside this program is the one measured.
+//! Build `carrel` and `carrel-runner` into the same profile first; the programs beside this one are the ones measured.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,6 +16,8 @@ use carrel_sandbox::{
 };
 use uuid::Uuid;
 
+use super::warm;
+
 /// How often the start on a layer is measured; copies and clones are measured once, they take seconds.
 const ROUNDS: u32 = 20;
 
@@ -27,15 +29,13 @@ const FILES_A_FOLDER: u32 = 100;
 
 const CHECK_OUT: &str = "set -eu; mkdir -p /workspace/r; cd /workspace/r; if [ ! -e .git ]; then git init -q .; \
     echo /run/carrel/objects > .git/objects/info/alternates; fi; git reset -q --hard \"$1\"";
+const MOVE: &str = "set -eu; cd /workspace/r; git read-tree --reset -u HEAD \"$1\"; git update-ref HEAD \"$1\"";
 const REFRESH: &str = "cd /workspace/r; git update-index -q --really-refresh";
 const STATUS: &str = "cd /workspace/r; git status --porcelain";
-const CHANGE: &str = "cd /workspace/r; for i in 0 1 2 3 4 5 6 7 8 9; do echo changed > d$i/f$i; done";
-const COLLECT: &str = "cd /workspace/r; git add --all; git diff --cached --binary HEAD";
-
 /// Measures a repository of so many files and prints a table.
 #[expect(clippy::print_stdout, reason = "the table is what this command is for")]
 pub(crate) fn run(files: u32) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     println!("{}", runtime.block_on(measure(files))?);
     Ok(())
 }
@@ -44,9 +44,11 @@ pub(crate) fn run(files: u32) -> Result<()> {
 #[derive(Default)]
 struct Warm {
     launch: Vec<Duration>,
+    /// To the commit after the one that the layer was kept at.
+    moved: Vec<Duration>,
+    /// To a commit of which nothing is known, as every file is looked at.
     check_out: Vec<Duration>,
     first_status: Vec<Duration>,
-    collect: Vec<Duration>,
 }
 
 async fn measure(files: u32) -> Result<String> {
@@ -59,19 +61,23 @@ async fn measure(files: u32) -> Result<String> {
     })
     .await?;
     let big = repository(&place.path().join("big"), files)?;
-    let small = repository(&place.path().join("small"), 10 * FILES_A_FOLDER)?;
-    let big_warm = warm(&sandboxes, &big, "big").await?;
-    let small_warm = warm(&sandboxes, &small, "small").await?;
+    let empty = repository(&place.path().join("empty"), 1)?;
+    let [on_big, on_empty] = [on_layer(&sandboxes, &big, "big").await?, on_layer(&sandboxes, &empty, "empty").await?];
+    // The service clones what is committed last.
+    let [big_steps, empty_steps] = [warm::measure(&big.path, ROUNDS).await?, warm::measure(&empty.path, ROUNDS).await?];
 
     let copy = place.path().join("copy");
     let copied = timed(Program::new("cp").arg("-a").arg(&big.path).arg(&copy))?;
     let status = timed(Program::new("git").args(["status", "--porcelain"]).current_dir(&big.path))?;
     let clone = place.path().join("clone");
     let cloned = timed(Program::new("git").args(["clone", "-q", "--shared"]).arg(&big.path).arg(&clone))?;
-    Ok(table(files, &big_warm, &small_warm, copied, cloned, status))
+    let mut table = Table::new(files);
+    table.layers(&on_big, &on_empty, copied, cloned, status);
+    table.service(&big_steps, &empty_steps);
+    Ok(table.text)
 }
 
-async fn warm(sandboxes: &Sandboxes, repository: &Repository, name: &str) -> Result<Warm> {
+async fn on_layer(sandboxes: &Sandboxes, repository: &Repository, name: &str) -> Result<Warm> {
     let layer: LayerName = name.parse()?;
     let spec = |layers: Vec<LayerName>| SandboxSpec {
         mounts: vec![ReadOnlyMount { source: repository.path.join(".git/objects"), target: OBJECTS.to_owned() }],
@@ -87,11 +93,13 @@ async fn warm(sandboxes: &Sandboxes, repository: &Repository, name: &str) -> Res
         let began = Instant::now();
         let sandbox = sandboxes.launch(spec(vec![layer.clone()])).await?;
         warm.launch.push(began.elapsed());
-        warm.check_out.push(bash(&sandbox, CHECK_OUT, &repository.commit).await?);
         warm.first_status.push(bash(&sandbox, STATUS, "").await?);
-        bash(&sandbox, CHANGE, "").await?;
-        warm.collect.push(bash(&sandbox, COLLECT, "").await?);
         sandboxes.destroy(sandbox.id()).await?;
+        for (script, times) in [(MOVE, &mut warm.moved), (CHECK_OUT, &mut warm.check_out)] {
+            let sandbox = sandboxes.launch(spec(vec![layer.clone()])).await?;
+            times.push(bash(&sandbox, script, &repository.next).await?);
+            sandboxes.destroy(sandbox.id()).await?;
+        }
     }
     Ok(warm)
 }
@@ -107,10 +115,12 @@ async fn bash(sandbox: &Sandbox, script: &str, argument: &str) -> Result<Duratio
     Ok(began.elapsed())
 }
 
-/// A repository with one commit.
+/// A repository with two commits.
 struct Repository {
     path: PathBuf,
     commit: String,
+    /// Ten files of it are others.
+    next: String,
 }
 
 /// Makes a repository of so many files of about 4 KiB each.
@@ -118,27 +128,29 @@ fn repository(path: &Path, files: u32) -> Result<Repository> {
     for folder in 0..files.div_ceil(FILES_A_FOLDER) {
         let within = path.join(format!("d{folder}"));
         fs::create_dir_all(&within)?;
-        for file in 0..FILES_A_FOLDER {
+        for file in 0..files.min(FILES_A_FOLDER) {
             fs::write(within.join(format!("f{file}")), format!("{folder} {file}\n").repeat(500))?;
         }
     }
     let git = |arguments: &[&str]| timed(Program::new("git").args(arguments).current_dir(path));
     git(&["init", "-q"])?;
-    git(&["add", "-A"])?;
-    git(&[
-        "-c",
-        "gc.auto=0",
-        "-c",
-        "user.name=bench",
-        "-c",
-        "user.email=bench@localhost",
-        "commit",
-        "-q",
-        "-m",
-        "files",
-    ])?;
-    let output = Program::new("git").args(["rev-parse", "HEAD"]).current_dir(path).output()?;
-    Ok(Repository { path: path.to_owned(), commit: String::from_utf8(output.stdout)?.trim().to_owned() })
+    let commit = || {
+        git(&["add", "-A"])?;
+        let by = ["-c", "gc.auto=0", "-c", "user.name=bench", "-c", "user.email=bench@localhost"];
+        git(&[&by[..], &["commit", "-q", "-m", "files"]].concat())?;
+        let output = Program::new("git").args(["rev-parse", "HEAD"]).current_dir(path).output()?;
+        Ok::<_, anyhow::Error>(String::from_utf8(output.stdout)?.trim().to_owned())
+    };
+    let first = commit()?;
+    for number in 0..10 {
+        let within = path.join(format!("d{number}"));
+        fs::create_dir_all(&within)?;
+        fs::write(within.join("next"), "next\n")?;
+    }
+    let next = commit()?;
+    // As a mirror has them, which comes by fetching.
+    git(&["repack", "-a", "-d", "-q"])?;
+    Ok(Repository { path: path.to_owned(), commit: first, next })
 }
 
 fn timed(program: &mut Program) -> Result<Duration> {
@@ -150,25 +162,48 @@ fn timed(program: &mut Program) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-fn table(files: u32, big: &Warm, small: &Warm, copied: Duration, cloned: Duration, status: Duration) -> String {
-    let mut text = format!("{:<52} {:>12} {:>12} {:>7}\n", format!("{files} files, ms"), "median", "p95", "ratio");
-    let mut line = |name: &str, times: &[Duration], base: &[Duration]| {
-        let (median, p95) = (percentile_ms(times, 50), percentile_ms(times, 95));
-        let ratio = median / percentile_ms(base, 50);
+/// The figures, each beside the one it is to be compared with.
+struct Table {
+    text: String,
+}
+
+impl Table {
+    fn new(files: u32) -> Self {
+        let what = format!("{files} files, ms");
+        Self { text: format!("{what:<52} {:>9} {:>9} {:>9} {:>9} {:>7}\n", "median", "p95", "empty", "p95", "ratio") }
+    }
+
+    /// On a kept layer; the empty repository beside it.
+    fn layers(&mut self, big: &Warm, empty: &Warm, copied: Duration, cloned: Duration, status: Duration) {
+        self.line("sandbox launched on the kept files", &big.launch, &empty.launch);
+        self.line("  and moved to the commit after theirs", &big.moved, &empty.moved);
+        self.line("  or every file looked at, to be sure", &big.check_out, &empty.check_out);
+        self.line("copying a checkout (cp -a), beside the launch", &[copied], &big.launch);
+        self.line("cloning (git clone --shared), beside the launch", &[cloned], &big.launch);
+        self.line("first git status, beside that of a plain checkout", &big.first_status, &[status]);
+    }
+
+    /// By the service's own log.
+    fn service(&mut self, big: &warm::Steps, empty: &warm::Steps) {
+        let start = |steps: &warm::Steps| steps.launched.iter().zip(&steps.checked_out).map(|(a, b)| *a + *b).collect();
+        let (on_big, on_empty): (Vec<Duration>, Vec<Duration>) = (start(big), start(empty));
+        self.line("service: launched and checked out", &on_big, &on_empty);
+        self.line("  before: fetched, with the request", &big.fetched, &empty.fetched);
+        self.line("  before: settled and found prepared", &big.settled, &empty.settled);
+        self.line("  of it the launch", &big.launched, &empty.launched);
+        self.line("  of it the check-out", &big.checked_out, &empty.checked_out);
+        self.line("service: from the request until the agent begins", &big.prepared, &empty.prepared);
+        self.line("service: ten changes collected", &big.collected, &empty.collected);
+    }
+
+    fn line(&mut self, name: &str, times: &[Duration], base: &[Duration]) {
+        let [(median, p95), (base, base_p95)] =
+            [times, base].map(|times| (percentile_ms(times, 50), percentile_ms(times, 95)));
+        let ratio = median / base;
         // Writing to a string cannot fail.
-        let _written = writeln!(text, "{name:<52} {median:>12.2} {p95:>12.2} {ratio:>7.2}");
-    };
-    let sum = |warm: &Warm| warm.launch.iter().zip(&warm.check_out).map(|(a, b)| *a + *b).collect::<Vec<_>>();
-    let (big_start, small_start) = (sum(big), sum(small));
-    line("a small repository: launched and checked out", &small_start, &small_start);
-    line("this one: launched and checked out", &big_start, &small_start);
-    line("  of it the launch", &big.launch, &small.launch);
-    line("copying a checkout (cp -a)", &[copied], &big_start);
-    line("cloning (git clone --shared)", &[cloned], &big_start);
-    line("git status in a plain checkout", &[status], &[status]);
-    line("first git status in the sandbox", &big.first_status, &[status]);
-    line("add --all and diff after ten changes", &big.collect, &small.collect);
-    text
+        let _written =
+            writeln!(self.text, "{name:<52} {median:>9.2} {p95:>9.2} {base:>9.2} {base_p95:>9.2} {ratio:>7.2}");
+    }
 }
 
 /// The time below which this share of all rounds stayed, in milliseconds.

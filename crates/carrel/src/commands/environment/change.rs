@@ -26,7 +26,10 @@ pub(super) fn of(content: ContentArguments, removals: Option<Removals>) -> Resul
         ..EditEnvironment::default()
     };
     let set = content.variable.into_iter().map(|(name, value)| (name, Some(value)));
-    let variables: BTreeMap<_, _> = set.chain(removals.remove_variable.into_iter().map(|name| (name, None))).collect();
+    let mut variables = BTreeMap::new();
+    for (name, value) in set.chain(removals.remove_variable.into_iter().map(|name| (name, None))) {
+        put_once(&mut variables, "the variable", name, value)?;
+    }
     change.variables = (!variables.is_empty()).then_some(Some(variables));
     change.secrets = secrets(&mut input, content.setup_secret, content.network_secret, removals.remove_secret)?;
     let network = content.network;
@@ -95,10 +98,14 @@ fn secrets(
     network: Vec<NetworkSecretArgument>,
     removed: Vec<String>,
 ) -> Result<Option<Option<SecretChanges>>, Failure> {
-    let mut all: SecretChanges = removed.into_iter().map(|name| (name, None)).collect();
+    let mut all = SecretChanges::new();
+    for name in removed {
+        put_once(&mut all, "the secret", name, None)?;
+    }
     for SecretArgument { name, source } in setup {
         let value = Some(input.value(&name, source)?);
-        all.insert(name, Some(SecretChange { kind: Some(SecretKind::Setup), value, hosts: None }));
+        let change = SecretChange { kind: Some(SecretKind::Setup), value, hosts: None };
+        put_once(&mut all, "the secret", name, Some(change))?;
     }
     for NetworkSecretArgument { secret: SecretArgument { name, source }, hosts } in network {
         if hosts.is_empty() {
@@ -108,9 +115,22 @@ fn secrets(
             )));
         }
         let value = Some(input.value(&name, source)?);
-        all.insert(name, Some(SecretChange { kind: Some(SecretKind::Network), value, hosts: Some(hosts) }));
+        let change = SecretChange { kind: Some(SecretKind::Network), value, hosts: Some(hosts) };
+        put_once(&mut all, "the secret", name, Some(change))?;
     }
     Ok((!all.is_empty()).then_some(Some(all)))
+}
+
+/// Takes what one flag says, unless another has said something of the same name: one of the two would be lost.
+fn put_once<T>(all: &mut BTreeMap<String, T>, what: &str, name: String, said: T) -> Result<(), Failure> {
+    if all.contains_key(&name) {
+        return Err(Failure::usage(format!(
+            "{what} {} is given twice, or given and removed; say once what becomes of it",
+            crate::output::safe(&name)
+        )));
+    }
+    all.insert(name, said);
+    Ok(())
 }
 
 fn policy(change: NetworkChange) -> Option<Option<NetworkChange>> {

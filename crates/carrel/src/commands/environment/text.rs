@@ -6,20 +6,40 @@ use carrel_wire::{Environment, EnvironmentList, Internet, Limits, Methods, Netwo
 
 use crate::output::safe;
 
-/// The environments, a line each.
+/// The environments by name, a line each, below what the columns are.
 pub(super) fn environments(all: &EnvironmentList) -> String {
-    let width = all.items.iter().map(|one| one.name.len()).max().unwrap_or(0);
-    let lines = all.items.iter().map(|one| {
+    let mut items: Vec<&Environment> = all.items.iter().collect();
+    items.sort_by(|one, other| one.name.cmp(&other.name));
+    let rows = items.into_iter().map(|one| {
         let covers = match one.repositories.as_slice() {
             [] => "any repository".to_owned(),
             [only] => safe(only),
             [first, rest @ ..] => format!("{} and {} more", safe(first), rest.len()),
         };
         let image = one.image.as_deref().map_or_else(|| "-".to_owned(), safe);
-        let internet = internet(one.agent_network.internet);
-        format!("{:<width$}  v{:<3}  {image}  internet {internet}  {covers}", safe(&one.name), one.version)
+        [safe(&one.name), one.version.to_string(), image, reach(&one.agent_network), covers]
+    });
+    let head = ["NAME", "VERSION", "IMAGE", "INTERNET", "REPOSITORIES"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let [name, version, image, internet] = [0, 1, 2, 3].map(width);
+    let lines = rows.iter().map(|[one, two, three, four, five]| {
+        format!("{one:<name$}  {two:<version$}  {three:<image$}  {four:<internet$}  {five}")
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What may be reached, in a few words.
+fn reach(policy: &NetworkPolicy) -> String {
+    let read = if policy.methods == Methods::Read { ", reads only" } else { "" };
+    let preset = internet(policy.internet);
+    match (policy.internet, policy.domains.len()) {
+        (Internet::Off, 0) => preset.to_owned(),
+        (Internet::Off, 1) => format!("1 domain{read}"),
+        (Internet::Off, count) => format!("{count} domains{read}"),
+        (_, 0) | (Internet::All, _) => format!("{preset}{read}"),
+        (_, count) => format!("{preset} + {count}{read}"),
+    }
 }
 
 /// One environment.
@@ -51,6 +71,9 @@ pub(super) fn environment(one: &Environment) -> String {
     row("", &format!("setup: {}", network(&one.setup_network)));
     row("limits", &limits(&one.limits));
     row("snapshots", &format!("reused for {}", duration(one.snapshot_life_s)));
+    for hint in &one.hints {
+        row("hint", &safe(hint));
+    }
     text.trim_end().to_owned()
 }
 
@@ -134,6 +157,25 @@ fn duration(seconds: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn policy(internet: Internet, domains: &[&str]) -> NetworkPolicy {
+        let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+        NetworkPolicy { internet, domains, methods: Methods::All }
+    }
+
+    #[test]
+    fn what_may_be_reached_is_said_in_a_few_words() {
+        for (policy, words) in [
+            (policy(Internet::Off, &[]), "off"),
+            (policy(Internet::Off, &["a.example"]), "1 domain"),
+            (policy(Internet::Off, &["a.example", "b.example"]), "2 domains"),
+            (policy(Internet::Packages, &["a.example"]), "packages + 1"),
+            (policy(Internet::All, &["a.example"]), "all"),
+            (NetworkPolicy { methods: Methods::Read, ..policy(Internet::All, &[]) }, "all, reads only"),
+        ] {
+            assert_eq!(reach(&policy), words);
+        }
+    }
 
     #[test]
     fn sizes_and_durations_are_shown_as_they_can_be_given() {

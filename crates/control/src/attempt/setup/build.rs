@@ -58,7 +58,7 @@ async fn fill(
     recipe: &Recipe,
     sandbox: &Sandbox,
 ) -> Result<Vec<carrel_domain::DomainRule>, Halt> {
-    tools::are_there(sandbox, recipe).await?;
+    tools::are_there(site, sandbox, recipe).await?;
     let base = mirror.resolve(&Revision::DefaultBranch).await?;
     checkout::check_out(site, sandbox, &base).await?;
     let spec = &site.environment.spec;
@@ -81,9 +81,12 @@ async fn fill(
     } else {
         before
     };
-    checkout::refresh_index(site, sandbox).await?;
+    let is_ready = checkout::tidy_up(site, sandbox, &base).await?;
     // Git may have run what setup left in its configuration: nothing may write while it is looked for secrets, or after.
     sandbox.kill_all().await?;
+    if is_ready {
+        checkout::note_ready(site, sandbox, &base).await?;
+    }
     if let Some(leak) = leak(site, sandbox.id(), &secrets).await? {
         let reason = format!("setup {leak}");
         let event = EventBody::SnapshotKept { snapshot_id: None, size_bytes: None, reason: Some(reason.clone()) };

@@ -1,10 +1,13 @@
 //! Bringing the sandbox's work tree to a commit, on its own git, and putting earlier changes on top of it.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant};
 
-use carrel_domain::{AttemptId, Mode};
+use carrel_domain::{AttemptId, CommitOid, Mode};
 use carrel_forge::Base;
-use carrel_sandbox::{Command, Sandbox};
+use carrel_sandbox::{Command, Finished, Sandbox, SandboxError};
 use carrel_store::StoreError;
 
 use crate::attempt::{Halt, OBJECTS, PATCH, Scene, Site, succeeded};
@@ -12,8 +15,17 @@ use crate::attempt::{Halt, OBJECTS, PATCH, Scene, Site, succeeded};
 /// How long git may take to check out a commit.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// `$1` folder, `$2` branch, `$3` commit, `$4` object format, `$5` objects. On a prepared work tree only what differs is
-/// written. A lock of the index was left by something that has been ended: nothing else is at work here.
+/// The branch a work tree is on where the task names none.
+const BRANCH: &str = "carrel";
+
+/// What a snapshot's work tree is at, in the repository's own folder: `<commit> <branch>`. It is written when nothing but a
+/// check-out has touched the files since, so whoever starts there need not look at them.
+const READY: &str = ".git/carrel-ready";
+/// The longest such line: a commit of 64 digits, and a branch.
+const READY_BYTES: u64 = 4096;
+
+/// `$1` folder, `$2` branch, `$3` commit, `$4` object format, `$5` objects. Every file is looked at, and only what differs
+/// is written. A lock of the index was left by something that has been ended: nothing else is at work here.
 const CHECK_OUT: &str = r#"
 set -eu
 mkdir -p -- "$1"
@@ -26,9 +38,19 @@ if [ ! -e .git ]; then
   git config gc.auto 0
   git config advice.detachedHead false
 fi
-rm -f -- .git/index.lock
+rm -f -- .git/index.lock .git/carrel-ready
 git symbolic-ref HEAD "refs/heads/$2"
 git -c checkout.workers=0 reset --quiet --hard "$3"
+"#;
+
+/// The same from a work tree that is as the commit `$4` has it: only files that differ between the two are looked at. What
+/// else lies in their way goes, as it does above. Between a commit and itself there is nothing but names to change.
+const MOVE: &str = r#"
+set -eu
+cd -- "$1"
+[ "$4" = "$3" ] || git -c checkout.workers=0 read-tree --reset -u "$4" "$3"
+git symbolic-ref HEAD "refs/heads/$2"
+git update-ref -m "reset: moving to $3" HEAD "$3"
 "#;
 
 /// What setup has left beside the repository's own files is not the agent's work: git is told to leave it alone (names with
@@ -52,33 +74,110 @@ git apply --binary --whitespace=nowarn -- "$2"
 rm -f -- "$2"
 "#;
 
-/// Checks the commit out.
+/// A work tree, and the commit and branch it is to be at.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    workspace: &'a str,
+    commit: &'a str,
+    branch: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(workspace: &'a str, base: &'a Base) -> Self {
+        let branch = base.branch.as_ref().map_or(BRANCH, |branch| branch.as_str());
+        Self { workspace, commit: base.commit.as_str(), branch }
+    }
+
+    /// The commit, on the branch that most attempts want: then there is nothing at all to do.
+    fn at_rest(workspace: &'a str, base: &'a Base) -> Self {
+        Self { branch: BRANCH, ..Self::new(workspace, base) }
+    }
+}
+
+/// Checks the commit out where nothing is known of what is there.
 pub(super) async fn check_out(site: &Site<'_>, sandbox: &Sandbox, base: &Base) -> Result<(), Halt> {
-    reset(site, sandbox, base, "prepare.check-out").await
+    let workspace = site.workspace();
+    let finished = reset(sandbox, Wanted::new(&workspace, base), "prepare.check-out").await?;
+    succeeded(&finished, "check out the commit")
+}
+
+/// Checks the commit out in a sandbox that was launched on a snapshot just now: as much work as there is between its commit
+/// and this one, however large the repository.
+pub(super) async fn move_to(site: &Site<'_>, sandbox: &Sandbox, base: &Base) -> Result<(), Halt> {
+    let workspace = site.workspace();
+    if moved(sandbox, Wanted::new(&workspace, base)).await? {
+        return Ok(());
+    }
+    // Made before snapshots were left ready, or git had something to say.
+    check_out(site, sandbox, base).await
 }
 
 /// Takes back what a script has changed of the repository's own files, and has git leave alone what it has added.
 pub(super) async fn take_back(site: &Site<'_>, sandbox: &Sandbox, base: &Base) -> Result<(), Halt> {
-    reset(site, sandbox, base, "prepare.take-back").await?;
-    refresh_index(site, sandbox).await
+    let workspace = site.workspace();
+    let finished = reset(sandbox, Wanted::new(&workspace, base), "prepare.take-back").await?;
+    succeeded(&finished, "check out the commit")?;
+    Ok(refresh_index(sandbox, &workspace).await?)
 }
 
-async fn reset(site: &Site<'_>, sandbox: &Sandbox, base: &Base, id: &str) -> Result<(), Halt> {
-    let branch = base.branch.as_ref().map_or("carrel", |branch| branch.as_str());
-    let format = if base.commit.as_str().len() == 64 { "sha256" } else { "sha1" };
-    let workspace = site.workspace();
-    let command = Command::new(
-        id,
-        ["bash", "-c", CHECK_OUT, "check-out", &workspace, branch, base.commit.as_str(), format, OBJECTS],
-    );
-    let finished = sandbox.run(command.directory("/").time_limit(LIMIT)).await?;
-    succeeded(&finished, "check out the commit")
+/// The same, for a snapshot; whether its work tree is at the commit now. Setup may have left a repository that cannot be
+/// brought there: who starts on it is told so by the check-out.
+pub(super) async fn tidy_up(site: &Site<'_>, sandbox: &Sandbox, base: &Base) -> Result<bool, Halt> {
+    Ok(tidied(sandbox, Wanted::at_rest(&site.workspace(), base)).await?)
+}
+
+/// Notes that nothing has touched the work tree since it was tidied up. To be true, no process may be left.
+pub(super) async fn note_ready(site: &Site<'_>, sandbox: &Sandbox, base: &Base) -> Result<(), Halt> {
+    Ok(noted(sandbox, Wanted::at_rest(&site.workspace(), base)).await?)
+}
+
+async fn tidied(sandbox: &Sandbox, wanted: Wanted<'_>) -> Result<bool, SandboxError> {
+    let finished = reset(sandbox, wanted, "prepare.take-back").await?;
+    refresh_index(sandbox, wanted.workspace).await?;
+    Ok(finished.status.is_success())
+}
+
+async fn noted(sandbox: &Sandbox, wanted: Wanted<'_>) -> Result<(), SandboxError> {
+    let Wanted { workspace, commit, branch } = wanted;
+    match sandbox.write_file(&format!("{workspace}/{READY}"), format!("{commit} {branch}\n").as_bytes(), None).await {
+        // Setup may have made a file of the repository's own folder, which says where that is.
+        Err(SandboxError::Inside { reason, .. }) => {
+            tracing::debug!(sandbox = %sandbox.id(), reason, "a snapshot is not noted as ready");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+async fn reset(sandbox: &Sandbox, wanted: Wanted<'_>, id: &str) -> Result<Finished, SandboxError> {
+    let Wanted { workspace, commit, branch } = wanted;
+    let format = if commit.len() == 64 { "sha256" } else { "sha1" };
+    let argv = ["bash", "-c", CHECK_OUT, "check-out", workspace, branch, commit, format, OBJECTS];
+    sandbox.run(Command::new(id, argv).directory("/").time_limit(LIMIT)).await
+}
+
+/// Goes from what the snapshot is known to be at to what is wanted; whether that could be done.
+async fn moved(sandbox: &Sandbox, wanted: Wanted<'_>) -> Result<bool, SandboxError> {
+    let Wanted { workspace, commit, branch } = wanted;
+    // If it is the sandbox that fails, the check-out says so.
+    let Ok(ready) = sandbox.read_file(&format!("{workspace}/{READY}"), READY_BYTES).await else { return Ok(false) };
+    let ready = String::from_utf8_lossy(&ready);
+    let Some((from, on)) = ready.trim_end().split_once(' ') else { return Ok(false) };
+    let Ok(from) = from.parse::<CommitOid>() else { return Ok(false) };
+    if (from.as_str(), on) == (commit, branch) {
+        return Ok(true);
+    }
+    let argv = ["bash", "-c", MOVE, "move", workspace, branch, commit, from.as_str()];
+    let finished = sandbox.run(Command::new("prepare.move", argv).directory("/").time_limit(LIMIT)).await?;
+    if !finished.status.is_success() {
+        tracing::debug!(sandbox = %sandbox.id(), said = finished.stderr, "looking at every file for the check-out");
+    }
+    Ok(finished.status.is_success())
 }
 
 /// The last step before the files are kept.
-pub(super) async fn refresh_index(site: &Site<'_>, sandbox: &Sandbox) -> Result<(), Halt> {
-    let workspace = site.workspace();
-    let command = Command::new("prepare.refresh", ["bash", "-c", REFRESH, "refresh", &workspace]);
+async fn refresh_index(sandbox: &Sandbox, workspace: &str) -> Result<(), SandboxError> {
+    let command = Command::new("prepare.refresh", ["bash", "-c", REFRESH, "refresh", workspace]);
     sandbox.run(command.directory("/").time_limit(LIMIT)).await?;
     Ok(())
 }

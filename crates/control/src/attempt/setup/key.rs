@@ -15,11 +15,12 @@ const FORM: u32 = 1;
 /// The parts by name, each as a digest of its content: variables may hold what is nobody's business.
 pub(super) type Parts = BTreeMap<String, String>;
 
-/// The parts of the key of what this recipe makes.
-pub(super) fn parts(site: &Site<'_>, recipe: &Recipe, lock_files: &[(String, String)]) -> Parts {
+/// The parts of the key of what this recipe makes. `kit` is the digest of the tool kit, where the image needs one.
+pub(super) fn parts(site: &Site<'_>, recipe: &Recipe, lock_files: &[(String, String)], kit: Option<&str>) -> Parts {
     let spec = &site.environment.spec;
     let image = match (&recipe.image, &recipe.digest) {
         (Image::Oci(_), Some(digest)) => digest.clone(),
+        (Image::Folder(path), Some(state)) => format!("{path} {state}"),
         (image, _) => image.to_string(),
     };
     let secrets: Vec<_> =
@@ -29,7 +30,7 @@ pub(super) fn parts(site: &Site<'_>, recipe: &Recipe, lock_files: &[(String, Str
     let networks: (&NetworkPolicy, bool, bool) =
         (&spec.setup_network, needs_packages, spec.secrets(SecretKind::Network).next().is_some());
     let setup: &Setup = &recipe.setup;
-    BTreeMap::from([
+    let mut parts = BTreeMap::from([
         ("form".to_owned(), digest(&FORM)),
         ("image".to_owned(), digest(&image)),
         ("setup script".to_owned(), digest(setup)),
@@ -40,7 +41,13 @@ pub(super) fn parts(site: &Site<'_>, recipe: &Recipe, lock_files: &[(String, Str
         ("set of secrets".to_owned(), digest(&secrets)),
         ("network policy".to_owned(), digest(&networks)),
         ("certificate authority".to_owned(), digest(&site.control.inner.egress.trusted_pem())),
-    ])
+    ]);
+    // Absent where none is used, so that what was prepared without stays good.
+    parts.extend(kit.map(|kit| ("tool kit".to_owned(), digest(&kit))));
+    // Files given to the ids of one map belong to nobody under another.
+    let lent_ids = site.control.inner.sandboxes.lent_ids().filter(|_| recipe.image != Image::Host);
+    parts.extend(lent_ids.map(|ids| ("map of subordinate ids".to_owned(), digest(&ids.to_string()))));
+    parts
 }
 
 /// The key itself.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use carrel_domain::{AttemptId, Image, Recipe, SandboxId, SnapshotId};
 use carrel_forge::Mirror;
-use carrel_sandbox::{FolderIds, LayerName, ReadOnlyMount, Root, Sandbox, SandboxError, SandboxSpec};
+use carrel_sandbox::{FolderIds, Kit, LayerName, ReadOnlyMount, Root, Sandbox, SandboxError, SandboxSpec};
 
+use super::tools;
 use crate::attempt::{Halt, OBJECTS, Site, network};
 use crate::trust;
 
@@ -60,13 +61,22 @@ pub(super) async fn spec(
     // there is to say.
     let mut variables: BTreeMap<String, String> = recipe.image_variables.clone();
     variables.extend(trust.variables);
-    variables.extend(recipe.variables.clone());
+    for (name, value) in recipe.variables.clone() {
+        // In place of ours, memory given to Java would cost it the network.
+        let ours = variables.get(&name).filter(|_| name == trust::JAVA_OPTIONS);
+        let value = ours.map_or_else(|| value.clone(), |ours| format!("{ours} {value}"));
+        variables.insert(name, value);
+    }
+    let kit = tools::kit(site, recipe).await?.map(|(kit, _)| kit);
+    if let Some(kit) = &kit {
+        variables.insert("PATH".to_owned(), kit.at_end_of(&tools::path(recipe)));
+    }
     variables.extend(network::placeholders(site));
     if let Some(path) = variables.get("PATH").cloned() {
         variables.insert("CARREL_PATH".to_owned(), path);
     }
     Ok(SandboxSpec {
-        mounts: std::iter::once(objects).chain(trust.mounts).collect(),
+        mounts: std::iter::once(objects).chain(trust.mounts).chain(kit.iter().flat_map(Kit::mounts)).collect(),
         environment: variables.into_iter().collect(),
         root,
         layers,

@@ -1,14 +1,16 @@
 //! A script of the environment as people see it: the command, its output while it runs, and how it ended.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use carrel_agent::{COLLECT_FOR, Shown, for_people};
-use carrel_domain::EventBody;
 use carrel_domain::event::CommandEnd;
+use carrel_domain::{EventBody, Internet, ResourceLimits};
 use carrel_sandbox::{Command, CommandId, ExitStatus, ProcessEvent, Sandbox, SandboxError};
 use tokio::time::{Instant, sleep_until};
 
+use crate::attempt::raise::Raise;
 use crate::attempt::{Halt, Site};
 
 /// How many of the last lines an error repeats.
@@ -39,7 +41,7 @@ pub(super) async fn run(site: &Site<'_>, sandbox: &Sandbox, script: Script<'_>) 
     let id = format!("{}.{}", script.what, script.number);
     // From a file, because an argument may not be as long as a script. A login shell, as the agent's commands are.
     let file = format!("/tmp/.carrel-{id}");
-    sandbox.write_file(&file, script.text.as_bytes(), Some(0o600)).await?;
+    sandbox.write_file(&file, unix_lines(script.text).as_bytes(), Some(0o600)).await?;
     let mut command = Command::new(CommandId(id.clone()), ["bash", "-l", file.as_str()])
         .directory(&script.directory)
         .time_limit(script.limit);
@@ -72,6 +74,7 @@ pub(super) async fn run(site: &Site<'_>, sandbox: &Sandbox, script: Script<'_>) 
     output.finish(site, status, duration).await?;
     if is_over {
         let message = format!("{} printed more than {} bytes and was ended", script.what, script.output_bytes);
+        let message = raise(site, &script, |raise| raise.with_way_out("output", &message));
         tell(site, [EventBody::LimitHit { limit: "output".to_owned(), message: message.clone() }]).await?;
         return Err(Halt::failed(message));
     }
@@ -83,6 +86,11 @@ pub(super) async fn run(site: &Site<'_>, sandbox: &Sandbox, script: Script<'_>) 
     verdict(site, &script, status, &output).await
 }
 
+/// The script with the line ends that bash knows: to it, a carriage return is part of the word before it.
+fn unix_lines(text: &str) -> Cow<'_, str> {
+    if text.contains("\r\n") { Cow::Owned(text.replace("\r\n", "\n")) } else { Cow::Borrowed(text) }
+}
+
 async fn verdict(site: &Site<'_>, script: &Script<'_>, status: ExitStatus, output: &Output<'_>) -> Result<(), Halt> {
     let how = match status {
         ExitStatus::Exited(0) => return Ok(()),
@@ -90,6 +98,7 @@ async fn verdict(site: &Site<'_>, script: &Script<'_>, status: ExitStatus, outpu
         ExitStatus::Signalled(signal) => format!("was ended by signal {signal}"),
         ExitStatus::TimedOut => {
             let message = format!("did not end within its limit of {} s", script.limit.as_secs());
+            let message = raise(site, script, |raise| raise.with_way_out("setup", &message));
             let event =
                 EventBody::LimitHit { limit: "setup".to_owned(), message: format!("{} {message}", script.what) };
             tell(site, [event]).await?;
@@ -98,7 +107,34 @@ async fn verdict(site: &Site<'_>, script: &Script<'_>, status: ExitStatus, outpu
     };
     let last: Vec<&str> = output.last.iter().map(String::as_str).collect();
     let said = if last.is_empty() { "it printed nothing".to_owned() } else { format!("it said:\n{}", last.join("\n")) };
-    Err(Halt::failed(format!("{} (`{}`) {how}; {said}", script.what, script.shown)))
+    let halt = Halt::failed(format!("{} (`{}`) {how}; {said}", script.what, script.shown));
+    Err(match offline(site) {
+        Some(way_out) if !matches!(status, ExitStatus::TimedOut) => halt.with_way_out(&way_out),
+        Some(_) | None => halt,
+    })
+}
+
+/// What may help a script that failed for want of the network; nothing where it has all of it.
+fn offline(site: &Site<'_>) -> Option<String> {
+    let policy = &site.environment.spec.setup_network;
+    let reach = match policy.internet {
+        Internet::All => return None,
+        Internet::Off if policy.domains.is_empty() => "setup may reach nothing here".to_owned(),
+        Internet::Off => format!("setup may reach only {} listed hosts here", policy.domains.len()),
+        Internet::Packages => "setup may reach only package managers' hosts here".to_owned(),
+        Internet::Common => "setup may reach only common hosts here".to_owned(),
+    };
+    let name = &site.environment.name;
+    Some(format!(
+        "{reach}; if it needs more: carrel environment edit {name} --setup-internet all, or --setup-allow-domain HOST"
+    ))
+}
+
+/// Asks how the script's limits are raised.
+fn raise<T>(site: &Site<'_>, script: &Script<'_>, ask: impl FnOnce(Raise<'_>) -> T) -> T {
+    let setup_s = u32::try_from(script.limit.as_secs()).unwrap_or(u32::MAX);
+    let limits = ResourceLimits { setup_s, output_bytes: script.output_bytes, ..site.environment.spec.limits };
+    ask(Raise { environment: site.environment, limits: &limits })
 }
 
 /// Output on its way into events.

@@ -7,7 +7,7 @@ use carrel_forge::Mirror;
 use carrel_store::Snapshot;
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{build, key, place};
+use super::{build, key, place, tools};
 use crate::attempt::{Halt, Site};
 
 /// A snapshot to stand on.
@@ -21,7 +21,8 @@ pub(super) struct Found {
 
 /// The snapshot of the environment and the repository as the recipe settles them.
 pub(super) async fn find_or_build(site: &Site<'_>, mirror: &Mirror, recipe: &Recipe) -> Result<Found, Halt> {
-    let parts = key::parts(site, recipe, &build::lock_files(mirror, recipe).await?);
+    let kit = tools::kit(site, recipe).await?.map(|(kit, _)| kit.digest());
+    let parts = key::parts(site, recipe, &build::lock_files(mirror, recipe).await?, kit.as_deref());
     let wanted = key::key(&parts);
     if let Some(found) = find(site, &wanted, "").await? {
         return Ok(found);
@@ -40,7 +41,7 @@ pub(super) async fn find_or_build(site: &Site<'_>, mirror: &Mirror, recipe: &Rec
     if let Some(found) = find(site, &wanted, "; another attempt has just built it").await? {
         return Ok(found);
     }
-    let reason = why_not(site, &parts).await?;
+    let reason = why_not(site, &wanted, &parts).await?;
     site.tell(EventBody::SnapshotLookedUp { snapshot_id: None, reason }).await?;
     let since = Instant::now();
     let (snapshot, hold) = Box::pin(build::build(site, mirror, recipe, wanted, parts)).await?;
@@ -73,10 +74,14 @@ async fn find(site: &Site<'_>, wanted: &str, how: &str) -> Result<Option<Found>,
     Ok(Some(Found { snapshot, is_fresh: false, hold }))
 }
 
-/// Why nothing could be reused, for people.
-async fn why_not(site: &Site<'_>, parts: &key::Parts) -> Result<String, Halt> {
-    let (organization, repository) = (site.organization, site.repository_id);
-    let latest = site.store().latest_snapshot(organization, site.environment.id, repository).await?;
+/// Why nothing could be reused, for people. What has the very same parts counts before what was built last.
+async fn why_not(site: &Site<'_>, wanted: &str, parts: &key::Parts) -> Result<String, Halt> {
+    let (organization, environment, repository) = (site.organization, site.environment.id, site.repository_id);
+    let same = site.store().latest_snapshot_with(organization, environment, repository, wanted).await?;
+    let latest = match same {
+        Some(same) => Some(same),
+        None => site.store().latest_snapshot(organization, environment, repository).await?,
+    };
     let because = match latest {
         None => "nothing is kept for this environment and repository".to_owned(),
         Some(latest) => {

@@ -95,7 +95,10 @@ impl View {
                 (Ok(folder), _) => {
                     plan.places.push(Place { folder, version: Version::One, controllers: vec![controller] });
                 }
-                (Err(first), Ok(_)) => plan.missing.push((controller, first)),
+                (Err(first), Ok((folder, _))) => {
+                    let reason = self.not_handed_down(controller, folder).unwrap_or(first);
+                    plan.missing.push((controller, reason));
+                }
                 // With neither, what stands in the way of the second version is the thing to change.
                 (Err(_), Err(second)) => plan.missing.push((controller, second.clone())),
             }
@@ -120,13 +123,30 @@ impl View {
         // A manager may have handed over the group above ours, and put us into a leaf of it.
         let above = folder.parent().filter(|_| folder != top).map(Path::to_path_buf);
         let usable = [Some(folder.clone()), above].into_iter().flatten().find(|folder| self.is_writable(folder));
-        let folder = usable.ok_or_else(|| format!("the cgroup `{}` is not this user's", folder.display()))?;
+        let folder = usable.ok_or_else(|| {
+            format!("the cgroup `{}` belongs to somebody else, or is mounted read-only", folder.display())
+        })?;
         let offered = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
         let offered: Vec<Controller> = Controller::ALL
             .into_iter()
             .filter(|controller| offered.split_whitespace().any(|name| name == controller.name()))
             .collect();
         Ok((folder, offered))
+    }
+
+    /// That the second version's top has a controller which did not come down to a group, if it is so.
+    fn not_handed_down(&self, controller: Controller, folder: &Path) -> Option<String> {
+        let name = controller.name();
+        let has = |folder: &Path| {
+            let offered = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+            offered.split_whitespace().any(|offered| offered == name)
+        };
+        let above = folder.ancestors().skip(1).find(|above| has(above))?;
+        Some(format!(
+            "the cgroup `{}` was not given the `{name}` controller, which `{}` has",
+            folder.display(),
+            above.display()
+        ))
     }
 
     fn is_writable(&self, folder: &Path) -> bool {
@@ -147,7 +167,7 @@ impl View {
         if (self.may_write)(&folder) {
             Ok(folder)
         } else {
-            Err(format!("the cgroup `{}` is not this user's", folder.display()))
+            Err(format!("the cgroup `{}` belongs to somebody else, or is mounted read-only", folder.display()))
         }
     }
 

@@ -97,7 +97,13 @@ fn a_delegated_group_of_an_ordinary_user_is_used_for_what_it_offers() {
             [tree.place("v2/user/app", Version::Two, &[Controller::Memory, Controller::Pids])],
             "{own}"
         );
-        assert_eq!(plan.missing, [(Controller::Cpu, "this kernel offers no `cpu` controller".to_owned())]);
+        let (group, top) = (tree.0.join("v2/user/app"), tree.0.join("v2"));
+        let reason = format!(
+            "the cgroup `{}` was not given the `cpu` controller, which `{}` has",
+            group.display(),
+            top.display()
+        );
+        assert_eq!(plan.missing, [(Controller::Cpu, reason)]);
     }
 }
 
@@ -108,7 +114,10 @@ fn a_group_of_somebody_else_is_left_alone_and_named() {
     let plan = tree.view("0::/session\n", &[("/", "v2", "cgroup2", "rw")], false).plan();
 
     assert_eq!(plan.places, []);
-    let reason = format!("the cgroup `{}` is not this user's", tree.0.join("v2/session").display());
+    let reason = format!(
+        "the cgroup `{}` belongs to somebody else, or is mounted read-only",
+        tree.0.join("v2/session").display()
+    );
     assert_eq!(plan.missing, Controller::ALL.map(|controller| (controller, reason.clone())));
 }
 

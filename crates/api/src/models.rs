@@ -1,0 +1,3 @@
+//! The models tasks may be given to.
+
+pub(crate) mod list;
