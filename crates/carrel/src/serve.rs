@@ -36,6 +36,10 @@ use crate::settings::Settings;
 /// How long requests under way may take when the service is told to stop.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long a process that is just ending may still hold the data folder, and how often it is looked.
+const WAIT_FOR_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
+const LOCK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
 struct SystemClock;
 
 impl Clock for SystemClock {
@@ -76,7 +80,7 @@ impl Service {
     /// Puts the service together and starts it.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
         make_data_folder(&settings.data)?;
-        let lock = lock(&settings.data)?;
+        let lock = lock(&settings.data).await?;
         let token = carrel_identity::local_token(&settings.data.join(TOKEN_FILE))
             .map_err(|error| Failure::usage(error.to_string()))?;
         let configured = models::load(&settings.models)?;
@@ -189,12 +193,18 @@ fn make_data_folder(data: &Path) -> Result<(), Failure> {
         })
 }
 
-/// One process uses a data folder at a time.
-fn lock(data: &Path) -> Result<File, Failure> {
+/// One process uses a data folder at a time. One that was killed a moment ago may still hold it: it is waited for.
+async fn lock(data: &Path) -> Result<File, Failure> {
     let file = data.join("lock");
     let lock =
         File::create(&file).map_err(|error| Failure::usage(format!("cannot use {}: {error}", file.display())))?;
-    match lock.try_lock() {
+    let deadline = tokio::time::Instant::now() + WAIT_FOR_LOCK;
+    let mut locked = lock.try_lock();
+    while matches!(locked, Err(fs::TryLockError::WouldBlock)) && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(LOCK_AGAIN).await;
+        locked = lock.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(Failure::usage(format!(
             "another `carrel serve` uses the data folder {}; stop it, or set CARREL_DATA to another folder",

@@ -393,8 +393,11 @@ impl Runner {
         match pipe {
             Pipe::Status => {
                 if command.read_status() {
-                    let supervisors: Vec<Pid> = self.commands.iter().filter_map(Command::supervisor).collect();
-                    tree::kill_orphans(&supervisors);
+                    // The one that was killed may not have handed its children over yet: it closes its files first.
+                    let gone = command.supervisor();
+                    let supervisors = self.commands.iter().filter_map(Command::supervisor);
+                    let living: Vec<Pid> = supervisors.filter(|pid| Some(*pid) != gone).collect();
+                    tree::kill_orphans(&living);
                 }
             }
             Pipe::Output => command.read_output(self.connection.as_mut()),
