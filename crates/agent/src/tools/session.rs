@@ -11,6 +11,7 @@ use carrel_sandbox::{Command, CommandId, ExitStatus, Output, Process, ProcessEve
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::journal::JournalClosed;
 use crate::output::ends::{Ends, Excerpt, count_lines};
@@ -33,6 +34,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end may take altogether: an agent that is cancelled stops within a second.
 const KILL_TIMEOUT: Duration = Duration::from_millis(500);
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
+/// What then remains for saying that an end was not seen.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// All commands of one run.
 pub(crate) struct Sessions {
@@ -49,6 +52,8 @@ pub(crate) struct Sessions {
     /// What the commands of this run printed, by their place in the conversation.
     printed: Mutex<BTreeMap<usize, Arc<Mutex<Printed>>>>,
     listeners: Mutex<JoinSet<()>>,
+    /// Cancelled when nobody waits for the ends of commands any more.
+    farewell: CancellationToken,
 }
 
 /// What a command has printed so far.
@@ -103,7 +108,8 @@ impl Sessions {
     ) -> Self {
         let (unread_tokens, output_bytes) = (limits.tool_output_tokens, limits.output_bytes);
         let (open, printed, listeners) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { sandbox, journal, redactor, unread_tokens, output_bytes, shown, open, printed, listeners }
+        let farewell = CancellationToken::new();
+        Self { sandbox, journal, redactor, unread_tokens, output_bytes, shown, open, printed, listeners, farewell }
     }
 
     pub(super) fn sandbox(&self) -> &Sandbox {
@@ -154,6 +160,8 @@ impl Sessions {
             redactor: self.redactor.clone(),
             ended,
             room_bytes: Some(self.output_bytes),
+            began: Instant::now(),
+            farewell: self.farewell.clone(),
         };
         lock(&self.listeners).spawn(listener.listen());
         let session = Session { inbox, printed, end, has_input };
@@ -226,7 +234,8 @@ impl Sessions {
         &self.redactor
     }
 
-    /// Kills every process in the sandbox and waits until that has been recorded, for a bounded time.
+    /// Kills every process in the sandbox and waits until that has been recorded, for a bounded time: a command whose
+    /// end is not heard by then, on a machine that is out of breath, is recorded as interrupted.
     pub(crate) async fn end_all(&self) {
         match timeout(KILL_TIMEOUT, self.sandbox.kill_all()).await {
             Ok(Ok(())) => {}
@@ -236,7 +245,11 @@ impl Sessions {
             }
         }
         let mut listeners = std::mem::take(&mut *lock(&self.listeners));
-        let _ = timeout(FAREWELL_TIMEOUT, async { while listeners.join_next().await.is_some() {} }).await;
+        let mut all_ended = async || while listeners.join_next().await.is_some() {};
+        if timeout(FAREWELL_TIMEOUT, all_ended()).await.is_err() {
+            self.farewell.cancel();
+            let _journal_is_stuck = timeout(LAST_WORDS_TIMEOUT, all_ended()).await;
+        }
         lock(&self.open).clear();
     }
 }
@@ -309,6 +322,8 @@ struct Listener {
     ended: watch::Sender<Option<End>>,
     /// How much it may print; nothing once it was ended for having printed more.
     room_bytes: Option<u64>,
+    began: Instant,
+    farewell: CancellationToken,
 }
 
 impl Listener {
@@ -355,6 +370,10 @@ impl Listener {
                     self.show(texts).await?;
                 }
                 Some(input) = self.inputs.recv() => self.act(input).await,
+                () = self.farewell.cancelled() => {
+                    self.end(CommandEnd::Interrupted, self.began.elapsed()).await?;
+                    return Ok(End::Lost);
+                }
             }
             self.bound().await?;
             if flush_at.is_none() && self.shown.is_waiting() {

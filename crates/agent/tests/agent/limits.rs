@@ -1,9 +1,12 @@
 //! When an agent is stopped, and how.
 
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use carrel_agent::{AgentError, AgentLimits, AgentTask, Entry, Journal, Limit};
 use carrel_domain::EventBody;
+use carrel_domain::event::CommandEnd;
 use carrel_testkit::model::{Fault, Reply, Script, Step};
 use serde_json::json;
 
@@ -29,6 +32,48 @@ async fn a_cancelled_agent_stops_within_a_second_and_leaves_no_process() {
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(world.shell("pgrep -c sleep").await, "0\n");
     world.wait_for("command.ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_end_is_not_heard_in_time_is_recorded_as_interrupted() {
+    let command = "echo on; exec sleep 4321.5";
+    let world = World::new(Script::new([Reply::command(command), Reply::message("Done.")])).await;
+
+    let (ended, supervisor) = within(30, async {
+        tokio::join!(world.run("Go."), async {
+            world.wait_for("command.output").await;
+            let first = first_process_above("sleep\x004321.5\x00");
+            signal("STOP", first);
+            world.cancel.cancel();
+            first
+        })
+    })
+    .await;
+
+    assert!(matches!(ended, Err(AgentError::Cancelled)), "{ended:?}");
+    world.wait_until(|body| matches!(body, EventBody::CommandEnded { end: CommandEnd::Interrupted, .. })).await;
+    signal("CONT", supervisor);
+}
+
+/// Process 1 of the sandbox that this command runs in, by its number outside.
+fn first_process_above(command_line: &str) -> u32 {
+    let of = |pid: u32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let field = |pid: u32, name: &str| {
+        let status = of(pid, "status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a process that lives");
+        line.split_whitespace().map(|number| number.parse().expect("a number")).collect::<Vec<u32>>()
+    };
+    let all = fs::read_dir("/proc").expect("proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut pid = all.into_iter().find(|pid| of(*pid, "cmdline") == command_line).expect("the command runs");
+    while field(pid, "NSpid:").last() != Some(&1) {
+        pid = field(pid, "PPid:")[0];
+    }
+    pid
+}
+
+fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill");
+    assert!(status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

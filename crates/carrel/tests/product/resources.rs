@@ -125,8 +125,9 @@ async fn an_attempt_that_fills_its_disk_loses_its_commands_and_is_told() {
         "{limits:?}\n{}",
         world.logged()
     );
-    let end = &of_type(&wild.events, "command.ended")[0]["data"]["end"];
-    assert_ne!(*end, json!({"how": "exited", "code": 0}), "{end}");
+    let ended = of_type(&wild.events, "command.ended");
+    let first = ended.first().unwrap_or_else(|| panic!("no command ended\n{:#?}\n{}", wild.events, world.logged()));
+    assert_ne!(first["data"]["end"], json!({"how": "exited", "code": 0}), "{first}");
 }
 
 #[tokio::test]

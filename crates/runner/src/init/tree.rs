@@ -57,12 +57,13 @@ fn end(tree: impl Fn(&Processes) -> Vec<i32>, crowd: &mut Crowd) {
         if crowd.is_stopped {
             stopped.extend(living.iter().copied());
         }
-        if waited > PATIENCE {
+        let fresh: Vec<i32> = living.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
+        // Those that are killed and still there, waiting for a slow disk say, are no reason to end others' commands.
+        if waited > PATIENCE && !fresh.is_empty() {
             let _nobody_there = kill(Pid::from_raw(-1), Signal::SIGKILL);
             thread::sleep(Duration::from_millis(1));
             continue;
         }
-        let fresh: Vec<i32> = living.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
         let (signal, targets) = if fresh.is_empty() { (Signal::SIGKILL, &living) } else { (Signal::SIGSTOP, &fresh) };
         for pid in targets {
             // One that ended meanwhile needs no signal. Its number cannot be another's yet: nobody reaped it.
