@@ -43,6 +43,20 @@ where
     Timed { inner, idle, deadline: Box::pin(tokio::time::sleep(idle)) }.boxed_unsync()
 }
 
+/// Reads a body that nobody wants, for so much and so long at most.
+pub(crate) async fn drain(mut body: Body, mut most: usize, wait: Duration) {
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            most = match most.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => rest,
+                None => return,
+            };
+        }
+    };
+    // Whoever sends more than that finds its stream reset.
+    let _too_slow = tokio::time::timeout(wait, read).await;
+}
+
 struct Timed<B> {
     inner: B,
     idle: Duration,

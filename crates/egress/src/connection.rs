@@ -26,8 +26,8 @@ use crate::tunnel;
 use crate::upstream::{Origin, Pool};
 
 /// What is still read of a client that is not heard any more, so that it reads the answer before its connection ends.
-const DRAINED_BYTES: usize = 1 << 20;
-const DRAIN_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const DRAINED_BYTES: usize = 1 << 20;
+pub(crate) const DRAIN_WAIT: Duration = Duration::from_secs(2);
 /// Buffer for each direction of a tunnel.
 pub(crate) const COPY_BYTES: usize = 128 << 10;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::header;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use hyper::rt::Executor as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -14,9 +15,9 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::body::{self, Body};
-use crate::connection::{self, Serving, Wire};
+use crate::connection::{self, DRAIN_WAIT, DRAINED_BYTES, Serving, Wire};
 use crate::decide::Refused;
-use crate::forward::{self, Ask};
+use crate::forward::{self, Ask, Prepared};
 use crate::hello::Hello;
 use crate::http1::head::{Framing, MAX_HEAD_BYTES, drop_hop_by_hop};
 use crate::stream::Rewound;
@@ -115,11 +116,7 @@ where
         let shared = Arc::clone(&shared);
         async move {
             let (serving, origin, pool) = &*shared;
-            let response = stream(serving, origin, pool, request).await.unwrap_or_else(|refused| {
-                let (parts, body) = forward::refusal(&refused);
-                Response::from_parts(parts, body)
-            });
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(stream(serving, origin, pool, request).await)
         }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(serving.spawner.clone());
@@ -132,14 +129,39 @@ where
     }
 }
 
-async fn stream(
+async fn stream(serving: &Serving, origin: &Origin, pool: &Pool, request: Request<Incoming>) -> Response<Body> {
+    let session = &serving.session;
+    let (parts, incoming) = request.into_parts();
+    let body = body::timed(incoming, session.core.limits.idle);
+    // On the way to an HTTP/1 server the length is taken from the body itself.
+    let framing = match http_body::Body::size_hint(&body).exact() {
+        _ if http_body::Body::is_end_stream(&body) => Framing::Empty,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    let answered = match judged(serving, origin, pool, parts, framing).await {
+        Ok(prepared) => session.send(pool, origin, prepared, body).await,
+        Err(refused) => {
+            // With its body unread the stream would be reset, and clients then do not tell of the answer they have.
+            serving.spawner.execute(body::drain(body, DRAINED_BYTES, DRAIN_WAIT));
+            Err(refused)
+        }
+    };
+    answered.unwrap_or_else(|refused| {
+        let (parts, body) = forward::refusal(&refused);
+        Response::from_parts(parts, body)
+    })
+}
+
+/// A request that may be sent on.
+async fn judged(
     serving: &Serving,
     origin: &Origin,
     pool: &Pool,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refused> {
+    parts: http::request::Parts,
+    framing: Framing,
+) -> Result<Prepared, Refused> {
     let session = &serving.session;
-    let (parts, incoming) = request.into_parts();
     let path = match read_stream(origin, &parts) {
         Ok(path) => path,
         Err(refused) => {
@@ -150,17 +172,9 @@ async fn stream(
     let takes_trailers = parts.headers.get(header::TE).is_some_and(|value| value == "trailers");
     let mut headers = parts.headers;
     drop_hop_by_hop(&mut headers, &[]);
-    let body = body::timed(incoming, session.core.limits.idle);
-    let has_body = !http_body::Body::is_end_stream(&body);
-    // On the way to an HTTP/1 server the length is taken from the body itself.
-    let framing = match http_body::Body::size_hint(&body).exact() {
-        _ if !has_body => Framing::Empty,
-        Some(length) => Framing::Length(length),
-        None => Framing::Chunked,
-    };
+    let has_body = framing != Framing::Empty;
     let ask = Ask { method: parts.method, path, headers, is_websocket: false, has_body, framing, takes_trailers };
-    let prepared = session.prepare(pool, origin, ask).await?;
-    session.send(pool, origin, prepared, body).await
+    session.prepare(pool, origin, ask).await
 }
 
 /// The path of an HTTP/2 request, once its authority and its `host` are those of the tunnel.

@@ -1,13 +1,19 @@
 //! HTTP/2 inside opened TLS: the same rules for every stream.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use carrel_egress::Decision;
+use futures::stream;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
-use crate::world::{API, OTHER, PLACEHOLDER, UP, VALUE, World};
+use crate::world::{API, OTHER, PLACEHOLDER, Spawner, UP, VALUE, World};
 
 async fn text(response: Response<Incoming>) -> String {
     let bytes = response.into_body().collect().await.expect("a body").to_bytes();
@@ -26,6 +32,27 @@ fn request(method: &str, authority: &str, header: Option<(&str, &str)>, body: &'
 fn requests_told(world: &mut World) -> Vec<Decision> {
     let is_request = |decision: &Decision| decision.method.as_deref() != Some("CONNECT");
     world.decisions().into_iter().filter(is_request).collect()
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_is_not_reset_while_its_body_still_comes() {
+    // Clients that find their stream reset do not tell of the answer they have.
+    let world = World::read_only().await;
+    let io = TokioIo::new(world.tls(UP, &["h2"]).await);
+    let (mut sender, connection) = http2::handshake(Spawner, io).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let uri = format!("https://{UP}:{}/x", world.secure.port());
+    let (body, pieces) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let pieces = StreamBody::new(stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces))));
+    let post = Request::post(&uri).body(BodyExt::boxed_unsync(pieces)).expect("a request");
+
+    let first = sender.send_request(post).await.expect("an answer");
+    let is_first_refused = first.status() == StatusCode::FORBIDDEN && text(first).await.starts_with("carrel: ");
+    let again = Request::post(&uri).body(Full::default().boxed_unsync()).expect("a request");
+    let second = sender.send_request(again).await.expect("an answer");
+
+    assert!(is_first_refused && second.status() == StatusCode::FORBIDDEN);
+    assert!(!body.is_closed(), "the first stream was reset before the second was answered");
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn curl_is_told_why_it_is_refused() {
 
     let url = format!("https://{UP}:{}/", world.secure.port());
     let post = run(&world, folder.path(), "curl", &["-sS", "-d", "x", &url]).await;
-    assert!(text(&post.stdout).contains("carrel environment edit api --methods all"), "{}", text(&post.stdout));
+    assert!(text(&post.stdout).contains("carrel environment edit api --methods all"), "{post:?}");
     assert!(world.plain.requests().is_empty() && world.secure.requests().is_empty());
 }
 
