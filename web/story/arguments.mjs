@@ -4,7 +4,8 @@ import { parseArgs } from "node:util";
 
 const USAGE = `usage: node story/main-job.mjs --url URL --owner-link URL --repository PATH --out DIR [--expect JSON|@FILE]
 
---expect: {"prompt", "answer", "file", "diff", "blocked", "branch", "followUp", "followUpAnswer"}, each with a
+--expect: {"prompt", "answer", "file", "diff", "blocked", "branch", "followUp", "followUpAnswer",
+          "wait", "told", "toldAnswer", "resumedAnswer"}, each with a
           default that any scripted model satisfies: a text to type, or a text that must be seen ("" for any).
 CHROMIUM: the browser [default: /usr/bin/chromium]`;
 
@@ -24,6 +25,13 @@ const EXPECT = {
   followUp: "Why did it fail?",
   /** A part of the follow-up's answer. */
   followUpAnswer: "",
+  /** What makes the agent wait until it is told something; "" where nothing does. */
+  wait: "",
+  /** What it is told. */
+  told: "Stop waiting.",
+  /** A part of what it answers then, and of what it answers once it was stopped and resumed instead. */
+  toldAnswer: "",
+  resumedAnswer: "",
 };
 
 /** Reads the command line, or ends the program with how it is meant. */

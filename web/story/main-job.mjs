@@ -39,6 +39,10 @@ try {
   await step("the changes are read", readChanges);
   await step("the changes are pushed", push);
   await step("a follow-up is asked and answered", followUp);
+  if (expect.wait !== "") {
+    await step("an agent that works is told something, and heeds it", steer);
+    await step("an attempt is stopped, and resumed", stopAndResume);
+  }
   await step("everything fits a phone", phone);
   await step("the list has the task", list);
   await step("nothing serious stands in the way of a screen reader", accessibility);
@@ -102,7 +106,33 @@ async function refusedDraft() {
   await page.getByRole("form", { name: "New task" }).waitFor();
 }
 
+/** Chosen, pasted, and one of them removed by keyboard. */
+async function attach() {
+  const form = page.getByRole("form", { name: "New task" });
+  const given = form.getByRole("list", { name: "Files to go along" });
+  await form.locator('input[name="attachments"]').setInputFiles([
+    { name: "trace.log", mimeType: "text/plain", buffer: Buffer.from("a trace") },
+    { name: "wrong.log", mimeType: "text/plain", buffer: Buffer.from("not this one") },
+  ]);
+  await form.locator('textarea[name="prompt"]').evaluate((box) => {
+    const pixel =
+      "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    const bytes = Uint8Array.from(atob(pixel), (letter) => letter.charCodeAt(0));
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
+    box.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+  });
+  await given.locator("img").waitFor();
+  await given.getByRole("button", { name: "Remove wrong.log" }).focus();
+  await page.keyboard.press("Enter");
+  await page.locator('input[name="attachments"]:focus').waitFor();
+  equal(await given.getByRole("listitem").count(), 2, "files to go along");
+  await page.screenshot({ path: join(out, "attached.png") });
+}
+
 async function delegate() {
+  await attach();
+  await page.keyboard.press("Shift+Tab");
   await tabTo(page, 'textarea[name="prompt"]');
   await page.keyboard.type(expect.prompt);
   await tabTo(page, 'input[name="repository"]');
@@ -122,6 +152,9 @@ async function delegate() {
 }
 
 async function watch() {
+  const given = page.getByRole("list", { name: "Given files" });
+  await given.getByRole("link", { name: /trace\.log/ }).waitFor();
+  equal(await given.locator("img").evaluate((image) => image.naturalWidth), 1, "the width of the picture");
   await page.getByTestId("task-state").getByText("Ready").waitFor({ timeout: WORK_MS });
   await page.getByRole("tab", { name: "Log" }).first().click();
   await page.locator("[data-entry]").first().waitFor();
@@ -192,6 +225,38 @@ async function followUp() {
   const turn = page.getByRole("listitem", { name: "Turn 2" });
   await turn.getByTestId("answer").filter({ hasText: expect.followUpAnswer }).waitFor({ timeout: WORK_MS });
   equal(await form.getByLabel("Follow up").inputValue(), "", "the follow-up's text once it is sent");
+}
+
+/** Asks for something that keeps the agent waiting; gives the turn. */
+async function wait(number) {
+  const form = page.getByRole("form", { name: "Follow-up" });
+  await form.getByLabel("Follow up").fill(expect.wait);
+  await form.getByRole("radio", { name: /^Ask/ }).check();
+  await form.getByLabel("Follow up").press("Control+Enter");
+  const turn = page.getByRole("listitem", { name: `Turn ${number}` });
+  await turn.locator('[data-entry="command"]').first().waitFor({ timeout: WORK_MS });
+  return turn;
+}
+
+async function steer() {
+  const turn = await wait(3);
+  await turn.getByLabel("Tell the agent").fill(expect.told);
+  await turn.getByLabel("Tell the agent").press("Control+Enter");
+  await turn.getByTestId("answer").filter({ hasText: expect.toldAnswer }).waitFor({ timeout: WORK_MS });
+  await turn.getByRole("tab", { name: "Log" }).click();
+  await turn.locator('[data-entry="said"]', { hasText: "the agent was told" }).waitFor();
+  equal(await page.getByLabel("Tell the agent").count(), 0, "ways to tell an agent that is done");
+}
+
+async function stopAndResume() {
+  const turn = await wait(4);
+  await turn.getByRole("button", { name: "Stop" }).click();
+  const resume = turn.getByRole("button", { name: "Resume" });
+  await resume.waitFor();
+  await resume.focus();
+  await page.keyboard.press("Enter");
+  await turn.getByTestId("answer").filter({ hasText: expect.resumedAnswer }).waitFor({ timeout: WORK_MS });
+  equal(await turn.getByRole("tab", { name: /Attempt/ }).count(), 2, "attempts of the turn");
 }
 
 async function phone() {

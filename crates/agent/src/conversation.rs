@@ -7,15 +7,18 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::ModelEndpoint;
-use crate::model::{Encoder, ORIGIN, is_by_model, tokens};
+use crate::model::{Encoder, ORIGIN, is_by_model, is_compaction};
+use crate::tokens::Meter;
 
 /// The body of the next request, but for its end, and how many items are in it.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     encoder: Encoder,
+    /// One without an item, to begin anew with.
+    empty: Encoder,
     origin: String,
     items: usize,
-    tokens: u64,
+    meter: Meter,
     /// The names of all calls.
     call_ids: HashSet<String>,
 }
@@ -23,23 +26,31 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// A conversation without an item.
     pub(crate) fn new(endpoint: &ModelEndpoint, instructions: &str, tools: &[Value], cache_key: &str) -> Self {
+        let empty = Encoder::new(endpoint, instructions, tools, cache_key);
         Self {
-            encoder: Encoder::new(endpoint, instructions, tools, cache_key),
+            encoder: empty.clone(),
+            empty,
             origin: endpoint.origin(),
             items: 0,
-            tokens: tokens::of_text(instructions) + tools.iter().map(tokens::of_item).sum::<u64>(),
+            meter: Meter::new(endpoint, instructions, tools),
             call_ids: HashSet::new(),
         }
     }
 
-    /// Appends an item. Returns its position: items are counted from 0 over the whole conversation.
+    /// Appends an item. Returns its position: items are counted from 0 over the whole conversation, also those that a
+    /// compaction has dropped. Its mark is one of them, and empties the request.
     pub(crate) fn push(&mut self, item: &Value) -> usize {
+        self.items += 1;
+        if is_compaction(item) {
+            self.encoder = self.empty.clone();
+            self.meter.reset();
+            return self.items - 1;
+        }
         if let (true, Some(id)) = (is_by_model(item), item["call_id"].as_str()) {
             self.call_ids.insert(id.to_owned());
         }
         self.encoder.push(item);
-        self.tokens += tokens::of_item(item);
-        self.items += 1;
+        self.meter.push(item);
         self.items - 1
     }
 
@@ -60,9 +71,33 @@ impl Conversation {
         }
     }
 
-    /// How many tokens the next request has, by our own estimate.
-    pub(crate) const fn estimated_tokens(&self) -> u64 {
-        self.tokens
+    /// How many items there ever were.
+    pub(crate) const fn len(&self) -> usize {
+        self.items
+    }
+
+    /// What counts its tokens.
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The same, to teach it.
+    pub(crate) const fn meter_mut(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    /// A request with one more item that is not kept.
+    pub(crate) fn request_with(&self, item: &Value) -> Bytes {
+        let mut encoder = self.encoder.clone();
+        encoder.push(item);
+        Bytes::from(encoder.request())
+    }
+
+    /// A request with other items than there are.
+    pub(crate) fn request_of(&self, items: &[Value]) -> Bytes {
+        let mut encoder = self.empty.clone();
+        items.iter().for_each(|item| encoder.push(item));
+        Bytes::from(encoder.request())
     }
 
     /// The request that asks for what comes next.
@@ -135,6 +170,28 @@ mod tests {
             }
 
             assert!(growth[3..].iter().all(|bytes| *bytes == growth[3]), "{protocol:?}: {growth:?}");
+        }
+    }
+
+    #[test]
+    fn a_compacted_conversation_begins_anew_and_counts_on() {
+        for protocol in PROTOCOLS {
+            let mut long = conversation(protocol);
+            let (user, mark) =
+                (json!({"type": "message", "role": "user", "content": "b"}), json!({"type": "context_compacted"}));
+            for item in [&user, &call("c"), &output("c"), &mark] {
+                long.push(item);
+            }
+            let mut short = conversation(protocol);
+            short.push(&user);
+
+            assert_eq!(long.push(&user), 4, "{protocol:?}");
+            assert_eq!((long.request(), long.meter().tokens()), (short.request(), short.meter().tokens()));
+            assert_eq!(long.request_with(&call("d")), {
+                short.push(&call("d"));
+                short.request()
+            });
+            assert_eq!(long.request_of(&[user, call("d")]), short.request());
         }
     }
 

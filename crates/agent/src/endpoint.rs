@@ -38,6 +38,9 @@ pub struct ModelEndpoint {
     pub parallel_calls: bool,
     /// Whether `prompt_cache_key` is sent: servers that check their fields refuse it unless they know it.
     pub cache_key: bool,
+    /// Whether a Chat Completions server is asked to count the tokens of a streamed answer (`stream_options`): a few
+    /// refuse the field. Default: yes.
+    pub stream_usage: bool,
     /// How many tokens the conversation and the answer may have together, if that is known.
     pub context_window: Option<u64>,
     /// The most tokens of one answer. The Messages API needs a number and gets 32,000 when there is none here.
@@ -159,6 +162,7 @@ impl ModelEndpoint {
             returns_reasoning: ["deepseek", "kimi", "minimax", "glm-"].iter().any(|family| bare.starts_with(family)),
             images: sees(&bare),
             parallel_calls: true,
+            stream_usage: true,
             cache_key: protocol == Protocol::Responses || is_openai,
             context_window: None,
             max_output_tokens: None,
@@ -182,6 +186,16 @@ impl ModelEndpoint {
             *effort = Some(wanted.to_owned());
         }
         self
+    }
+
+    /// The longest side of an image in pixels, if the model takes images: Anthropic takes no more than 2,000 once there are
+    /// over 20 images in a request, and others 8,000.
+    pub(crate) const fn image_side(&self) -> Option<u32> {
+        match (self.images, self.protocol) {
+            (false, _) => None,
+            (true, Protocol::Messages) => Some(1999),
+            (true, Protocol::Responses | Protocol::ChatCompletions) => Some(8000),
+        }
     }
 
     /// What reasoning of this model is marked with: only the same model behind the same server may see it again.
@@ -212,6 +226,7 @@ fn reasons(protocol: Protocol, bare: &str) -> bool {
         }
         Protocol::Messages => {
             let before = ["claude-3-5", "claude-3-opus", "claude-3-sonnet", "claude-3-haiku", "claude-2"];
+            let bare = dashed(bare);
             bare.contains("claude") && !before.iter().any(|one| bare.contains(one))
         }
     }
@@ -219,7 +234,13 @@ fn reasons(protocol: Protocol, bare: &str) -> bool {
 
 /// Claude 3.7 to 4.5. Names go `claude-sonnet-4-5-20250929` and `claude-opus-4`.
 fn thinks_by_budget(bare: &str) -> bool {
+    let bare = dashed(bare);
     ["claude-3", "-4-0", "-4-1", "-4-2025", "-4-5"].iter().any(|one| bare.contains(one)) || bare.ends_with("-4")
+}
+
+/// A name as Anthropic writes it: gateways write `claude-sonnet-4.5` and `claude-sonnet-4@20250514`.
+fn dashed(bare: &str) -> String {
+    bare.replace(['.', '@'], "-")
 }
 
 /// Whether a model of this name is known to take images.
@@ -281,6 +302,10 @@ mod tests {
         assert_eq!((sonnet.thinking, opus.thinking), (Thinking::Budget, Thinking::Adaptive));
         assert_eq!(opus.reasoning, Reasoning::On { effort: None });
         assert_eq!(endpoint(Messages, "claude-3-5-haiku-latest", base).reasoning, Reasoning::Off);
+        for name in ["anthropic/claude-sonnet-4.5", "claude-haiku-4.5", "claude-sonnet-4@20250514"] {
+            assert_eq!(endpoint(Messages, name, base).thinking, Thinking::Budget, "{name}");
+        }
+        assert_eq!(endpoint(Messages, "claude-3.5-haiku", base).reasoning, Reasoning::Off);
     }
 
     #[test]

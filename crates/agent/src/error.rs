@@ -53,6 +53,23 @@ pub enum Limit {
         /// How many it may take.
         steps: u32,
     },
+    /// Too many tokens, sent and produced ones together.
+    #[error(
+        "the agent used up its {tokens} tokens without coming to an end; give it a smaller task, or raise the token limit"
+    )]
+    Tokens {
+        /// How many it may use.
+        tokens: u64,
+    },
+    /// Too much money.
+    #[error(
+        "the agent used up its {} without coming to an end; give it a smaller task, or raise the cost limit",
+        usd(*cost_usd_micros)
+    )]
+    Cost {
+        /// Millionths of a US dollar.
+        cost_usd_micros: u64,
+    },
     /// Too much time.
     #[error(
         "the agent did not come to an end within {}; give it a smaller task, or raise the time limit",
@@ -70,6 +87,36 @@ pub enum Limit {
         /// How often.
         times: u32,
     },
+}
+
+impl Limit {
+    /// The name of its kind in events.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Steps { .. } => "steps",
+            Self::Tokens { .. } => "tokens",
+            Self::Cost { .. } => "cost",
+            Self::WallClock { .. } => "wall clock",
+            Self::Repetition { .. } => "repetition",
+        }
+    }
+
+    /// That it is all but reached, for people and the model.
+    pub(crate) fn reached(&self) -> String {
+        match self {
+            Self::Steps { steps } => format!("the limit of {steps} steps is all but reached"),
+            Self::Tokens { tokens } => format!("the limit of {tokens} tokens is all but reached"),
+            Self::Cost { cost_usd_micros } => format!("the limit of {} is all but reached", usd(*cost_usd_micros)),
+            Self::WallClock { .. } | Self::Repetition { .. } => self.to_string(),
+        }
+    }
+}
+
+/// Money for a person.
+fn usd(micros: u64) -> String {
+    let cents = micros.div_ceil(10_000);
+    format!("{}.{:02} USD", cents / 100, cents % 100)
 }
 
 /// A time limit for a person.

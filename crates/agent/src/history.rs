@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Call, is_by_model};
+use crate::model::{Call, is_by_model, is_compaction};
 
 /// What the model is told about a call that was never finished.
 const UNFINISHED: &str = "The attempt ended before this call was finished; what it did or printed is not known.";
@@ -16,7 +16,7 @@ pub(crate) fn settled(items: Vec<Value>) -> Vec<Value> {
         if !is_by_model(&item) {
             drop_trailing_reasoning(&mut settled);
         }
-        if item["role"] == "user" {
+        if item["role"] == "user" || is_compaction(&item) {
             settled.extend(open.drain(..).map(|call| call.output(UNFINISHED)));
         } else if let Some(call) = Call::of(&item) {
             open.push(call);
@@ -32,6 +32,12 @@ pub(crate) fn settled(items: Vec<Value>) -> Vec<Value> {
     drop_trailing_reasoning(&mut settled);
     settled.extend(open.into_iter().map(|call| call.output(UNFINISHED)));
     settled
+}
+
+/// The items that the model is still shown: those behind the last compaction.
+pub(crate) fn live(items: &[Value]) -> &[Value] {
+    let mark = items.iter().rposition(is_compaction);
+    &items[mark.map_or(0, |at| at + 1)..]
 }
 
 fn drop_trailing_reasoning(items: &mut Vec<Value>) {
@@ -83,6 +89,16 @@ mod tests {
                 output("c", UNFINISHED)
             ]
         );
+    }
+
+    #[test]
+    fn what_the_model_is_shown_begins_behind_the_last_compaction() {
+        let mark = || json!({"type": "context_compacted"});
+        let items = settled(vec![user(), call("a"), mark(), user(), mark(), user(), call("b"), output("b", "1")]);
+
+        assert_eq!(items[2], output("a", UNFINISHED));
+        assert_eq!(live(&items), [user(), call("b"), output("b", "1")]);
+        assert_eq!(live(&items[..3]), [user(), call("a"), output("a", UNFINISHED)]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The way up for what happens: batches of events and files, each known to be durable before the next step is taken;
-//! and the way back to what was recorded of earlier commands.
+//! and the way back to what was recorded of earlier commands, and to what people say meanwhile.
 
-use carrel_domain::EventBody;
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+
+use carrel_domain::{EventBody, MessageId};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How many batches may wait to be stored. Then whoever has more to tell waits.
 const WAITING_ENTRIES: usize = 64;
@@ -11,6 +14,20 @@ const WAITING_ENTRIES: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Journal {
     entries: mpsc::Sender<Entry>,
+    bell: Bell,
+}
+
+/// Tells an agent that a person has said something. It is only a bell: the words are asked for by [`Entry::Messages`].
+#[derive(Debug, Clone)]
+pub struct Bell(Arc<watch::Sender<bool>>);
+
+/// What a person has said to the agent while it worked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Which message: whoever stores learns by [`EventBody::MessageDelivered`] that it was taken up.
+    pub id: MessageId,
+    /// What was said.
+    pub text: String,
 }
 
 /// What is told, or asked back.
@@ -35,6 +52,16 @@ pub enum Entry {
         /// none.
         recalled: oneshot::Sender<Option<String>>,
     },
+    /// All items that the conversation ever had, with the marks of where it was compacted.
+    Conversation {
+        /// Takes those of the attempts this one goes on from, and its own.
+        items: oneshot::Sender<(Vec<Value>, Vec<Value>)>,
+    },
+    /// What people have said that was not told to be delivered, in order.
+    Messages {
+        /// Takes it.
+        waiting: oneshot::Sender<Vec<Said>>,
+    },
 }
 
 /// A file that an attempt leaves.
@@ -51,12 +78,50 @@ pub struct Attachment {
 #[error("what the agent does can no longer be recorded; it stops until a worker takes it up again")]
 pub struct JournalClosed;
 
+impl Bell {
+    /// Rings until what was said is asked for.
+    pub fn ring(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether it rings.
+    pub(crate) fn rings(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns once it rings.
+    pub(crate) async fn rung(&self) {
+        let mut rings = self.0.subscribe();
+        // The sender is held by this very value.
+        let _held = rings.wait_for(|rings| *rings).await;
+    }
+}
+
 impl Journal {
     /// A journal, and the end from which its entries are to be taken and stored.
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<Entry>) {
         let (entries, receiver) = mpsc::channel(WAITING_ENTRIES);
-        (Self { entries }, receiver)
+        let bell = Bell(Arc::new(watch::Sender::new(false)));
+        (Self { entries, bell }, receiver)
+    }
+
+    /// What tells the agent that somebody has said something.
+    #[must_use]
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// What people have said that was not yet told to be delivered, in order. Stops the bell.
+    ///
+    /// # Errors
+    /// When nobody answers any more.
+    pub(crate) async fn messages(&self) -> Result<Vec<Said>, JournalClosed> {
+        // First: what is said from here on rings again.
+        self.bell.0.send_replace(false);
+        let (waiting, said) = oneshot::channel();
+        self.entries.send(Entry::Messages { waiting }).await.map_err(|_| JournalClosed)?;
+        said.await.map_err(|_| JournalClosed)
     }
 
     /// Returns once the events are durable.
@@ -85,6 +150,16 @@ impl Journal {
         let (recalled, text) = oneshot::channel();
         self.entries.send(Entry::Recall { command_id, recalled }).await.map_err(|_| JournalClosed)?;
         text.await.map_err(|_| JournalClosed)
+    }
+
+    /// The conversation as it was recorded: see [`Entry::Conversation`].
+    ///
+    /// # Errors
+    /// When nobody answers any more.
+    pub(crate) async fn conversation(&self) -> Result<(Vec<Value>, Vec<Value>), JournalClosed> {
+        let (items, recorded) = oneshot::channel();
+        self.entries.send(Entry::Conversation { items }).await.map_err(|_| JournalClosed)?;
+        recorded.await.map_err(|_| JournalClosed)
     }
 
     /// Hands the events over, in order, without waiting until they are durable; waits only while too many others wait.
@@ -134,6 +209,27 @@ mod tests {
         assert_eq!(journal.recall("call-1".to_owned()).await, Ok(Some("text".to_owned())));
         assert_eq!(journal.recall("call-2".to_owned()).await, Ok(None));
 
+        drop(journal);
+        storing.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn the_bell_rings_until_what_was_said_is_asked_for() {
+        let (journal, mut entries) = Journal::channel();
+        let bell = journal.bell();
+        let said = Said { id: MessageId::from_uuid(uuid::Uuid::from_u128(1)), text: "faster".to_owned() };
+        let answer = vec![said.clone()];
+        let storing = tokio::spawn(async move {
+            while let Some(Entry::Messages { waiting }) = entries.recv().await {
+                waiting.send(answer.clone()).expect("somebody waits");
+            }
+        });
+        bell.ring();
+        bell.rung().await;
+
+        assert_eq!(journal.messages().await, Ok(vec![said]));
+
+        assert!(!bell.rings());
         drop(journal);
         storing.await.expect("no panic");
     }

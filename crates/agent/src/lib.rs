@@ -4,9 +4,13 @@
 //! It holds the model key and thinks outside the sandbox; it writes to no database and no forge. What it has to tell
 //! goes up through a [`Journal`]; what it leaves is a [`Finished`] or an [`AgentError`].
 
+mod answer;
+mod compaction;
 mod conversation;
 mod endpoint;
 mod error;
+mod frame;
+mod given;
 mod guard;
 mod history;
 mod journal;
@@ -17,14 +21,15 @@ mod preamble;
 mod price;
 mod run;
 mod task;
+mod tokens;
 mod tools;
 
 pub use endpoint::{ModelEndpoint, ModelTimeouts, PatchTool, Protocol, Reasoning, Thinking, UnknownProtocol};
 pub use error::{AgentError, Limit};
-pub use journal::{Attachment, Entry, Journal, JournalClosed};
+pub use journal::{Attachment, Bell, Entry, Journal, JournalClosed, Said};
 pub use model::{ModelClient, ModelClientError};
 pub use output::for_people;
 pub use output::show::{COLLECT_FOR, Shown};
 pub use price::Price;
 pub use run::run;
-pub use task::{AgentContext, AgentLimits, AgentTask, Finished};
+pub use task::{AgentContext, AgentLimits, AgentTask, Finished, Given};

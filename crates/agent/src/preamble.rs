@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use carrel_domain::git::is_invisible;
 use carrel_domain::{Internet, Methods, NetworkPolicy};
 use carrel_sandbox::{Command, Output, Sandbox, SandboxError};
 use serde_json::{Value, json};
 
+use crate::frame::framed;
 use crate::{AgentError, AgentTask};
 
 /// The text of all `AGENTS.md` files together, in bytes.
@@ -31,10 +31,11 @@ pub(crate) fn message(text: &str) -> Value {
 
 /// The facts of the environment.
 pub(crate) fn environment(task: &AgentTask) -> Value {
-    let branch = task.branch.as_ref().map_or("none, a single commit", |branch| branch.as_str());
+    let branch =
+        task.branch.as_ref().map_or_else(|| "none, a single commit".to_owned(), |branch| framed(branch.as_str()));
     message(&format!(
         "<environment_context>\nworkspace: {}\nbranch: {branch}\nbase commit: {}\nmode: {}\nnetwork: {}\n</environment_context>",
-        task.workspace,
+        framed(&task.workspace),
         task.base.as_str(),
         task.mode.word(),
         network(&task.network),
@@ -137,19 +138,6 @@ fn render(found: &[(&String, String)], nested: &[String]) -> Option<String> {
     }
     text.push_str("</repository_instructions>");
     Some(text)
-}
-
-/// Text that cannot end the frame it stands in, and hides nothing.
-fn framed(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_invisible(character) || (character.is_control() && !matches!(character, '\n' | '\t' | '\r')) {
-            shown.push_str(&format!("\\u{{{:x}}}", u32::from(character)));
-        } else {
-            shown.push(character);
-        }
-    }
-    shown.replace("</file", "<\\/file").replace("</repository_instructions", "<\\/repository_instructions")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use carrel_domain::{BranchName, CommitOid, Mode, NetworkPolicy, Redactor, Usage};
+use carrel_domain::{AnswerNotes, BranchName, CommitOid, Mode, NetworkPolicy, Redactor, Usage};
 use carrel_sandbox::Sandbox;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,8 @@ use crate::{Journal, ModelClient, ModelEndpoint};
 pub struct AgentTask {
     /// What is asked.
     pub prompt: String,
+    /// Files that came with the prompt. They lie in the sandbox already.
+    pub given: Vec<Given>,
     /// Whether changes are kept.
     pub mode: Mode,
     /// The folder of the repository in the sandbox: `/workspace/<repository>`.
@@ -39,8 +41,21 @@ pub struct AgentTask {
     pub shown: BTreeMap<String, u64>,
     /// Names the conversation to the server's prompt cache: the same for all turns of a task.
     pub cache_key: String,
+    /// With `resumed`: what it has cost so far.
+    pub spent: Usage,
     /// When to give up.
     pub limits: AgentLimits,
+}
+
+/// A file that a person gave with the prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Where it lies in the sandbox.
+    pub path: String,
+    /// How long it is.
+    pub size_bytes: u64,
+    /// All of it, if it is an image.
+    pub image: Option<Vec<u8>>,
 }
 
 /// When an agent gives up.
@@ -48,6 +63,10 @@ pub struct AgentTask {
 pub struct AgentLimits {
     /// Answers of the model. Default 200.
     pub steps: u32,
+    /// Tokens sent and produced, of all requests together. Default: any number.
+    pub tokens: Option<u64>,
+    /// What all requests together may cost, in millionths of a US dollar, where prices are configured. Default: any.
+    pub cost_usd_micros: Option<u64>,
     /// From the beginning, or from the resumption, to the end. Default 2 h.
     pub wall_clock: Duration,
     /// The most tokens one tool's output may put into the conversation, whatever the model asks for. Default 20,000.
@@ -58,7 +77,14 @@ pub struct AgentLimits {
 
 impl Default for AgentLimits {
     fn default() -> Self {
-        Self { steps: 200, wall_clock: Duration::from_hours(2), tool_output_tokens: 20_000, output_bytes: 1 << 30 }
+        Self {
+            steps: 200,
+            tokens: None,
+            cost_usd_micros: None,
+            wall_clock: Duration::from_hours(2),
+            tool_output_tokens: 20_000,
+            output_bytes: 1 << 30,
+        }
     }
 }
 
@@ -84,6 +110,8 @@ pub struct AgentContext<'a> {
 pub struct Finished {
     /// The model's last message: markdown, untrusted.
     pub answer: String,
+    /// What was found out about that message.
+    pub notes: AnswerNotes,
     /// What this run cost, without what was spent before a resumption.
     pub usage: Usage,
 }

@@ -4,6 +4,7 @@
 //! documentation and its errors. Nothing is answered without authentication but what [`router`] lists as open.
 
 mod assets;
+mod attachments;
 mod attempts;
 mod caller;
 mod environments;
@@ -109,6 +110,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     components(schemas(carrel_wire::TerminalRequest, carrel_wire::TerminalNews)),
     tags(
         (name = "tasks", description = "Things delegated, their turns and their logs"),
+        (name = "attachments", description = "Files given with a prompt"),
         (name = "attempts", description = "The agents' runs and what they leave"),
         (name = "publications", description = "Patches on their way to a git remote"),
         (name = "environments", description = "How sandboxes are made ready, and what they may reach"),
@@ -130,10 +132,14 @@ fn closed_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(tasks::show::show))
         .routes(routes!(tasks::events::events))
         .routes(routes!(tasks::follow_up::follow_up))
+        .routes(routes!(attachments::show::show))
+        .merge(OpenApiRouter::default().routes(routes!(attachments::create::create)).layer(attachments::create::room()))
         .routes(routes!(attempts::patch::patch))
         .routes(routes!(attempts::artifacts::artifacts))
         .routes(routes!(attempts::artifact::artifact))
         .routes(routes!(attempts::cancel::cancel))
+        .routes(routes!(attempts::message::message))
+        .routes(routes!(attempts::retry::retry))
         .routes(routes!(attempts::terminal::terminal))
         .routes(routes!(publications::create::create))
         .routes(routes!(environments::list::list, environments::create::create))

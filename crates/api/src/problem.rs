@@ -93,8 +93,12 @@ impl From<StoreError> for ApiError {
             StoreError::EnvironmentExists { .. } => {
                 Self { status: StatusCode::CONFLICT, kind: "name-taken", ..Self::field("name", error) }
             }
+            StoreError::UnknownAttachment { .. } => Self::field("attachments", error),
             StoreError::NotCovered { .. } => Self::field("environment", error),
             StoreError::TooManyEnvironments { .. }
+            | StoreError::TooLate { .. }
+            | StoreError::TooManyMessages { .. }
+            | StoreError::NotRetried { .. }
             | StoreError::EnvironmentDeleted { .. }
             | StoreError::EnvironmentInUse { .. }
             | StoreError::DefaultEnvironment => Self::new(StatusCode::CONFLICT, "not-now").detail(error.to_string()),

@@ -1,5 +1,6 @@
 //! From the store's rows to what crosses HTTP.
 
+use carrel_domain::comparison::{Contender, Suggestion, suggest};
 use carrel_domain::{
     Attempt, AttemptId, AttemptState, Environment, EnvironmentId, Publication, RepositoryId, RepositoryLocation,
     Revision, Standing, Task, TaskId, TurnId, UserId,
@@ -33,7 +34,8 @@ pub(crate) fn task(thread: TaskThread) -> wire::Task {
 }
 
 fn turn(thread: TurnThread, publications: &[Publication], environments: &[Environment]) -> wire::Turn {
-    let TurnThread { turn, attempts } = thread;
+    let TurnThread { turn, attempts, attachments } = thread;
+    let comparison = comparison(&attempts);
     wire::Turn {
         id: TurnId::as_uuid(turn.id),
         number: turn.number,
@@ -43,6 +45,34 @@ fn turn(thread: TurnThread, publications: &[Publication], environments: &[Enviro
         created_at: turn.created_at,
         created_by: UserId::as_uuid(turn.created_by),
         attempts: attempts.into_iter().map(|row| attempt(row, publications, environments)).collect(),
+        attachments: attachments.into_iter().map(Into::into).collect(),
+        comparison,
+    }
+}
+
+/// Which attempt of a turn to look at first, once all have ended. One that was made again counts no more.
+fn comparison(attempts: &[Attempt]) -> Option<wire::Comparison> {
+    let is_made_again =
+        |one: &Attempt| attempts.iter().any(|other| other.retry.is_some_and(|retry| retry.of == one.id));
+    let compared: Vec<&Attempt> = attempts.iter().filter(|one| !is_made_again(one)).collect();
+    if compared.len() < 2 || compared.iter().any(|one| !one.state.has_ended()) {
+        return None;
+    }
+    let contenders: Vec<Contender> = compared.iter().map(|one| contender(one)).collect();
+    let Suggestion { winner, reason } = suggest(&contenders);
+    Some(wire::Comparison { suggested_attempt_id: winner.map(|at| compared[at].id.as_uuid()), reason })
+}
+
+fn contender(attempt: &Attempt) -> Contender {
+    let tokens = attempt.usage.input_tokens.saturating_add(attempt.usage.output_tokens);
+    let AttemptState::Ready(outcome) = &attempt.state else { return Contender { tokens, ..Contender::default() } };
+    let failing = outcome.notes.citations.failing.len();
+    Contender {
+        is_ready: true,
+        patch: outcome.patch.clone(),
+        tally: outcome.tally.clone(),
+        failing_citations: u32::try_from(failing).unwrap_or(u32::MAX),
+        tokens,
     }
 }
 
@@ -50,9 +80,7 @@ fn turn(thread: TurnThread, publications: &[Publication], environments: &[Enviro
 pub(crate) fn attempt(row: Attempt, publications: &[Publication], environments: &[Environment]) -> wire::Attempt {
     let state = wire::AttemptState::from(&row.state);
     let (result, failure) = match row.state {
-        AttemptState::Ready(outcome) => {
-            (Some(wire::AttemptResult { answer: outcome.answer, patch: outcome.patch.map(Into::into) }), None)
-        }
+        AttemptState::Ready(outcome) => (Some(outcome.into()), None),
         AttemptState::Failed { stage, reason, retryable } => {
             let stage = Some(wire::attempts::stage_word(stage).to_owned());
             (None, Some(wire::Failure { stage, reason, retryable }))
@@ -69,6 +97,8 @@ pub(crate) fn attempt(row: Attempt, publications: &[Publication], environments: 
     wire::Attempt {
         id: row.id.as_uuid(),
         number: row.number,
+        retry_of: row.retry.map(|retry| retry.of.as_uuid()),
+        resumes: row.retry.is_some_and(|retry| retry.resumes),
         state,
         base_commit: row.base.map(|commit| commit.to_string()),
         environment: wire::AttemptEnvironment {

@@ -81,6 +81,15 @@ Exit codes:
   0    sandboxes can be made here, whatever else is missing
   1    they cannot";
 
+const STEER_HELP: &str = "\
+The agent is told before it asks its model again: what it waits for is cut short, a request under way is not. Sent before the
+agent has begun, it is kept until then. The log says when it was delivered. Once the agent has given its answer nothing is
+taken any more: follow up on the task instead.";
+
+const RETRY_HELP: &str = "\
+A retry belongs to the same turn and gets the next number. It starts from the same commit, with the same model and the same
+version of the environment; what the agent was not told before the end, it is told now.";
+
 const SHELL_HELP: &str = "\
 The shell runs in the folder of the repository, as the agent's commands do, and on the very same files: the agent sees
 what you change. The task's log says who opened and closed a terminal, not what was typed. When the shell ends, or the
@@ -126,6 +135,9 @@ Settings (environment variables):
   CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]
   CARREL_MAX_ATTEMPT_SECONDS
                           how long an attempt may take, whatever its environment says [default: 7200]
+  CARREL_MAX_STEPS        requests to the model of one attempt [default: 200]
+  CARREL_MAX_TOKENS       tokens of one attempt, sent and produced ones together [default: any number]
+  CARREL_MAX_COST_USD     what one attempt may cost, where prices are configured: `2.50` [default: any amount]
   CARREL_MAX_PATCH_BYTES  longest patch that is kept, 268435456 at most [default: 100000000]
   CARREL_LOG              what is logged, such as `info` or `carrel_control=debug` [default: info]";
 
@@ -178,13 +190,35 @@ pub(crate) enum TaskCommand {
     },
     /// Go on with a task from its latest files
     FollowUp(FollowUpArguments),
+    /// Compare the attempts of a turn: what they changed, ran and took, and which to look at first
+    Compare {
+        /// The task
+        id: Uuid,
+        /// The turn's number [default: the last]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        turn: Option<u32>,
+    },
+    /// Say something to the attempts of a task that are under way
+    #[command(after_help = STEER_HELP)]
+    Steer {
+        /// The task
+        id: Uuid,
+        /// What the agent is to know; `-` reads it from standard input
+        text: String,
+        /// Only this attempt of the last turn
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        attempt: Option<u32>,
+    },
+    /// Make the attempts of a task that failed or were stopped again
+    #[command(after_help = RETRY_HELP)]
+    Retry(RetryArguments),
     /// Open a shell in an attempt that runs
     #[command(after_help = SHELL_HELP)]
     Shell {
         /// The task
         id: Uuid,
         /// The attempt's number within the last turn [default: the first that runs]
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         attempt: Option<u32>,
     },
     /// Stop the attempts of a task
@@ -192,7 +226,7 @@ pub(crate) enum TaskCommand {
         /// The task
         id: Uuid,
         /// Only this attempt of the last turn
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         attempt: Option<u32>,
     },
     /// Push the patch of an attempt as a branch of the repository it came from
@@ -236,11 +270,24 @@ pub(crate) struct CreateArguments {
     /// How hard the model is asked to think, one of its efforts [default: the model's]
     #[arg(long)]
     pub(crate) effort: Option<String>,
+    #[command(flatten)]
+    pub(crate) files: FileArguments,
     /// Follow the log until the task has ended
     #[arg(long)]
     pub(crate) watch: bool,
     /// What is to be done; `-` reads it from standard input
     pub(crate) prompt: String,
+}
+
+/// Files that go along with a prompt.
+#[derive(Debug, Args)]
+pub(crate) struct FileArguments {
+    /// A file for the agent, which finds it in /attachments; repeatable, 20 at most, 20 MiB each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attach: Vec<PathBuf>,
+    /// An image (PNG, JPEG, GIF or WebP) for the agent, shown to models that see; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -256,7 +303,7 @@ pub(crate) struct FollowUpArguments {
     #[arg(long, default_value_t = 1)]
     pub(crate) attempts: u32,
     /// The attempt of the last turn to go on from [default: the first with a result]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) from_attempt: Option<u32>,
     /// The model's name, one of `carrel models` [default: as before]
     #[arg(long)]
@@ -264,6 +311,26 @@ pub(crate) struct FollowUpArguments {
     /// How hard the model is asked to think [default: as before]
     #[arg(long)]
     pub(crate) effort: Option<String>,
+    #[command(flatten)]
+    pub(crate) files: FileArguments,
+    /// Follow the log until the task has ended
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArguments {
+    /// The task
+    pub(crate) id: Uuid,
+    /// Only this attempt of the last turn
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) attempt: Option<u32>,
+    /// Go on from the conversation and the files of the attempt, as far as they are kept
+    #[arg(long, conflicts_with = "latest_environment")]
+    pub(crate) resume: bool,
+    /// Take the environment as it is now, instead of the version the attempt was pinned to
+    #[arg(long)]
+    pub(crate) latest_environment: bool,
     /// Follow the log until the task has ended
     #[arg(long)]
     pub(crate) watch: bool,
@@ -273,7 +340,7 @@ pub(crate) struct FollowUpArguments {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Which {
     /// The attempt's number within its turn [default: the first that is ready]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) attempt: Option<u32>,
     /// The turn's number [default: the last one]
     #[arg(long)]

@@ -85,6 +85,12 @@ impl Client {
         self.json(self.request(Method::POST, path)?.json(body).timeout(TIMEOUT)).await
     }
 
+    /// Sends bytes as they are.
+    pub(crate) async fn upload<T: DeserializeOwned>(&self, path: &str, bytes: Vec<u8>) -> Result<T, Failure> {
+        let request = self.request(Method::POST, path)?.header("content-type", "application/octet-stream");
+        self.json(request.body(bytes).timeout(TIMEOUT)).await
+    }
+
     pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         self.json(self.request(Method::PATCH, path)?.json(body).timeout(TIMEOUT)).await
     }

@@ -2,9 +2,13 @@
 
 mod apply;
 mod artifacts;
+mod attach;
+mod compare;
 mod doctor;
 mod environment;
 mod push;
+mod retry;
+mod steer;
 mod terminal;
 mod watch;
 
@@ -52,6 +56,9 @@ pub(crate) async fn task(command: TaskCommand, settings: &Settings, json: bool) 
         TaskCommand::Artifacts { id, output, which } => artifacts::artifacts(&client, id, which, output, json).await,
         TaskCommand::Apply { id, which } => apply::apply(&client, id, which, json).await,
         TaskCommand::FollowUp(arguments) => follow_up(&client, arguments, json).await,
+        TaskCommand::Compare { id, turn } => compare::compare(&client, id, turn, json).await,
+        TaskCommand::Steer { id, text, attempt } => steer::steer(&client, id, text, attempt, json).await,
+        TaskCommand::Retry(arguments) => retry::retry(&client, arguments, json).await,
         TaskCommand::Shell { id, attempt } => terminal::in_attempt(&client, id, attempt).await,
         TaskCommand::Cancel { id, attempt } => cancel(&client, id, attempt, json).await,
         TaskCommand::Push { id, branch, message, which } => push::push(&client, id, which, branch, message, json).await,
@@ -69,6 +76,7 @@ async fn create(client: &Client, arguments: CreateArguments, json: bool) -> Resu
         environment: arguments.environment,
         model: arguments.model,
         effort: arguments.effort,
+        attachments: attach::attach(client, &arguments.files).await?,
     };
     let task: Task = client.post("tasks", &request).await?;
     if arguments.watch {
@@ -93,6 +101,7 @@ async fn follow_up(client: &Client, arguments: FollowUpArguments, json: bool) ->
         from_attempt_id: from,
         model: arguments.model,
         effort: arguments.effort,
+        attachments: attach::attach(client, &arguments.files).await?,
     };
     let task: Task = client.post(&format!("tasks/{}/turns", arguments.id), &request).await?;
     if arguments.watch {

@@ -106,6 +106,7 @@ async fn play(client: &Client, settings: &Settings, json: bool) -> Result<(), Fa
         environment: None,
         model: Some(DEMO_MODEL.to_owned()),
         effort: None,
+        attachments: Vec::new(),
     };
     let task: Task = client.post("tasks", &request).await?;
     watch(client, task.id, 0, json).await?;

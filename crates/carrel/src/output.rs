@@ -6,7 +6,10 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use carrel_domain::git::is_invisible;
-use carrel_wire::{Attempt, AttemptState, ModelList, Publication, PublicationState, Task, TaskPage, TaskState, Usage};
+use carrel_wire::{
+    Attempt, AttemptResult, AttemptState, Citations, ModelList, Publication, PublicationState, Task, TaskPage,
+    TaskState, Usage,
+};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -123,13 +126,14 @@ pub(crate) fn task(task: &Task) -> String {
             format_args!("\nturn {} ({}): {}", turn.number, mode.as_str().unwrap_or("?"), first_line(&turn.prompt)),
         );
         for one in &turn.attempts {
-            attempt(&mut text, one);
+            let before = turn.attempts.iter().find(|other| one.retry_of == Some(other.id));
+            attempt(&mut text, one, before.map(|before| before.number));
         }
     }
     text.trim_end().to_owned()
 }
 
-fn attempt(text: &mut String, attempt: &Attempt) {
+fn attempt(text: &mut String, attempt: &Attempt, retry_of: Option<u32>) {
     let base = attempt.base_commit.as_deref().map(|commit| format!(" from {}", &commit[..10.min(commit.len())]));
     push(
         text,
@@ -143,6 +147,10 @@ fn attempt(text: &mut String, attempt: &Attempt) {
             spent(&attempt.usage),
         ),
     );
+    if let Some(number) = retry_of {
+        let how = if attempt.resumes { "goes on from" } else { "makes again" };
+        push(text, format_args!("    {DIM}{how} attempt {number}{DIM:#}"));
+    }
     if let Some(failure) = &attempt.failure {
         push(text, format_args!("    {}", safe(&failure.reason)));
     }
@@ -156,10 +164,34 @@ fn attempt(text: &mut String, attempt: &Attempt) {
         for line in safe(result.answer.trim()).lines() {
             push(text, format_args!("    {line}"));
         }
+        remarks(text, result);
     }
     for publication in &attempt.publications {
         push(text, format_args!("    {}", publication_line(publication)));
     }
+}
+
+/// What was found out about an answer: whether its citations hold, and what to ask next.
+fn remarks(text: &mut String, result: &AttemptResult) {
+    if let Some(line) = checked(&result.citations) {
+        push(text, format_args!("    {line}"));
+    }
+    for failing in &result.citations.failing {
+        push(text, format_args!("      {}: {}", safe(&failing.citation), safe(&failing.reason)));
+    }
+    for suggestion in &result.suggestions {
+        push(text, format_args!("    ask next: {}", safe(suggestion)));
+    }
+}
+
+/// How many citations hold; nothing when there is none.
+pub(crate) fn checked(citations: &Citations) -> Option<String> {
+    let Citations { holding, failing, unchecked } = citations;
+    let counts =
+        [(*holding as usize, "hold"), (failing.len(), "do not hold"), (*unchecked as usize, "were not checked")];
+    let told: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    (!told.is_empty()).then(|| format!("citations: {}", told.join(", ")))
 }
 
 /// What an attempt has used, and what that cost as far as prices are known.

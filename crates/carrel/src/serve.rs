@@ -258,6 +258,9 @@ fn limits(settings: &Settings) -> ControlLimits {
         layer_bytes: settings.max_layer_bytes,
         ..ControlLimits::default()
     };
+    limits.agent.steps = settings.max_steps.unwrap_or(limits.agent.steps);
+    limits.agent.tokens = settings.max_tokens;
+    limits.agent.cost_usd_micros = settings.max_cost_usd_micros;
     if let Some(seconds) = settings.max_attempt_s {
         limits.agent.wall_clock = std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
     }

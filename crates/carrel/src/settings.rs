@@ -46,6 +46,11 @@ pub(crate) struct Settings {
     pub(crate) max_patch_bytes: usize,
     /// How long an attempt may take, in seconds; nothing when nothing was said.
     pub(crate) max_attempt_s: Option<usize>,
+    /// How many requests to the model, and tokens, an attempt may make and use; nothing when nothing was said.
+    pub(crate) max_steps: Option<u32>,
+    pub(crate) max_tokens: Option<u64>,
+    /// What an attempt may cost, in millionths of a US dollar.
+    pub(crate) max_cost_usd_micros: Option<u64>,
     /// What is logged.
     pub(crate) log: String,
     /// Where the client finds a service on another machine.
@@ -150,6 +155,9 @@ impl Settings {
             max_jobs: variables.positive("CARREL_MAX_JOBS")?.unwrap_or(32),
             max_patch_bytes: variables.patch_bytes()?,
             max_attempt_s: variables.positive("CARREL_MAX_ATTEMPT_SECONDS")?,
+            max_steps: variables.positive("CARREL_MAX_STEPS")?.map(|steps| u32::try_from(steps).unwrap_or(u32::MAX)),
+            max_tokens: variables.positive("CARREL_MAX_TOKENS")?.map(|tokens| tokens as u64),
+            max_cost_usd_micros: variables.usd_micros("CARREL_MAX_COST_USD")?,
             log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info,sea_orm_migration=warn".to_owned()),
             remote: variables.remote()?,
             data,
@@ -190,6 +198,15 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         match self.parsed(name, "is not a whole number above 0")? {
             Some(0) => Err(invalid(name, "is not a whole number above 0")),
             number => Ok(number),
+        }
+    }
+
+    /// Dollars, as millionths.
+    fn usd_micros(&self, name: &'static str) -> Result<Option<u64>, InvalidSetting> {
+        const WRONG: &str = "is no amount of US dollars above 0, such as 2.50";
+        match self.parsed::<f64>(name, WRONG)? {
+            Some(dollars) if !(0.000_001..1e9).contains(&dollars) => Err(invalid(name, WRONG)),
+            dollars => Ok(dollars.map(|dollars| (dollars * 1e6).round() as u64)),
         }
     }
 
@@ -342,6 +359,10 @@ mod tests {
             ("CARREL_GIT_AUTHOR", "nobody"),
             ("CARREL_MAX_JOBS", "0"),
             ("CARREL_MAX_ATTEMPT_SECONDS", "2h"),
+            ("CARREL_MAX_STEPS", "0"),
+            ("CARREL_MAX_TOKENS", "1e6"),
+            ("CARREL_MAX_COST_USD", "-1"),
+            ("CARREL_MAX_COST_USD", "NaN"),
             ("CARREL_PRIVATE_PATHS", "relative"),
             ("CARREL_DATA", "relative"),
             ("CARREL_SECRETS_KEY_FILE", "relative"),

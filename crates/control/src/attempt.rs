@@ -16,7 +16,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use carrel_domain::{
-    Attempt, AttemptId, AttemptState, BranchName, Environment, EventBody, Mode, Recipe, Revision, TaskId, Turn,
+    Attempt, AttemptId, AttemptState, BranchName, Environment, EventBody, Mode, Recipe, Revision, Stage, TaskId, Turn,
 };
 use carrel_forge::ForgeError;
 use carrel_image::ImageError;
@@ -43,6 +43,8 @@ const ROOM_WAIT: Duration = Duration::from_millis(250);
 pub(crate) enum Halt {
     /// The attempt has failed.
     Failed { reason: String, retryable: bool },
+    /// The attempt has failed for want of disk: its sandbox, which has most likely filled it, must not be kept.
+    NoRoom { reason: String },
     /// Somebody stopped it.
     Cancelled,
     /// Something around it does not work; the attempt is as it was.
@@ -62,7 +64,7 @@ impl Halt {
     fn with_way_out(self, way_out: &str) -> Self {
         match self {
             Self::Failed { reason, retryable } => Self::Failed { reason: format!("{reason}\n{way_out}"), retryable },
-            Self::Cancelled | Self::Around(_) => self,
+            Self::NoRoom { .. } | Self::Cancelled | Self::Around(_) => self,
         }
     }
 }
@@ -82,7 +84,7 @@ impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
         match error {
             // What fills the disk is most often the sandbox itself: ending the attempt gives the space back.
-            StoreError::DiskFull => Self::Failed { reason: error.to_string(), retryable: true },
+            StoreError::DiskFull => Self::NoRoom { reason: error.to_string() },
             // Somebody has to give the value, or its key, again.
             StoreError::SecretClosed { .. } | StoreError::SecretGone { .. } => Self::failed(error),
             other => Self::Around(other.to_string()),
@@ -150,6 +152,11 @@ impl Scene<'_> {
         })
     }
 
+    /// The attempt whose conversation and files this one goes on from.
+    fn goes_on_from(&self) -> Option<AttemptId> {
+        self.attempt.goes_on_from(self.turn)
+    }
+
     const fn task(&self) -> TaskId {
         self.thread.task.id
     }
@@ -174,14 +181,22 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
             Ok(step) => step,
             // The wish came after the attempt was read: reading it again shows whose it is.
             Err(Halt::Cancelled) if attempt.cancel_requested_by.is_none() => continue,
-            Err(halt) => match ended(&attempt, halt, job.tries) {
-                Ok(next) => Step::to(next),
-                Err(reason) => return Left::Again { reason },
-            },
+            Err(halt) => {
+                if matches!(halt, Halt::NoRoom { .. }) {
+                    end_sandboxes(control, id).await;
+                }
+                match ended(&attempt, halt, job.tries) {
+                    Ok(next) => Step::to(next),
+                    Err(reason) => return Left::Again { reason },
+                }
+            }
         };
         // Nothing of the attempt may run on once a person sees that it was stopped. Any other end is stored first: if
         // the service dies in between, what was found out must not be lost with the sandbox.
         if matches!(step.next, AttemptState::Cancelled { .. }) {
+            if matches!(attempt.state, AttemptState::Running | AttemptState::Collecting { .. }) {
+                keep_files(control, &attempt).await;
+            }
             end_sandboxes(control, id).await;
         }
         match advance_when_there_is_room(control, &attempt, step).await {
@@ -248,7 +263,7 @@ async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
             AttemptState::Preparing => prepare::prepare(&scene).await,
             AttemptState::SettingUp => Box::pin(setup::set_up(&scene)).await,
             AttemptState::Running => Box::pin(run::run(&scene)).await,
-            AttemptState::Collecting { answer } => collect::collect(&scene, answer).await,
+            AttemptState::Collecting { answer, notes } => collect::collect(&scene, answer, notes).await,
             AttemptState::Ready(_) | AttemptState::Failed { .. } | AttemptState::Cancelled { .. } => {
                 unreachable!("an attempt that has ended is not driven")
             }
@@ -273,6 +288,7 @@ fn ended(attempt: &Attempt, halt: Halt, tries: i64) -> Result<AttemptState, Stri
     let stage = attempt.state.stage().expect("only attempts that have not ended are driven");
     match halt {
         Halt::Failed { reason, retryable } => Ok(AttemptState::Failed { stage, reason, retryable }),
+        Halt::NoRoom { reason } => Ok(AttemptState::Failed { stage, reason, retryable: true }),
         Halt::Cancelled => match attempt.cancel_requested_by {
             Some(by) => Ok(AttemptState::Cancelled { by }),
             None => Err("nobody has asked for it to be stopped".to_owned()),
@@ -282,11 +298,24 @@ fn ended(attempt: &Attempt, halt: Halt, tries: i64) -> Result<AttemptState, Stri
     }
 }
 
-/// Puts the sandbox of an attempt that has ended away. The files of a change are kept, for the turn that may go on from
-/// them; all else goes.
+/// Puts the sandbox of an attempt that has ended away. The files of a change are kept, for the turn or the retry that may
+/// go on from them; all else goes.
 async fn put_away(control: &Control, attempt: &Attempt) {
-    let is_ready = matches!(attempt.state, AttemptState::Ready(_));
-    if is_ready && is_a_change(control, attempt).await {
+    let has_worked = match attempt.state {
+        AttemptState::Ready(_) => true,
+        AttemptState::Failed { stage, .. } => matches!(stage, Stage::Running | Stage::Collecting),
+        // Kept before a person saw that it was stopped.
+        _ => false,
+    };
+    if has_worked {
+        keep_files(control, attempt).await;
+    }
+    end_sandboxes(control, attempt.id).await;
+}
+
+/// Ends the sandbox of a change and keeps its files.
+async fn keep_files(control: &Control, attempt: &Attempt) {
+    if is_a_change(control, attempt).await {
         match control.inner.sandboxes.keep(attempt.id.sandbox(), &setup::kept_layer(attempt.id)).await {
             // It was kept before this worker's predecessor died, or by a follow-up that was there first.
             Ok(()) | Err(SandboxError::Gone(_) | SandboxError::LayerExists(_)) => control.tend_layers_soon(),
@@ -295,7 +324,6 @@ async fn put_away(control: &Control, attempt: &Attempt) {
             }
         }
     }
-    end_sandboxes(control, attempt.id).await;
 }
 
 async fn is_a_change(control: &Control, attempt: &Attempt) -> bool {

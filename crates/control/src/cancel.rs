@@ -39,7 +39,7 @@ pub(crate) async fn watch(store: &Store, mut changes: Changes, attempt: &Attempt
                 match changes.next().await {
                     Change::CancelRequested(id) if id == attempt.id => return,
                     Change::Anything => return,
-                    Change::CancelRequested(_) | Change::Job | Change::Log { .. } => {}
+                    Change::CancelRequested(_) | Change::MessageSent(_) | Change::Job | Change::Log { .. } => {}
                 }
             }
         };

@@ -14,6 +14,8 @@ mod layers;
 mod models;
 mod packages;
 mod publish;
+mod retry;
+mod steer;
 mod submit;
 mod terminal;
 mod trust;

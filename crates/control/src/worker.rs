@@ -110,7 +110,7 @@ impl Control {
                 loop {
                     match changes.next().await {
                         Change::Job | Change::Anything => return,
-                        Change::Log { .. } | Change::CancelRequested(_) => {}
+                        Change::Log { .. } | Change::CancelRequested(_) | Change::MessageSent(_) => {}
                     }
                 }
             };

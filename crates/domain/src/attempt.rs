@@ -12,7 +12,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptId, CommitOid, EnvironmentId, OrganizationId, PatchSummary, TaskId, TurnId, Usage, UserId};
+use crate::comparison::Tally;
+use crate::{
+    AttemptId, CitationsCheck, CommitOid, EnvironmentId, OrganizationId, PatchSummary, TaskId, Turn, TurnId, Usage,
+    UserId,
+};
 
 /// An attempt as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +29,10 @@ pub struct Attempt {
     pub task: TaskId,
     /// The turn it answers.
     pub turn: TurnId,
-    /// 1 to 4 within its turn.
+    /// Counted from 1 within its turn: 1 to 4 are asked for with it, further ones are retries.
     pub number: u32,
+    /// The attempt it makes again, if it is a retry.
+    pub retry: Option<Retry>,
     /// Where it stands.
     pub state: AttemptState,
     /// Goes up with every change: what a compare-and-set compares.
@@ -53,6 +59,26 @@ pub struct Attempt {
     pub ended_at: Option<Timestamp>,
 }
 
+/// What a retry makes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// An attempt of the same turn that failed or was stopped.
+    pub of: AttemptId,
+    /// Whether it goes on from that attempt's conversation and files, or begins anew.
+    pub resumes: bool,
+}
+
+impl Attempt {
+    /// The attempt whose conversation and files this one goes on from. `turn` is its own.
+    #[must_use]
+    pub fn goes_on_from(&self, turn: &Turn) -> Option<AttemptId> {
+        match self.retry {
+            Some(Retry { of, resumes: true }) => Some(of),
+            Some(Retry { resumes: false, .. }) | None => turn.from_attempt,
+        }
+    }
+}
+
 /// Where an attempt stands. Each variant holds what is true only then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -69,6 +95,9 @@ pub enum AttemptState {
     Collecting {
         /// What the agent said in the end.
         answer: String,
+        /// What was found out about that.
+        #[serde(default, skip_serializing_if = "AnswerNotes::is_empty")]
+        notes: AnswerNotes,
     },
     /// There is a result.
     Ready(Outcome),
@@ -95,6 +124,30 @@ pub struct Outcome {
     pub answer: String,
     /// What it changed; `None` in ask mode and when nothing changed.
     pub patch: Option<PatchSummary>,
+    /// What was found out about the answer.
+    #[serde(default, skip_serializing_if = "AnswerNotes::is_empty")]
+    pub notes: AnswerNotes,
+    /// What it did, in numbers.
+    #[serde(default, skip_serializing_if = "Tally::is_empty")]
+    pub tally: Tally,
+}
+
+/// What was found out about an answer, beside its text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AnswerNotes {
+    /// Which of its citations hold.
+    pub citations: CitationsCheck,
+    /// What the agent suggests to ask next, at most three: plain text, untrusted.
+    pub suggestions: Vec<String>,
+}
+
+impl AnswerNotes {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.citations.is_empty() && self.suggestions.is_empty()
+    }
 }
 
 /// Where an attempt stands, without what belongs to that: what a list needs of it.
@@ -195,6 +248,18 @@ impl AttemptState {
         }
     }
 
+    /// Whether what a person says still reaches the agent: it has not given its last answer.
+    #[must_use]
+    pub const fn hears(&self) -> bool {
+        matches!(self, Self::Queued | Self::Preparing | Self::SettingUp | Self::Running)
+    }
+
+    /// Whether it has ended without a result, so that it can be made again.
+    #[must_use]
+    pub const fn can_be_retried(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Cancelled { .. })
+    }
+
     /// Whether nothing more will happen.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
@@ -230,8 +295,13 @@ mod tests {
             AttemptState::Preparing,
             AttemptState::SettingUp,
             AttemptState::Running,
-            AttemptState::Collecting { answer: "done".to_owned() },
-            AttemptState::Ready(Outcome { answer: "done".to_owned(), patch: None }),
+            AttemptState::Collecting { answer: "done".to_owned(), notes: AnswerNotes::default() },
+            AttemptState::Ready(Outcome {
+                answer: "done".to_owned(),
+                patch: None,
+                notes: AnswerNotes::default(),
+                tally: Tally::default(),
+            }),
             AttemptState::Failed { stage: Stage::Running, reason: "no model".to_owned(), retryable: true },
             AttemptState::Cancelled { by: CancelledBy::User(UserId::from_uuid(uuid::Uuid::from_u128(1))) },
         ]
@@ -270,5 +340,17 @@ mod tests {
             assert_eq!(stored["state"], state.word());
             assert_eq!(serde_json::from_value::<AttemptState>(stored).expect("what was stored"), state);
         }
+    }
+
+    #[test]
+    fn a_result_of_before_answers_were_checked_is_read() {
+        let stored = r#"{"state":"ready","answer":"done","patch":null}"#;
+
+        let state: AttemptState = serde_json::from_str(stored).expect("readable");
+
+        let outcome =
+            Outcome { answer: "done".to_owned(), patch: None, notes: AnswerNotes::default(), tally: Tally::default() };
+        assert_eq!(state, AttemptState::Ready(outcome));
+        assert_eq!(serde_json::to_string(&state).expect("plain data"), stored);
     }
 }

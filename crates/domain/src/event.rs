@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, AttemptState, FileChange, Mode, OrganizationId, PatchSummary, PublicationId, PublicationState,
-    SnapshotId, TaskId, TurnId, Usage,
+    AttemptId, AttemptState, CitationsCheck, FileChange, MessageId, Mode, OrganizationId, PatchSummary, PublicationId,
+    PublicationState, SnapshotId, TaskId, TurnId, Usage,
 };
 
 /// An event as it is stored.
@@ -275,7 +275,52 @@ pub enum EventBody {
         /// What the agent says of it: untrusted.
         description: Option<String>,
     },
+    /// A person said something to an attempt while it worked. It is kept until the agent takes its next step.
+    #[serde(rename = "message.sent")]
+    MessageSent {
+        /// Which message.
+        message_id: MessageId,
+        /// What was said.
+        text: String,
+    },
+    /// The agent was told a message: its item of the conversation is stored together with this.
+    #[serde(rename = "message.delivered")]
+    MessageDelivered {
+        /// Which message.
+        message_id: MessageId,
+    },
+    /// A person had an attempt made again: this is the first event of the new one.
+    #[serde(rename = "attempt.retried")]
+    AttemptRetried {
+        /// The attempt that had ended without a result.
+        retry_of: AttemptId,
+        /// Whether its conversation and its files are gone on with.
+        resumes: bool,
+    },
+    /// The citations of the answer were checked against the files and the recorded output. An answer that is repaired
+    /// is checked again; the last one counts.
+    #[serde(rename = "citations.checked")]
+    CitationsChecked(CitationsCheck),
+    /// The conversation had become too long for its model and goes on from these items alone. Nothing is taken out of
+    /// the log; whoever reads the conversation goes by [`EventBody::into_items`].
+    #[serde(rename = "context.compacted")]
+    ContextCompacted {
+        /// What the next request would have had, in tokens, by our count.
+        before_tokens: u64,
+        /// What it has now.
+        after_tokens: u64,
+        /// How many items are no longer shown to the model.
+        items_dropped: u64,
+        /// Whether the summary is the model's; if not, it was made of the record alone.
+        by_model: bool,
+        /// The new conversation.
+        items: Vec<serde_json::Value>,
+    },
 }
+
+/// The type of the item that stands, among the items of a conversation, where the model was shown nothing of before any
+/// more. It is never sent.
+pub const CONTEXT_COMPACTED: &str = "context_compacted";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -358,6 +403,25 @@ impl EventBody {
             Self::PublicationState { .. } => "publication.state",
             Self::ImageViewed { .. } => "image.viewed",
             Self::ArtifactAttached { .. } => "artifact.attached",
+            Self::MessageSent { .. } => "message.sent",
+            Self::MessageDelivered { .. } => "message.delivered",
+            Self::AttemptRetried { .. } => "attempt.retried",
+            Self::CitationsChecked(_) => "citations.checked",
+            Self::ContextCompacted { .. } => "context.compacted",
+        }
+    }
+
+    /// The items that it adds to its conversation. Those of a compacted one follow a mark of type
+    /// [`CONTEXT_COMPACTED`], so that each item keeps its place among all that there ever were.
+    #[must_use]
+    pub fn into_items(self) -> Vec<serde_json::Value> {
+        match self {
+            Self::ConversationItem { item } => vec![item],
+            Self::ContextCompacted { items, .. } => {
+                let mark = serde_json::json!({ "type": CONTEXT_COMPACTED });
+                std::iter::once(mark).chain(items).collect()
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -365,6 +429,20 @@ impl EventBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compacted_conversation_is_read_behind_its_mark() {
+        let item = serde_json::json!({"type": "message", "role": "user", "content": "a"});
+        let one = EventBody::ConversationItem { item: item.clone() };
+        let (before_tokens, after_tokens, items_dropped) = (9, 1, 3);
+        let items = vec![item.clone()];
+        let compacted =
+            EventBody::ContextCompacted { before_tokens, after_tokens, items_dropped, by_model: true, items };
+
+        assert_eq!(one.into_items(), std::slice::from_ref(&item));
+        assert_eq!(compacted.into_items(), [serde_json::json!({"type": CONTEXT_COMPACTED}), item]);
+        assert!(EventBody::Warning { message: String::new() }.into_items().is_empty());
+    }
 
     #[test]
     fn an_event_is_stored_as_its_kind_and_its_data() {

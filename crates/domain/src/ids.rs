@@ -84,6 +84,10 @@ id! {
     SandboxId = "sandbox";
     /// One patch put on a git remote.
     PublicationId = "publication";
+    /// What a person says to an attempt while it works.
+    MessageId = "message";
+    /// A file that a person gave.
+    AttachmentId = "attachment";
     /// One piece of work in the queue.
     JobId = "job";
 }

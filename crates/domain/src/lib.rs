@@ -3,15 +3,19 @@
 //!
 //! This crate does no I/O, has no async code and never asks for the time or for chance: both are handed in.
 
+pub mod attachment;
 pub mod attempt;
 pub mod automatic_setup;
+pub mod citation;
 pub mod clock;
+pub mod comparison;
 pub mod devcontainer;
 pub mod environment;
 pub mod environment_file;
 pub mod event;
 pub mod git;
 pub mod ids;
+pub mod message;
 pub mod network;
 pub mod patch;
 pub mod prompt;
@@ -21,7 +25,9 @@ pub mod secret;
 pub mod task;
 pub mod usage;
 
-pub use attempt::{Attempt, AttemptState, CancelledBy, Outcome, Stage, Standing};
+pub use attachment::Attachment;
+pub use attempt::{AnswerNotes, Attempt, AttemptState, CancelledBy, Outcome, Retry, Stage, Standing};
+pub use citation::{CitationsCheck, FailingCitation};
 pub use clock::{Clock, SharedClock};
 pub use environment::{
     Environment, EnvironmentName, EnvironmentSpec, Image, Recipe, ResourceLimits, SecretKind, SecretName, Setup,
@@ -30,9 +36,10 @@ pub use environment::{
 pub use event::{Event, EventBody, NewEvent};
 pub use git::{BranchName, CommitOid, CommitPrefix, RepositoryLocation, Revision};
 pub use ids::{
-    AttemptId, EnvironmentId, JobId, OrganizationId, PublicationId, RepositoryId, SandboxId, SessionId, SnapshotId,
-    TaskId, TokenId, TurnId, UserId,
+    AttachmentId, AttemptId, EnvironmentId, JobId, MessageId, OrganizationId, PublicationId, RepositoryId, SandboxId,
+    SessionId, SnapshotId, TaskId, TokenId, TurnId, UserId,
 };
+pub use message::Message;
 pub use network::{DomainRule, HostName, Internet, Methods, NetworkPolicy};
 pub use patch::{FileChange, PatchSummary};
 pub use prompt::Prompt;

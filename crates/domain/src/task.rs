@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId, RepositoryLocation, Revision,
-    Standing, TaskId, TurnId, UserId,
+    AttachmentId, AttemptId, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId, RepositoryLocation,
+    Revision, Standing, TaskId, TurnId, UserId,
 };
 
 /// The most attempts one turn may have.
@@ -58,6 +58,8 @@ pub struct NewTurn {
     pub mode: Mode,
     /// How many try.
     pub attempts: Attempts,
+    /// Files that go along, each once.
+    pub attachments: Vec<AttachmentId>,
     /// Whose files to go on from; `None` for a task's first turn, or to let the latest finished attempt be taken.
     pub from_attempt: Option<AttemptId>,
     /// The name of the model; `None` for the one of the turn before, or the default one.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -131,9 +132,11 @@ impl Images {
     pub async fn remove(&self, digest: &Digest) -> Result<bool, ImageError> {
         let (keep, digest) = (self.inner.keep.clone(), digest.clone());
         blocking(move || {
-            let Some(path) = keep.take_out(&digest)? else { return Ok(false) };
-            keep.remove(&path).map_err(ImageError::io("remove an image"))?;
-            Ok(true)
+            let taken = keep.take_out(&digest)?;
+            // Each is tried, whatever comes of the others. What stays is tried again at the next start.
+            let removed: Vec<io::Result<()>> = taken.iter().map(|path| keep.remove(path)).collect();
+            removed.into_iter().collect::<io::Result<()>>().map_err(ImageError::io("remove an image"))?;
+            Ok(!taken.is_empty())
         })
         .await
     }

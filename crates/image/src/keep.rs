@@ -52,7 +52,7 @@ pub struct KeptImage {
     pub digest: Digest,
     /// The name it was pulled under.
     pub reference: String,
-    /// About how much disk it takes.
+    /// About how much disk it takes, with what was unpacked of it for other owners of files.
     pub size_bytes: u64,
     /// When it was last asked for.
     pub last_used: SystemTime,
@@ -110,7 +110,7 @@ impl Keep {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if let Some(number) = name.strip_prefix(PARTIAL).or_else(|| name.strip_prefix(REMOVING)) {
                 counter = counter.max(number.parse().map_or(0, |number: u64| number.saturating_add(1)));
-                remove_left(&path, unpacker.as_ref())?;
+                remove_left(&path, unpacker.as_ref());
             }
         }
         let owner = match (&unpacker, owner) {
@@ -183,37 +183,59 @@ impl Keep {
         self.path_of(digest)
     }
 
-    /// What is here for this owner of files, in no order. What cannot be read is passed over.
+    /// What is here, in no order. What cannot be read is passed over. What other owners of files left counts with the
+    /// image of the same digest, or is one that nobody uses.
     pub(crate) fn list(&self) -> Result<Vec<KeptImage>, ImageError> {
-        let mut found = Vec::new();
+        let mut found: HashMap<Digest, KeptImage> = HashMap::new();
         let uses = self.uses();
+        for (digest, owner, path) in self.folders()? {
+            let (Ok(about), Ok(meta)) = (self.about(&path), path.join(ABOUT).metadata()) else { continue };
+            let last_used = meta.modified().map_err(ImageError::io("look around"))?;
+            let is_used = owner == self.owner && uses.get(&digest).is_some_and(|used| used.strong_count() > 0);
+            let About { reference, size_bytes, .. } = about;
+            let image = found.entry(digest.clone()).or_insert_with(|| {
+                let size_bytes = 0;
+                KeptImage { digest, reference, size_bytes, last_used, is_used }
+            });
+            image.size_bytes += size_bytes;
+            image.last_used = image.last_used.max(last_used);
+            image.is_used |= is_used;
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// The folders of images, of every owner of files: the digest, the owner, the path.
+    fn folders(&self) -> Result<Vec<(Digest, String, PathBuf)>, ImageError> {
+        let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(ImageError::io("look around"))? {
             let path = entry.map_err(ImageError::io("look around"))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let digest = name.rsplit_once('-').filter(|(_, owner)| *owner == self.owner);
-            let Some(digest) = digest.and_then(|(digest, _)| Digest::from_file_name(digest)) else { continue };
-            let (Ok(about), Ok(meta)) = (self.about(&path), path.join(ABOUT).metadata()) else { continue };
-            let last_used = meta.modified().map_err(ImageError::io("look around"))?;
-            let is_used = uses.get(&digest).is_some_and(|used| used.strong_count() > 0);
-            let About { reference, size_bytes, .. } = about;
-            found.push(KeptImage { digest, reference, size_bytes, last_used, is_used });
+            let Some((digest, owner)) = name.rsplit_once('-') else { continue };
+            if let Some(digest) = Digest::from_file_name(digest) {
+                found.push((digest, owner.to_owned(), path));
+            }
         }
         Ok(found)
     }
 
-    /// Takes an image out of the cache, unless it is used. What is left to do is to remove the tree.
-    pub(crate) fn take_out(&self, digest: &Digest) -> Result<Option<PathBuf>, ImageError> {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let to = self.folder.join(format!("{REMOVING}{number}"));
+    /// Takes an image out of the cache, whosever files it has, unless it is used. What is left to do is to remove the
+    /// trees.
+    pub(crate) fn take_out(&self, digest: &Digest) -> Result<Vec<PathBuf>, ImageError> {
         let uses = self.uses();
         if uses.get(digest).is_some_and(|used| used.strong_count() > 0) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        match fs::rename(self.path_of(digest), &to) {
-            Ok(()) => Ok(Some(to)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ImageError::Io { what: "take an image out", source: error }),
+        let mut taken = Vec::new();
+        for (_, _, path) in self.folders()?.into_iter().filter(|(found, _, _)| found == digest) {
+            let number = self.counter.fetch_add(1, Ordering::Relaxed);
+            let to = self.folder.join(format!("{REMOVING}{number}"));
+            match fs::rename(path, &to) {
+                Ok(()) => taken.push(to),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ImageError::Io { what: "take an image out", source: error }),
+            }
         }
+        Ok(taken)
     }
 }
 
@@ -263,18 +285,14 @@ impl Drop for Partial {
     }
 }
 
-/// Removes what a crash left. What cannot be removed is no reason not to start.
-fn remove_left(path: &Path, unpacker: Option<&Unpacker>) -> Result<(), ImageError> {
-    match unpacker::remove(path, unpacker) {
-        // Ids that were lent are no more, or an unpacker whose service was killed has not ended yet.
-        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::DirectoryNotEmpty) => {
-            tracing::warn!(
-                folder = %path.display(), %error,
-                "what is left of an image cannot be removed; the next start tries again, but what belongs to ids that the service's user is not lent any more only root can remove"
-            );
-            Ok(())
-        }
-        removed => removed.map_err(ImageError::io("remove what was left")),
+/// Removes what a crash left. What cannot be removed is no reason not to start: ids that were lent are no more, or an
+/// unpacker whose service was killed has not ended yet.
+fn remove_left(path: &Path, unpacker: Option<&Unpacker>) {
+    if let Err(error) = unpacker::remove(path, unpacker) {
+        tracing::warn!(
+            folder = %path.display(), %error,
+            "what is left of an image cannot be removed; the next start tries again, but what belongs to ids that the service's user is not lent any more only root can remove"
+        );
     }
 }
 
@@ -284,4 +302,30 @@ fn touch(path: &Path) -> io::Result<()> {
     let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
     let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_unpacker_can_remove_either_is_no_reason_not_to_start() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // A way there that nobody goes.
+        std::os::unix::fs::symlink("/proc/self", folder.path().join("elsewhere")).expect("linked");
+        let unpacker = Unpacker {
+            program: "/bin/sh".into(),
+            arguments: vec![
+                "-c".to_owned(),
+                r#"cat > /dev/null; echo '{"Err":[1,{"io":"Permission denied (os error 13)"}]}'"#.to_owned(),
+            ],
+            ids: "lent1".to_owned(),
+        };
+
+        let refused = unpacker.remove(&folder.path().join("x")).expect_err("refused");
+        remove_left(&folder.path().join("elsewhere/fd"), Some(&unpacker));
+
+        assert_eq!(refused.to_string(), "Permission denied (os error 13)", "said once, and of removing");
+        assert!(Keep::open(folder.path(), Owner::Own, Some(unpacker)).is_ok());
+    }
 }

@@ -100,10 +100,12 @@ impl Unpacker {
         }
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         let running = Running::start(self, &Job::Remove { path: path.to_path_buf() })?;
         match running.answer()? {
             Ok(_) => Ok(()),
+            // Whoever asked says what it was for.
+            Err((_, Trouble::Io(words))) => Err(io::Error::other(words)),
             Err((_, trouble)) => Err(io::Error::other(Problem::from(trouble))),
         }
     }

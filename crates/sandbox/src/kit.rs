@@ -12,18 +12,20 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use carrel_domain::SandboxId;
 use carrel_runner::protocol::FolderIds;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::OFlag;
 use nix::unistd::syncfs;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use crate::resolve::open_inside;
 use crate::{Command, ReadOnlyMount, Root, SandboxError, SandboxSpec, Sandboxes};
 use gather::{Entries, Entry};
 
@@ -66,9 +68,15 @@ fi
 /// The kits of an installation, and the one to use.
 #[derive(Debug)]
 pub struct Kits {
+    maker: Arc<Maker>,
+    /// The one to use. Held while it is made.
+    made: Arc<Mutex<Option<Kit>>>,
+}
+
+#[derive(Debug)]
+struct Maker {
     folder: PathBuf,
     search_path: OsString,
-    made: OnceCell<Kit>,
 }
 
 /// A kit that runs.
@@ -82,7 +90,7 @@ pub struct Kit {
 impl Kits {
     /// Kits in `folder`, made of the host's programs in `search_path` (as in `PATH`). Nothing is made before it is needed.
     pub fn new(folder: PathBuf, search_path: OsString) -> Self {
-        Self { folder, search_path, made: OnceCell::new() }
+        Self { maker: Arc::new(Maker { folder, search_path }), made: Arc::default() }
     }
 
     /// The kit for a root in which commands look for programs in `path`; nothing where all that is needed is there. The
@@ -115,10 +123,23 @@ impl Kits {
     /// # Errors
     /// As [`Self::for_root`].
     pub async fn kit(&self, sandboxes: &Sandboxes) -> Result<Kit, SandboxError> {
-        // What failed is tried again: somebody may have installed what was missing.
-        self.made.get_or_try_init(|| self.make(sandboxes)).await.cloned()
+        let (maker, made, own) = (Arc::clone(&self.maker), Arc::clone(&self.made), sandboxes.clone());
+        // A task of its own: it ends the sandbox that it makes also when nobody waits for the kit any more.
+        let task = sandboxes.track(async move {
+            let mut made = made.lock().await;
+            match &*made {
+                Some(kit) => Ok(kit.clone()),
+                // What failed is tried again: somebody may have installed what was missing.
+                None => Ok(made.insert(maker.make(&own).await?).clone()),
+            }
+        });
+        task.await.unwrap_or_else(|panicked| {
+            Err(SandboxError::host("the making of the tool kit broke off")(io::Error::other(panicked)))
+        })
     }
+}
 
+impl Maker {
     async fn make(&self, sandboxes: &Sandboxes) -> Result<Kit, SandboxError> {
         let gathered = gather::gather(&self.search_path).await;
         let entries = gathered.map_err(|reason| unusable(&reason))?;
@@ -227,10 +248,7 @@ fn lacks(root: &File, path: &str) -> io::Result<Vec<&'static str>> {
 
 /// Whether a file that can be run is there, its links followed as they would be inside.
 fn has_program(root: &File, path: &str) -> io::Result<bool> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match openat2(root, path.trim_start_matches('/'), how) {
+    match open_inside(root, path, OFlag::O_PATH) {
         Ok(file) => {
             let data = File::from(file).metadata()?;
             Ok(data.is_file() && data.permissions().mode() & 0o111 != 0)

@@ -215,8 +215,9 @@ impl Layers {
 
     /// Brings a layer to the disk, and writes down that it is there. May take as long as the disk does.
     pub(crate) fn sync(&self, name: &LayerName) -> io::Result<()> {
-        match File::open(self.upper(name)) {
-            Ok(upper) => syncfs(upper)?,
+        // Not the files themselves: their top may have been closed, or be another user's. They are on the same file system.
+        match File::open(self.folder.join(name.as_str())) {
+            Ok(folder) => syncfs(folder)?,
             // Removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),

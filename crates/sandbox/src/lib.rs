@@ -17,6 +17,7 @@ mod limits;
 mod local;
 mod options;
 mod process;
+mod resolve;
 mod sandbox;
 mod search;
 mod trash;

@@ -67,7 +67,7 @@ pub(crate) fn count(groups: &[String]) -> LimitCounters {
     counters
 }
 
-/// The processes of a group, by their numbers on the host.
+/// The processes of a group, by their numbers on the host; nothing where there is no group.
 pub(crate) fn processes(groups: &[String]) -> Vec<i32> {
     let Some(group) = groups.first() else { return Vec::new() };
     let numbers = fs::read_to_string(Path::new(group).join("cgroup.procs")).unwrap_or_default();

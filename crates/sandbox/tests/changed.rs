@@ -2,6 +2,10 @@
 
 mod world;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
 use carrel_sandbox::{Changed, LayerName, Sandbox, SandboxSpec};
 use world::{World, as_ordinary_user, new_id, run};
 
@@ -119,6 +123,34 @@ async fn what_is_too_much_too_deep_or_closed_may_be_everything() {
 
         assert_eq!(world.changed(&sandbox, "/workspace/r", &[]).await, Changed::Everything, "{script}");
     }
+}
+
+#[tokio::test]
+async fn a_layer_whose_top_was_closed_may_have_changed_everything_and_comes_to_the_disk() {
+    let world = World::new().await;
+    let sandbox = world.after("echo x > one").await;
+    let closed = world.folder.path().join("sandboxes").join(sandbox.id().to_string()).join("upper");
+    let is_root = nix::unistd::geteuid().is_root();
+
+    // As `chmod 0 /` in an image does it.
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("it is ours");
+
+    let expected = if is_root { paths(&["one"]) } else { Changed::Everything };
+    assert_eq!(world.changed(&sandbox, "/workspace/r", &[]).await, expected);
+    world.sandboxes.keep(sandbox.id(), &name("closed")).await.expect("kept");
+    let is_on_disk = async {
+        while !world
+            .sandboxes
+            .layers()
+            .await
+            .expect("listed")
+            .iter()
+            .any(|layer| layer.name == name("closed") && layer.is_on_disk)
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_on_disk).await.expect("it comes to the disk");
 }
 
 #[tokio::test]

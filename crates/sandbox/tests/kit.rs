@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use carrel_sandbox::{Command, FolderIds, Kit, Kits, Root, Sandbox, SandboxSpec};
 use world::{World, as_ordinary_user, new_id, said};
@@ -79,6 +81,40 @@ async fn a_root_without_any_program_has_git_bash_and_a_shell_by_the_kit() {
         bash(&sandbox, "write", "echo x > /opt/carrel/bin/git || echo closed").await.lines().last(),
         Some("closed")
     );
+}
+
+#[tokio::test]
+async fn links_to_nothing_in_an_image_do_not_keep_the_kit_out() {
+    let world = World::new().await;
+    let root = root(&world);
+    symlink("var/opt", root.join("opt")).expect("linked");
+    symlink("/usr/bin/dash", root.join("bin/sh")).expect("linked");
+    let (kits, root) = (kits(&world), folder(root));
+
+    let (kit, _) = needed(&world, &kits, &root).await;
+    let sandbox = launch(&world, root, &kit).await;
+
+    assert_eq!(bash(&sandbox, "shell", "/bin/sh -c 'git --version' | cut -d ' ' -f 1-2").await, "git version");
+}
+
+#[tokio::test]
+async fn who_no_longer_waits_for_the_kit_leaves_no_sandbox_behind() {
+    let world = World::new().await;
+    let kits = Arc::new(kits(&world));
+    let (asked, sandboxes) = (Arc::clone(&kits), world.sandboxes.clone());
+    let waiting = tokio::spawn(async move { asked.kit(&sandboxes).await });
+    let is_tried = async {
+        while world.sandboxes.list().await.expect("listed").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), is_tried).await.expect("the kit is tried out");
+
+    waiting.abort();
+
+    assert!(waiting.await.is_err_and(|ended| ended.is_cancelled()));
+    kits.kit(&world.sandboxes).await.expect("made by then");
+    assert_eq!(world.sandboxes.list().await.expect("listed"), []);
 }
 
 #[tokio::test]

@@ -39,8 +39,8 @@ pub struct Attached {
 /// A file that lies in its place, and has no row yet.
 pub(crate) struct Written {
     name: String,
-    sha256: String,
-    artifact: Artifact,
+    pub(crate) sha256: String,
+    pub(crate) artifact: Artifact,
 }
 
 impl Store {
@@ -133,7 +133,7 @@ pub(crate) async fn write_all(store: &Store, files: Vec<(String, Vec<u8>)>) -> R
     Ok(written)
 }
 
-async fn write_one(store: &Store, name: String, bytes: Vec<u8>) -> Result<Written, StoreError> {
+pub(crate) async fn write_one(store: &Store, name: String, bytes: Vec<u8>) -> Result<Written, StoreError> {
     let folder = store.shared.artifacts.clone();
     let written = tokio::task::spawn_blocking(move || write(&folder, &bytes)).await;
     let (sha256, artifact) = written.map_err(|error| StoreError::File(std::io::Error::other(error)))??;
@@ -182,7 +182,8 @@ fn write(folder: &Path, bytes: &[u8]) -> Result<(String, Artifact), StoreError> 
     let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let path = place(folder, &sha256);
     let artifact = Artifact { path: path.clone(), size_bytes: bytes.len() as u64 };
-    if path.exists() {
+    // What is collected for want of use was not touched for a while: see `attachments`.
+    if std::fs::File::options().write(true).open(&path).is_ok_and(|file| touch(&file).is_ok()) {
         return Ok((sha256, artifact));
     }
     if let Some(parent) = path.parent() {
@@ -202,6 +203,11 @@ fn write(folder: &Path, bytes: &[u8]) -> Result<(String, Artifact), StoreError> 
     Ok((sha256, artifact))
 }
 
-fn place(folder: &Path, sha256: &str) -> PathBuf {
+/// Makes a file look as if it was written just now.
+fn touch(file: &std::fs::File) -> std::io::Result<()> {
+    file.set_modified(std::time::SystemTime::now())
+}
+
+pub(crate) fn place(folder: &Path, sha256: &str) -> PathBuf {
     folder.join(&sha256[..2.min(sha256.len())]).join(sha256)
 }

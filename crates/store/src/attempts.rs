@@ -2,14 +2,14 @@
 
 use carrel_domain::{
     Attempt, AttemptId, AttemptState, CancelledBy, CommitOid, EnvironmentId, EventBody, NewEvent, OrganizationId,
-    TaskId, TurnId,
+    Retry, TaskId, TurnId,
 };
 
 use crate::database::{Row, StoreError, Transaction, json, maybe_time, time};
-use crate::{Change, Store, environments, events};
+use crate::{Change, Store, environments, events, messages};
 
 pub(crate) const COLUMNS: &str = "a.id, a.organization_id, a.task_id, a.turn_id, a.number, a.state, a.version,
-    a.environment_id, a.environment_version, a.model, a.effort, a.base_commit, a.token_usage, a.cancel_requested_by,
+    a.environment_id, a.environment_version, a.model, a.effort, a.retry_of, a.resumes, a.base_commit, a.token_usage, a.cancel_requested_by,
     a.created_at, a.started_at, a.ended_at";
 
 impl Store {
@@ -31,7 +31,8 @@ impl Store {
     /// Moves an attempt into its next state, with the event that tells of it and any others that belong to it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when it is no longer as `attempt` says; nothing was changed then.
+    /// [`StoreError::Conflict`] when it is no longer as `attempt` says, or when its agent is said to be done while a
+    /// message waits for it; nothing was changed then.
     pub async fn advance_attempt(
         &self,
         attempt: &Attempt,
@@ -88,13 +89,7 @@ impl Store {
                 [id.as_uuid().into(), organization.as_uuid().into(), json(&by)],
             )
             .await?;
-        let row = transaction
-            .one(
-                &format!("select {COLUMNS} from attempt a where a.id = $1 and a.organization_id = $2"),
-                [id.as_uuid().into(), organization.as_uuid().into()],
-            )
-            .await?;
-        let found = attempt(&row.ok_or(StoreError::NotFound { noun: "attempt" })?)?;
+        let found = find(&transaction, organization, id).await?;
         let next = AttemptState::Cancelled { by: found.cancel_requested_by.unwrap_or(by) };
         let stopped = if found.state == AttemptState::Queued {
             let (moved, last_seq) = move_on(self, &transaction, &found, next, Vec::new()).await?;
@@ -138,6 +133,7 @@ async fn move_on(
         ..attempt.clone()
     };
     update(transaction, attempt.version, &moved).await?;
+    let unheard = messages::unheard(transaction, &moved).await?;
     // What got on is not stuck: its job begins to count anew.
     transaction
         .run("update job set tries = 1 where kind = 'attempt' and subject_id = $1", [attempt.id.as_uuid().into()])
@@ -146,7 +142,7 @@ async fn move_on(
         // It may have been the last to hold an older version of its environment, with that version's secrets.
         environments::purge_values(transaction, attempt.organization, attempt.environment).await?;
     }
-    let bodies = also.into_iter().chain([EventBody::AttemptState(moved.state.clone())]);
+    let bodies = also.into_iter().chain(unheard).chain([EventBody::AttemptState(moved.state.clone())]);
     let events: Vec<NewEvent> = bodies.map(|body| NewEvent { attempt: Some(attempt.id), body }).collect();
     let last_seq = events::append(store, transaction, attempt.organization, attempt.task, &events).await?;
     Ok((moved, last_seq))
@@ -183,12 +179,27 @@ fn lines(count: Option<u64>) -> sea_orm::Value {
     count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)).into()
 }
 
+/// An attempt as it stands, inside a transaction.
+pub(crate) async fn find(
+    transaction: &Transaction,
+    organization: OrganizationId,
+    id: AttemptId,
+) -> Result<Attempt, StoreError> {
+    let row = transaction
+        .one(
+            &format!("select {COLUMNS} from attempt a where a.id = $1 and a.organization_id = $2"),
+            [id.as_uuid().into(), organization.as_uuid().into()],
+        )
+        .await?;
+    attempt(&row.ok_or(StoreError::NotFound { noun: "attempt" })?)
+}
+
 pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Result<(), StoreError> {
     transaction
         .run(
             "insert into attempt (id, organization_id, task_id, turn_id, number, state, version, environment_id,
-                 environment_version, model, base_commit, token_usage, created_at, standing, effort)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                 environment_version, model, base_commit, token_usage, created_at, standing, effort, retry_of, resumes)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             [
                 attempt.id.as_uuid().into(),
                 attempt.organization.as_uuid().into(),
@@ -205,6 +216,8 @@ pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Resu
                 time(attempt.created_at),
                 json(&attempt.state.standing()),
                 attempt.effort.clone().into(),
+                attempt.retry.map(|retry| retry.of.as_uuid()).into(),
+                attempt.retry.map(|retry| i64::from(retry.resumes)).into(),
             ],
         )
         .await
@@ -218,6 +231,7 @@ pub(crate) fn attempt(row: &Row) -> Result<Attempt, StoreError> {
         task: row.id("task_id", TaskId::from_uuid)?,
         turn: row.id("turn_id", TurnId::from_uuid)?,
         number: row.number("number")?,
+        retry: retry(row)?,
         state: row.json("state")?,
         version: row.get("version")?,
         environment: row.id("environment_id", EnvironmentId::from_uuid)?,
@@ -234,4 +248,10 @@ pub(crate) fn attempt(row: &Row) -> Result<Attempt, StoreError> {
         started_at: row.maybe_time("started_at")?,
         ended_at: row.maybe_time("ended_at")?,
     })
+}
+
+fn retry(row: &Row) -> Result<Option<Retry>, StoreError> {
+    let Some(of) = row.maybe_id("retry_of", AttemptId::from_uuid)? else { return Ok(None) };
+    let resumes = row.get::<Option<i64>>("resumes")?.is_some_and(|resumes| resumes != 0);
+    Ok(Some(Retry { of, resumes }))
 }

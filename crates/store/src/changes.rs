@@ -23,6 +23,8 @@ pub enum Change {
     Job,
     /// Somebody wants an attempt stopped.
     CancelRequested(AttemptId),
+    /// Somebody has said something to an attempt.
+    MessageSent(AttemptId),
     /// The listener was too slow: anything may have happened.
     Anything,
 }

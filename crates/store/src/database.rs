@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use carrel_domain::{EnvironmentName, RepositoryLocation, VariableName};
+use carrel_domain::{AttachmentId, EnvironmentName, RepositoryLocation, VariableName};
 use jiff::Timestamp;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult,
@@ -77,6 +77,34 @@ pub enum StoreError {
     EnvironmentDeleted {
         /// What it was called.
         name: EnvironmentName,
+    },
+    /// There is no such attachment.
+    #[error(
+        "there is no attachment {id}; it was never uploaded, or it was collected for not having been used for a day"
+    )]
+    UnknownAttachment {
+        /// Which one.
+        id: AttachmentId,
+    },
+    /// An attempt hears nothing any more.
+    #[error(
+        "the attempt is {state} and hears nothing any more; say it once the task has ended, with `carrel task follow-up`"
+    )]
+    TooLate {
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// An attempt's agent has not taken up what it was told.
+    #[error("{most} messages wait for the attempt already; wait until its agent has taken them up, or stop it")]
+    TooManyMessages {
+        /// How many may wait.
+        most: u32,
+    },
+    /// An attempt cannot be made again.
+    #[error("{reason}")]
+    NotRetried {
+        /// Why, and the way out.
+        reason: String,
     },
     /// Attempts run in the environment.
     #[error(

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use carrel_domain::comparison::{Counter, Tally};
 use carrel_domain::{Attempt, AttemptId, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
 use sea_orm::Value;
 
 use crate::database::{Row, StoreError, Transaction, json, time};
-use crate::{Change, Store, artifacts};
+use crate::{Change, Store, artifacts, messages};
 
 /// Columns of one row, and so the parameters one event takes.
 const COLUMNS: usize = 7;
@@ -33,7 +34,8 @@ impl Store {
     }
 
     /// Appends events to the log of an attempt's task together with files that the attempt leaves, by their names: all of
-    /// it or nothing. The files are listed by [`Store::attachments`].
+    /// it or nothing. The files are listed by [`Store::attachments`]. A message that is told to have been delivered is
+    /// written down as such with that.
     ///
     /// # Errors
     /// When a file cannot be written, the task is not this organization's, or the database refuses.
@@ -47,6 +49,11 @@ impl Store {
         let transaction = self.database.write().await?;
         for file in &written {
             artifacts::insert(self, &transaction, attempt, file).await?;
+        }
+        for event in &events {
+            if let EventBody::MessageDelivered { message_id } = event.body {
+                messages::deliver(self, &transaction, attempt, message_id).await?;
+            }
         }
         let last_seq = append(self, &transaction, attempt.organization, attempt.task, &events).await?;
         transaction.commit().await?;
@@ -111,7 +118,7 @@ impl Store {
         rows.iter().map(event).collect()
     }
 
-    /// The items of an attempt's conversation, oldest first.
+    /// All items that an attempt's conversation ever had, oldest first, with the marks of where it was compacted.
     ///
     /// # Errors
     /// When the database refuses.
@@ -124,15 +131,14 @@ impl Store {
             .database
             .all(
                 "select organization_id, task_id, seq, attempt_id, at, body from event
-                 where attempt_id = $1 and kind = 'conversation.item' and organization_id = $2 order by seq",
+                 where attempt_id = $1 and kind in ('conversation.item', 'context.compacted') and organization_id = $2
+                 order by seq",
                 [attempt.as_uuid().into(), organization.as_uuid().into()],
             )
             .await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in &rows {
-            if let EventBody::ConversationItem { item } = event(row)?.body {
-                items.push(item);
-            }
+            items.extend(event(row)?.body.into_items());
         }
         Ok(items)
     }
@@ -190,6 +196,35 @@ impl Store {
             }
         }
         Ok(sum)
+    }
+
+    /// What an attempt has done so far, counted from its log.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn tally(&self, attempt: &Attempt) -> Result<Tally, StoreError> {
+        let mut counter = Counter::default();
+        let mut after = 0_i64;
+        loop {
+            let rows = self
+                .database
+                .all(
+                    "select organization_id, task_id, seq, attempt_id, at, body from event
+                     where attempt_id = $1 and organization_id = $2 and seq > $3
+                     and kind in ('command.started', 'command.output', 'command.ended', 'warning', 'limit.hit')
+                     order by seq limit 1000",
+                    [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into(), after.into()],
+                )
+                .await?;
+            for row in &rows {
+                let event = event(row)?;
+                after = event.seq;
+                counter.saw(&event.body);
+            }
+            if rows.len() < 1000 {
+                return Ok(counter.finish());
+            }
+        }
     }
 
     /// Writes down what an attempt has cost so far.

@@ -6,17 +6,20 @@
 //! to the event log passes the [`Redactor`](carrel_domain::Redactor) first.
 
 mod artifacts;
+mod attachments;
 mod attempts;
 mod changes;
 mod database;
 mod environments;
 mod events;
 mod jobs;
+mod messages;
 mod migrations;
 mod people;
 mod publications;
 mod recipes;
 mod repositories;
+mod retries;
 mod seal;
 mod secrets;
 mod snapshots;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 use carrel_domain::{Redactor, SharedClock};
 
 pub use artifacts::{Artifact, Attached};
+pub use attachments::Placed;
 pub use changes::{Change, Changes};
 pub use database::StoreError;
 pub use environments::{EnvironmentContent, NewEnvironment};
@@ -35,6 +39,7 @@ pub use jobs::{Job, JobKind, Lease, Queue};
 pub use people::{Owner, Principal};
 pub use publications::NewPublication;
 pub use repositories::Repository;
+pub use retries::NewRetry;
 pub use seal::{InvalidKeys, KeyId, SealingKeys};
 pub use secrets::{ClosedSecret, KeptSecret, NewSecret};
 pub use snapshots::{NewSnapshot, Snapshot};
@@ -85,6 +90,7 @@ impl Store {
         let changes = changes::Bell::new();
         let store = Self { database, shared: Arc::new(Shared { clock, redactor, keys, changes, artifacts }) };
         let closed = store.take_custody().await?;
+        store.collect_attachments().await?;
         Ok((store, closed))
     }
 

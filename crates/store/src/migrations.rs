@@ -15,6 +15,7 @@ impl MigratorTrait for Migrations {
             Box::new(Script { name: "0002_environments", sql: include_str!("migrations/0002_environments.sql") }),
             Box::new(Script { name: "0003_recipes", sql: include_str!("migrations/0003_recipes.sql") }),
             Box::new(Script { name: "0004_models", sql: include_str!("migrations/0004_models.sql") }),
+            Box::new(Script { name: "0005_turns", sql: include_str!("migrations/0005_turns.sql") }),
         ]
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use carrel_domain::{
-    Attempt, AttemptId, AttemptState, Environment, EnvironmentId, EventBody, Mode, NewEvent, NewTask, NewTurn,
-    OrganizationId, Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId, Usage, UserId,
+    Attachment, Attempt, AttemptId, AttemptState, Environment, EnvironmentId, EventBody, Mode, NewEvent, NewTask,
+    NewTurn, OrganizationId, Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId, Usage, UserId,
 };
 use sea_orm::Value;
 
 use crate::database::{Row, StoreError, Transaction, json, time, unreadable};
 use crate::repositories::ensure_repository;
-use crate::{Change, JobKind, Store, attempts, environments, events, fresh, jobs};
+use crate::{Change, JobKind, Store, attachments, attempts, environments, events, fresh, jobs};
 
 const COLUMNS: &str = "t.id, t.organization_id, t.repository_id, r.location, t.environment_id, t.revision, t.title,
     t.created_by, t.created_at, t.updated_at, t.last_seq";
@@ -35,6 +35,8 @@ pub struct TurnThread {
     pub turn: Turn,
     /// Its attempts, by number.
     pub attempts: Vec<Attempt>,
+    /// What was given with it, under the names it has in sandboxes.
+    pub attachments: Vec<Attachment>,
 }
 
 /// A task as a list shows it.
@@ -44,7 +46,7 @@ pub struct TaskListing {
     pub task: Task,
     /// The mode of its last turn.
     pub mode: Mode,
-    /// The last turn's attempts, by number.
+    /// The last turn's attempts, by number, without those that were made again.
     pub attempts: Vec<AttemptListing>,
 }
 
@@ -60,11 +62,12 @@ pub struct AttemptListing {
 }
 
 impl TaskThread {
-    /// Where the task stands.
+    /// Where the task stands. Attempts that were made again count no more.
     #[must_use]
     pub fn state(&self) -> TaskState {
         let last = self.turns.last().map(|turn| turn.attempts.as_slice()).unwrap_or_default();
-        TaskState::of(last.iter().map(|attempt| attempt.state.standing()))
+        let counts = |one: &&Attempt| !last.iter().any(|other| other.retry.is_some_and(|retry| retry.of == one.id));
+        TaskState::of(last.iter().filter(counts).map(|attempt| attempt.state.standing()))
     }
 
     /// One of its attempts, with its turn.
@@ -178,10 +181,15 @@ impl Store {
             let attempt = attempts::attempt(row)?;
             by_turn.entry(attempt.turn).or_default().push(attempt);
         }
+        let mut given: HashMap<TurnId, Vec<Attachment>> = HashMap::new();
+        for placed in self.task_attachments(organization, id).await? {
+            given.entry(placed.turn).or_default().push(placed.attachment);
+        }
         let turns = turns.iter().map(|row| {
             let turn = turn(row)?;
+            let attachments = given.remove(&turn.id).unwrap_or_default();
             let attempts = by_turn.remove(&turn.id).unwrap_or_default();
-            Ok(TurnThread { turn, attempts })
+            Ok(TurnThread { turn, attempts, attachments })
         });
         let turns = turns.collect::<Result<Vec<_>, StoreError>>()?;
         let publications = self.publications_of(organization, id).await?;
@@ -248,6 +256,7 @@ impl Store {
             "select a.task_id, a.standing, a.additions, a.deletions, u.mode from attempt a join turn u on u.id = a.turn_id
              where a.organization_id = $1 and a.task_id in ({})
                and u.number = (select max(number) from turn where task_id = a.task_id)
+               and not exists (select 1 from attempt b where b.retry_of = a.id)
              order by a.number",
             places.join(", ")
         );
@@ -322,6 +331,7 @@ async fn insert_turn(
             ],
         )
         .await?;
+    attachments::take(transaction, (place.organization, place.task, id), &new.attachments).await?;
     for number in 1..=new.attempts.get() {
         let attempt = queued(store, place, (id, number), environment, (model, new.effort.as_deref()));
         attempts::insert(transaction, &attempt).await?;
@@ -349,6 +359,7 @@ fn queued(
         task: place.task,
         turn,
         number,
+        retry: None,
         state: AttemptState::Queued,
         version: 1,
         environment: environment.id,

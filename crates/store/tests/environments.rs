@@ -122,6 +122,7 @@ fn turn() -> NewTurn {
         prompt: Prompt::parse("Fix it").expect("a prompt"),
         mode: Mode::Code,
         attempts: Attempts::ONE,
+        attachments: Vec::new(),
         from_attempt: None,
         model: None,
         effort: None,

@@ -69,6 +69,7 @@ fn task(owner: Principal) -> NewTask {
             prompt: Prompt::parse(&"x".repeat(100_000)).expect("a prompt"),
             mode: Mode::Code,
             attempts: Attempts::ONE,
+            attachments: Vec::new(),
             from_attempt: None,
             model: None,
             effort: None,

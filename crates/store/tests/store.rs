@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use carrel_domain::comparison::Tally;
 use carrel_domain::task::Attempts;
 use carrel_domain::{
-    Attempt, AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask, NewTurn,
-    OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage, Standing,
-    TaskId, UserId,
+    AnswerNotes, Attempt, AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask,
+    NewTurn, OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage,
+    Standing, TaskId, UserId,
 };
 use carrel_store::{
     AttemptListing, Change, Lease, NewPublication, Principal, Queue, SealingKeys, Store, StoreError, StoreOptions,
@@ -72,6 +73,7 @@ fn turn(prompt: &str, attempts: u32) -> NewTurn {
         prompt: Prompt::parse(prompt).expect("a prompt"),
         mode: Mode::Code,
         attempts: Attempts::new(attempts).expect("1 to 4"),
+        attachments: Vec::new(),
         from_attempt: None,
         model: None,
         effort: None,
@@ -350,7 +352,12 @@ async fn a_list_shows_how_many_lines_a_ready_attempt_has_changed() {
     let id = fixture.task(1).await;
     let mut attempt = store.task(organization, id).await.expect("the task").turns[0].attempts[0].clone();
     let patch = PatchSummary { additions: 3, deletions: 1, ..PatchSummary::default() };
-    let outcome = Outcome { answer: "Done.".to_owned(), patch: Some(patch) };
+    let outcome = Outcome {
+        answer: "Done.".to_owned(),
+        patch: Some(patch),
+        notes: AnswerNotes::default(),
+        tally: Tally::default(),
+    };
 
     for next in [AttemptState::Preparing, AttemptState::Ready(outcome)] {
         attempt = store.advance_attempt(&attempt, next, vec![]).await.expect("on its way");

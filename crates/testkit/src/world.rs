@@ -99,6 +99,15 @@ impl World {
         service.kill().await.expect("our own process");
     }
 
+    /// The process of the service.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn service_pid(&self) -> u32 {
+        self.service.as_ref().and_then(Child::id).expect("the service runs")
+    }
+
     /// The folder of all data of the service.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -13,8 +13,14 @@ use crate::Publication;
 pub struct Attempt {
     /// Its id.
     pub id: Uuid,
-    /// 1 to 4 within its turn.
+    /// Counted from 1 within its turn: 1 to 4 are asked for with it, further ones are retries.
     pub number: u32,
+    /// The attempt of the same turn that it makes again, if it is a retry; that one counts no more for the task's state.
+    #[serde(default)]
+    pub retry_of: Option<Uuid>,
+    /// Whether it goes on from the conversation and the files of that attempt.
+    #[serde(default)]
+    pub resumes: bool,
     /// Where it stands.
     pub state: AttemptState,
     /// The commit it starts from, once that is pinned.
@@ -42,6 +48,43 @@ pub struct Attempt {
     pub ended_at: Option<Timestamp>,
     /// Where its patch was published, oldest first.
     pub publications: Vec<Publication>,
+}
+
+/// Says something to an attempt while it works.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SendMessage {
+    /// What the agent is to know: 1 byte to 256 KiB.
+    #[schema(example = "Leave the tests alone.")]
+    pub text: String,
+}
+
+/// What a person has said to an attempt while it worked.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Message {
+    /// Its id, as in the events `message.sent` and `message.delivered`.
+    pub id: Uuid,
+    /// Whom it is for.
+    pub attempt_id: Uuid,
+    /// What was said.
+    pub text: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// Who said it.
+    pub created_by: Uuid,
+}
+
+/// Makes an attempt again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryAttempt {
+    /// Whether to go on from the conversation and the files of the attempt that ended. Default: begin anew.
+    #[serde(default)]
+    pub resume: bool,
+    /// Whether to take the environment as it is now. Default: the version that the attempt was pinned to. Not together with
+    /// `resume`.
+    #[serde(default)]
+    pub latest_environment: bool,
 }
 
 /// Where an attempt stands.
@@ -103,6 +146,73 @@ pub struct AttemptResult {
     pub answer: String,
     /// What it changed; null in ask mode and when nothing changed.
     pub patch: Option<Patch>,
+    /// Which of the answer's citations hold.
+    #[serde(default)]
+    pub citations: Citations,
+    /// What the agent suggests to ask next, at most three: plain text, untrusted.
+    #[serde(default)]
+    pub suggestions: Vec<String>,
+    /// What it did, counted from its log.
+    #[serde(default)]
+    pub work: Work,
+}
+
+/// What an attempt did, in numbers: none of it is the agent's own word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Work {
+    /// Commands that ran.
+    pub commands: u32,
+    /// Those of them that did not end with exit code 0.
+    pub failed_commands: u32,
+    /// Test commands, each by how it ended the last time; at most 20.
+    pub tests: Vec<TestRun>,
+    /// Warnings, and limits that were hit.
+    pub warnings: u32,
+}
+
+/// A test command, as it ended last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TestRun {
+    /// What was run, at most 200 characters of it.
+    #[schema(example = "cargo test")]
+    pub command: String,
+    /// Whether it ended with exit code 0.
+    pub passed: bool,
+    /// What the test runner said in the end, on one line, where that is known: untrusted text.
+    #[schema(example = "test result: ok. 12 passed; 0 failed")]
+    pub summary: Option<String>,
+}
+
+impl From<carrel_domain::comparison::Tally> for Work {
+    fn from(tally: carrel_domain::comparison::Tally) -> Self {
+        let carrel_domain::comparison::Tally { commands, failed_commands, tests, warnings } = tally;
+        let tests = tests.into_iter();
+        let tests = tests.map(|test| TestRun { command: test.command, passed: test.passed, summary: test.summary });
+        Self { commands, failed_commands, tests: tests.collect(), warnings }
+    }
+}
+
+/// What came of checking the citations of an answer against the attempt's files and recorded output. Equal ones count
+/// once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Citations {
+    /// How many hold.
+    pub holding: u32,
+    /// Those that do not.
+    pub failing: Vec<FailingCitation>,
+    /// How many were not checked, because they were too many, or the files too large.
+    pub unchecked: u32,
+}
+
+/// A citation that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailingCitation {
+    /// As it stands in the answer.
+    #[schema(example = "【F:src/main.rs†L10-L900】")]
+    pub citation: String,
+    /// Why it does not hold.
+    #[schema(example = "the file has only 120 lines")]
+    pub reason: String,
 }
 
 /// What a patch changes. The patch itself is at `/attempts/{id}/patch`.
@@ -196,6 +306,22 @@ impl From<carrel_domain::Usage> for Usage {
             estimated_requests: usage.estimated_requests,
             cost_usd_micros: usage.cost_usd_micros,
         }
+    }
+}
+
+impl From<carrel_domain::Outcome> for AttemptResult {
+    fn from(outcome: carrel_domain::Outcome) -> Self {
+        let carrel_domain::Outcome { answer, patch, notes, tally } = outcome;
+        let carrel_domain::AnswerNotes { citations, suggestions } = notes;
+        Self { answer, patch: patch.map(Into::into), citations: citations.into(), suggestions, work: tally.into() }
+    }
+}
+
+impl From<carrel_domain::CitationsCheck> for Citations {
+    fn from(check: carrel_domain::CitationsCheck) -> Self {
+        let failing = check.failing.into_iter();
+        let failing = failing.map(|one| FailingCitation { citation: one.citation, reason: one.reason }).collect();
+        Self { holding: check.holding, failing, unchecked: check.unchecked }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Shapes only: what a request *means* is checked in `carrel-api`, which turns it into types of `carrel-domain`.
 //! Times are RFC 3339 in UTC, ids are UUIDs, sizes are bytes, durations are milliseconds.
 
+pub mod attachments;
 pub mod attempts;
 pub mod environments;
 pub mod events;
@@ -14,9 +15,10 @@ pub mod sessions;
 pub mod tasks;
 pub mod terminals;
 
+pub use attachments::Attachment;
 pub use attempts::{
-    Artifact, ArtifactList, Attempt, AttemptEnvironment, AttemptResult, AttemptState, ChangeKind, Failure, Patch,
-    PatchFile, Usage,
+    Artifact, ArtifactList, Attempt, AttemptEnvironment, AttemptResult, AttemptState, ChangeKind, Citations,
+    FailingCitation, Failure, Message, Patch, PatchFile, RetryAttempt, SendMessage, TestRun, Usage, Work,
 };
 pub use environments::{
     AllowDomain, CacheReset, CreateEnvironment, EditEnvironment, Environment, EnvironmentList, EnvironmentSecret,
@@ -28,5 +30,5 @@ pub use problem::{FieldError, Problem};
 pub use publications::{CreatePublication, Publication, PublicationState};
 pub use repositories::{Repository, RepositoryList};
 pub use sessions::{CreateSession, DefaultModel, Me, Named, OwnerLink};
-pub use tasks::{CreateTask, CreateTurn, Mode, Task, TaskChange, TaskPage, TaskState, TaskSummary, Turn};
+pub use tasks::{Comparison, CreateTask, CreateTurn, Mode, Task, TaskChange, TaskPage, TaskState, TaskSummary, Turn};
 pub use terminals::{TerminalNews, TerminalRequest};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Attempt, Named, Repository};
+use crate::{Attachment, Attempt, Named, Repository};
 
 /// What is wanted of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -98,6 +98,10 @@ pub struct CreateTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "high")]
     pub effort: Option<String>,
+    /// Files that go along, by the ids that `POST /attachments` gave: at most 20, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 20)]
+    pub attachments: Vec<Uuid>,
 }
 
 /// Follows up on a task.
@@ -122,6 +126,10 @@ pub struct CreateTurn {
     /// How hard the model is asked to think. Default: as in the turn before, or, with another model, that model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<String>,
+    /// Files that go along, by the ids that `POST /attachments` gave: at most 20, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 20)]
+    pub attachments: Vec<Uuid>,
 }
 
 /// A task with its thread of turns.
@@ -172,6 +180,22 @@ pub struct Turn {
     pub created_by: Uuid,
     /// Its attempts, by number.
     pub attempts: Vec<Attempt>,
+    /// Which of them to look at first; null while one is at work, and when there is only one.
+    #[serde(default)]
+    pub comparison: Option<Comparison>,
+    /// What was given with it.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+}
+
+/// What comes of comparing the attempts of a turn, by what they changed and did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Comparison {
+    /// The attempt to look at first; null when none is better than the others.
+    pub suggested_attempt_id: Option<Uuid>,
+    /// Why, in one sentence.
+    #[schema(example = "its tests end better than those of the others")]
+    pub reason: String,
 }
 
 /// A task as a list shows it.

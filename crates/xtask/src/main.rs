@@ -33,11 +33,14 @@ enum Command {
     Openapi,
     /// Measure, side by side with others where there are any
     Bench {
-        /// `sandbox` or `turn`
+        /// Which one; one that is not there is answered with all there are
         what: String,
         /// How often
         #[arg(long)]
         iterations: Option<u32>,
+        /// What only this one takes, such as `--check`, `--only NAME` and `--jobs N` of `replay`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        more: Vec<String>,
     },
 }
 
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
         Command::Test => test::test(),
         Command::Tidy => tidy::tidy(&root()),
         Command::Openapi => openapi(),
-        Command::Bench { what, iterations } => bench(&what, iterations),
+        Command::Bench { what, iterations, more } => bench(&what, iterations, &more),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,15 +73,38 @@ fn openapi() -> Result<()> {
     Ok(())
 }
 
-fn bench(what: &str, iterations: Option<u32>) -> Result<()> {
+fn bench(what: &str, iterations: Option<u32>, more: &[String]) -> Result<()> {
     run::step("building for measurement");
     let mut programs = run::cargo(&["build", "--profile", "up", "--package", "carrel-runner"]);
-    // Only that one measures the whole service, which takes minutes to build.
-    programs.args((what == "workspace").then_some(["--package", "carrel"]).into_iter().flatten());
+    // Only these run the whole service, which takes minutes to build.
+    let whole = what == "workspace" || (what == "replay" && !more.iter().any(|option| option == "--check"));
+    programs.args(whole.then_some(["--package", "carrel"]).into_iter().flatten());
     run::run(&mut programs)?;
     let package = ["--package", "carrel-xtask", "--features", "bench", "--bin", "bench"];
     let mut bench = run::cargo(&["run", "--profile", "up"]);
     bench.args(package).args(["--", what]);
-    bench.args(iterations.map(|count| count.to_string()));
+    bench.args(iterations.map(|count| count.to_string())).args(more);
     run::run(&mut bench)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_benchmark_gets_the_arguments_that_only_it_knows() {
+        let of = |words: &[&str]| match Cli::parse_from([&["cargo xtask", "bench"], words].concat()).command {
+            Command::Bench { what, iterations, more } => (what, iterations, more),
+            _ => unreachable!("that is the command"),
+        };
+
+        let replay = of(&["replay", "--check", "--only", "http"]);
+        let sandbox = of(&["sandbox", "--iterations", "5"]);
+
+        assert_eq!(
+            replay,
+            ("replay".to_owned(), None, vec!["--check".to_owned(), "--only".to_owned(), "http".to_owned()])
+        );
+        assert_eq!(sandbox, ("sandbox".to_owned(), Some(5), Vec::new()));
+    }
 }

@@ -32,13 +32,17 @@ pub(crate) fn test() -> Result<()> {
     ]))?;
     step("tests");
     // One build for everything: programs first, because tests run them.
-    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let bench = ["--features", "carrel-xtask/bench"];
+    run(cargo(&["build", "--workspace", "--bins"]).args(bench))?;
     if machine::has_cargo("nextest") {
-        run(&mut cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]))?;
+        run(cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]).args(bench))?;
         run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
     } else {
-        run(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+        run(cargo(&["test", "--workspace", "--no-fail-fast"]).args(bench))?;
     }
+    step("real bug fixes through the product");
+    let replay = ["run", "--quiet", "--package", "carrel-xtask", "--bin", "bench"];
+    run(cargo(&replay).args(bench).args(["--", "replay", "--seed"]))?;
     if machine::has_cargo("deny") {
         step("licences and sources of dependencies");
         run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;

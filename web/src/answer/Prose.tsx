@@ -3,15 +3,22 @@ import { Children, isValidElement, type ReactNode, useMemo } from "react";
 import Markdown, { type Components } from "react-markdown";
 import rehypeSanitize from "rehype-sanitize";
 import remarkGfm from "remark-gfm";
+import type { FailingCitation } from "../api/types";
 import { Icon } from "../parts/Icon";
 import { highlightLines, languageOf } from "../patches/highlight";
 import { Runs } from "../patches/Runs";
 import { type Citation, linesOf } from "./citations";
 import { putBack, SCHEMA, safeHref, setAside } from "./markdown";
 
-export default function Prose({ text }: { readonly text: string }) {
+interface Props {
+  readonly text: string;
+  /** The citations that do not hold. */
+  readonly failing?: readonly FailingCitation[] | undefined;
+}
+
+export default function Prose({ text, failing = NONE }: Props) {
   const { markdown, citations } = useMemo(() => setAside(text), [text]);
-  const components = useMemo(() => componentsWith(citations), [citations]);
+  const components = useMemo(() => componentsWith(citations, failing), [citations, failing]);
   return (
     <div className="prose max-w-[75ch]">
       <Markdown
@@ -25,7 +32,9 @@ export default function Prose({ text }: { readonly text: string }) {
   );
 }
 
-function componentsWith(citations: readonly Citation[]): Components {
+const NONE: readonly FailingCitation[] = [];
+
+function componentsWith(citations: readonly Citation[], failing: readonly FailingCitation[]): Components {
   return {
     a: ({ href, children }) => {
       const safe = safeHref(href);
@@ -39,7 +48,9 @@ function componentsWith(citations: readonly Citation[]): Components {
     },
     cite: ({ node }) => {
       const citation = citations[Number(node?.properties.dataCitation)];
-      return citation === undefined ? null : <Chip citation={citation} />;
+      if (citation === undefined) return null;
+      const fault = failing.find((known) => known.citation === citation.text)?.reason;
+      return <Chip citation={citation} fault={fault} />;
     },
     // The only input that markdown has: the box of a task list.
     input: ({ checked }) => (
@@ -52,15 +63,28 @@ function componentsWith(citations: readonly Citation[]): Components {
   };
 }
 
-function Chip({ citation }: { readonly citation: Citation }) {
+interface ChipProps {
+  readonly citation: Citation;
+  /** Why it does not hold, if it does not. */
+  readonly fault: string | undefined;
+}
+
+function Chip({ citation, fault }: ChipProps) {
   const lines = linesOf(citation);
   const where = lines === "" ? "" : `, line${citation.to === undefined ? "" : "s"} ${lines}`;
   return (
     <cite
-      title={`${citation.source}${where}`}
-      className="mx-0.5 inline-flex max-w-full items-center gap-1 rounded-full border border-line bg-sunken px-2 align-baseline font-mono text-xs not-italic"
+      title={`${citation.source}${where}${fault === undefined ? "" : ` — does not hold: ${fault}`}`}
+      className={`mx-0.5 inline-flex max-w-full items-center gap-1 rounded-full border bg-sunken px-2 align-baseline font-mono text-xs not-italic ${fault === undefined ? "border-line" : "border-warn text-warn"}`}
     >
-      <Icon name={citation.kind === "file" ? "file" : "terminal"} className="text-muted" />
+      {fault === undefined ? (
+        <Icon name={citation.kind === "file" ? "file" : "terminal"} className="text-muted" />
+      ) : (
+        <>
+          <Icon name="warning" />
+          <span className="sr-only">does not hold: {fault}:</span>
+        </>
+      )}
       <span className="min-w-0 truncate">
         {citation.kind === "file" ? citation.source : "output"}
         {lines !== "" && <span className="text-muted">:{lines}</span>}

@@ -97,6 +97,29 @@ export const createTurn = (id: string, body: CreateTurn) =>
 export const cancelAttempt = (id: string) =>
   bodyOf(client.POST("/attempts/{id}/cancel", { params: { path: { id } } }));
 
+/** Where a file is that a person gave. */
+export const attachmentPath = (id: string) => `${API}/attachments/${encodeURIComponent(id)}`;
+
+/** Uploads a file that is to go along with a prompt. */
+export const uploadAttachment = (file: File) =>
+  bodyOf(
+    client.POST("/attachments", {
+      params: { query: { name: file.name } },
+      // The file as it is: the description can only say that it is bytes.
+      body: file as unknown as number[],
+      bodySerializer: (body) => body as unknown as File,
+      headers: { "content-type": "application/octet-stream" },
+    }),
+  );
+
+/** Says something to an attempt while it works. */
+export const sendMessage = (id: string, text: string) =>
+  bodyOf(client.POST("/attempts/{id}/messages", { params: { path: { id } }, body: { text } }));
+
+/** Makes an attempt again that ended without a result. */
+export const retryAttempt = (id: string, resume: boolean) =>
+  bodyOf(client.POST("/attempts/{id}/retry", { params: { path: { id } }, body: { resume } }));
+
 export const createPublication = (id: string, body: { branch: string; message: string }) =>
   bodyOf(client.POST("/attempts/{id}/publications", { params: { path: { id } }, body }));
 

@@ -4,14 +4,18 @@ import type { components } from "./schema";
 type Schemas = components["schemas"];
 
 export type Artifact = Schemas["Artifact"];
+export type Attachment = Schemas["Attachment"];
 export type Attempt = Schemas["Attempt"];
+export type AttemptResult = Schemas["AttemptResult"];
 export type AttemptState = Schemas["AttemptState"];
+export type Citations = Schemas["Citations"];
 export type CreateTask = Schemas["CreateTask"];
 export type CreateTurn = Schemas["CreateTurn"];
 export type EditEnvironment = Schemas["EditEnvironment"];
 export type Environment = Schemas["Environment"];
 export type Limits = Schemas["Limits"];
 export type Me = Schemas["Me"];
+export type FailingCitation = Schemas["FailingCitation"];
 export type Mode = Schemas["Mode"];
 export type Model = Schemas["Model"];
 export type NetworkPolicy = Schemas["NetworkPolicy"];

@@ -9,10 +9,12 @@ import { Icon } from "../parts/Icon";
 import { LineCounts } from "../parts/LineCounts";
 import { PublicationList } from "../publications/PublicationList";
 import { PushDialog } from "../publications/PushDialog";
-import { hasEnded } from "../tasks/state";
+import { hasEnded, hears } from "../tasks/state";
 import { shownTab, type Tab, type View } from "../tasks/view";
 import { ArtifactList } from "./ArtifactList";
+import { RetryButtons } from "./RetryButtons";
 import { StateLine } from "./StateLine";
+import { SteerBox } from "./SteerBox";
 import { StopButton } from "./StopButton";
 
 const Answer = lazy(() => import("../answer/Answer"));
@@ -36,6 +38,7 @@ export function AttemptView({ task, turn, attempt, log, view, onView }: Props) {
         <StateLine attempt={attempt} worded={turn.attempts.length > 1} />
         <div className="flex gap-2">
           {!hasEnded(attempt.state) && <StopButton attempt={attempt} />}
+          <RetryButtons task={task} turn={turn} attempt={attempt} />
           {patch !== undefined && <PushDialog task={task} attempt={attempt} />}
         </div>
       </div>
@@ -55,13 +58,14 @@ export function AttemptView({ task, turn, attempt, log, view, onView }: Props) {
         <Tabs.Panel value={tab} tabIndex={-1} className="pt-4 outline-none">
           <Suspense fallback={<PanelSkeleton />}>
             {tab === "log" && <LogView attempt={attempt} log={log} />}
-            {tab === "answer" && attempt.result != null && <Answer text={attempt.result.answer} />}
+            {tab === "answer" && attempt.result != null && <Answer result={attempt.result} />}
             {tab === "diff" && patch !== undefined && (
               <PatchView attempt={attempt.id} patch={patch} view={view} onView={onView} />
             )}
           </Suspense>
         </Tabs.Panel>
       </Tabs.Root>
+      {hears(attempt.state) && !attempt.cancel_requested && <SteerBox attempt={attempt} />}
     </section>
   );
 }

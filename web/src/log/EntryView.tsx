@@ -35,6 +35,16 @@ function Content({ entry, environment }: Props) {
           <Prose text={entry.text} />
         </Suspense>
       );
+    case "said":
+      return (
+        <div className="max-w-prose rounded-lg bg-accent-soft px-3 py-2">
+          <p className="text-xs text-muted">
+            <span className="font-medium">You</span> ·{" "}
+            {entry.heard ? "the agent was told" : "waits for the agent"}
+          </p>
+          <p className="mt-0.5 whitespace-pre-wrap">{entry.text}</p>
+        </div>
+      );
     case "reasoning":
       return (
         <p className="max-w-prose border-l-2 border-line pl-3 whitespace-pre-wrap text-muted">

@@ -39,6 +39,12 @@ export type Body =
     }
   | { readonly type: "limit.hit"; readonly limit: string; readonly message: string }
   | {
+      readonly type: "context.compacted";
+      readonly beforeTokens: number;
+      readonly afterTokens: number;
+      readonly byModel: boolean;
+    }
+  | {
       readonly type: "model.retrying";
       readonly reason: string;
       readonly waitMs: number;
@@ -76,6 +82,9 @@ export type Body =
       readonly sizeBytes: number;
       readonly description: string | undefined;
     }
+  | { readonly type: "message.sent"; readonly messageId: string; readonly text: string }
+  | { readonly type: "message.delivered"; readonly messageId: string }
+  | { readonly type: "attempt.retried"; readonly resumes: boolean }
   | { readonly type: "publication.state" }
   | { readonly type: "turn.created" };
 
@@ -149,7 +158,23 @@ function readBody(type: string, data: Fields): Body | undefined {
     case "tool.refused":
       return { type, tool: text(data.tool), reason: text(data.reason) };
     default:
-      return readPlace(type, data) ?? readFileUse(type, data) ?? readCommand(type, data);
+      return (
+        readPlace(type, data) ?? readFileUse(type, data) ?? readWords(type, data) ?? readCommand(type, data)
+      );
+  }
+}
+
+/** Events about what people say to an attempt, and about making it again. */
+function readWords(type: string, data: Fields): Body | undefined {
+  switch (type) {
+    case "message.sent":
+      return { type, messageId: text(data.message_id), text: text(data.text) };
+    case "message.delivered":
+      return { type, messageId: text(data.message_id) };
+    case "attempt.retried":
+      return { type, resumes: data.resumes === true };
+    default:
+      return undefined;
   }
 }
 
@@ -201,6 +226,13 @@ function readPlace(type: string, data: Fields): Body | undefined {
       };
     case "limit.hit":
       return { type, limit: text(data.limit), message: text(data.message) };
+    case "context.compacted":
+      return {
+        type,
+        beforeTokens: number(data.before_tokens),
+        afterTokens: number(data.after_tokens),
+        byModel: data.by_model === true,
+      };
     default:
       return undefined;
   }

@@ -21,6 +21,20 @@ const started: [string, object] = [
   { command_id: "c", command: "make", directory: "/workspace/x" },
 ];
 
+test("what_a_person_says_is_one_entry_that_knows_whether_it_was_heard", () => {
+  const said = append(EMPTY_LOG, events(1, ["message.sent", { message_id: "m", text: "faster" }]));
+  const heard = append(said, events(2, ["message.delivered", { message_id: "m" }]));
+  const elsewhere = append(EMPTY_LOG, events(1, ["message.delivered", { message_id: "m" }]));
+
+  expect(entriesOf(said)).toEqual([
+    { is: "said", seq: 1, at: expect.any(Number), text: "faster", heard: false },
+  ]);
+  expect(entriesOf(heard)).toEqual([
+    { is: "said", seq: 1, at: expect.any(Number), text: "faster", heard: true },
+  ]);
+  expect(entriesOf(elsewhere)[0]?.is).toBe("note");
+});
+
 test("a_command_and_its_output_are_one_entry", () => {
   const log = append(
     EMPTY_LOG,

@@ -32,6 +32,14 @@ export interface CommandEntry {
 export type Entry =
   | CommandEntry
   | { readonly is: "message"; readonly seq: number; readonly at: number; readonly text: string }
+  | {
+      readonly is: "said";
+      readonly seq: number;
+      readonly at: number;
+      readonly text: string;
+      /** Whether the agent was told. */
+      readonly heard: boolean;
+    }
   | { readonly is: "reasoning"; readonly seq: number; readonly at: number; readonly text: string }
   | {
       readonly is: "note";
@@ -72,6 +80,8 @@ export interface AttemptLog {
   readonly state: AttemptState | undefined;
   /** Where each command's entry is, by the command's id. */
   readonly commands: ReadonlyMap<string, number>;
+  /** Where each message of a person is, by its id. */
+  readonly said: ReadonlyMap<string, number>;
   /** What some entry offers to allow already: each host once in a phase, however often it was asked for. */
   readonly offered: ReadonlySet<string>;
   /** How often the agent attached a file: what is listed changes with it. */
@@ -89,6 +99,7 @@ export const EMPTY_ATTEMPT: AttemptLog = {
   plan: [],
   state: undefined,
   commands: new Map(),
+  said: new Map(),
   offered: new Set(),
   attached: 0,
 };
@@ -118,6 +129,7 @@ interface Draft {
   plan: readonly PlanStep[];
   state: AttemptState | undefined;
   commands: Map<string, number>;
+  said: Map<string, number>;
   offered: Set<string>;
   attached: number;
 }
@@ -127,6 +139,7 @@ function draftOf(log: AttemptLog): Draft {
     ...log,
     entries: [...log.entries],
     commands: new Map(log.commands),
+    said: new Map(log.said),
     offered: new Set(log.offered),
   };
 }
@@ -162,11 +175,34 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
     case "limit.hit":
       note("warning", body.message);
       return;
+    case "context.compacted": {
+      const by = body.byModel ? "the model's" : "the record's";
+      const tokens = `${body.beforeTokens} to ${body.afterTokens} tokens`;
+      note("step", `The conversation became too long and goes on from ${by} summary (${tokens}).`);
+      return;
+    }
     case "model.retrying":
       note("warning", `Retry ${body.retry} in ${Math.ceil(body.waitMs / 1000)} s: ${body.reason}`);
       return;
     case "agent.message":
       draft.entries.push({ is: "message", seq, at, text: body.text });
+      return;
+    case "message.sent":
+      draft.said.set(body.messageId, draft.entries.length);
+      draft.entries.push({ is: "said", seq, at, text: body.text, heard: false });
+      return;
+    case "message.delivered": {
+      const index = draft.said.get(body.messageId);
+      const entry = index === undefined ? undefined : draft.entries[index];
+      if (index !== undefined && entry?.is === "said") draft.entries[index] = { ...entry, heard: true };
+      else note("step", "The agent was told what the attempt before was not.");
+      return;
+    }
+    case "attempt.retried":
+      note(
+        "step",
+        body.resumes ? "Tried again, from the conversation and the files of before." : "Tried again.",
+      );
       return;
     case "agent.reasoning":
       draft.entries.push({ is: "reasoning", seq, at, text: body.text });

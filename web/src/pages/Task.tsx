@@ -11,6 +11,7 @@ import { Age } from "../parts/Age";
 import { Icon } from "../parts/Icon";
 import { ProblemNotice } from "../parts/Notice";
 import { useTitle } from "../parts/title";
+import { DraftProvider } from "../tasks/draft";
 import { FollowUp } from "../tasks/FollowUp";
 import { isUnsettled, StateBadge, wordOf } from "../tasks/state";
 import { TurnView } from "../tasks/TurnView";
@@ -19,7 +20,13 @@ import { NotFound } from "./Lost";
 export function TaskPage() {
   const { id } = useParams({ from: "/tasks/$id" });
   const task = useQuery(taskQuery(id));
-  if (task.data !== undefined) return <Thread key={id} task={task.data} />;
+  if (task.data !== undefined) {
+    return (
+      <DraftProvider key={id}>
+        <Thread task={task.data} />
+      </DraftProvider>
+    );
+  }
   if (task.error === null) return <TaskSkeleton />;
   const { status } = asProblem(task.error);
   if (status === 404 || status === 400 || status === 422) return <NotFound />;

@@ -5,6 +5,8 @@ import { type FormEvent, useId, useRef, useState } from "react";
 import { asProblem, type Problem } from "../api/problem";
 import { createTask, repositoriesQuery, taskQuery, tasksQuery } from "../api/queries";
 import type { Me } from "../api/types";
+import { AttachmentField } from "../attachments/AttachmentField";
+import { useAttachments } from "../attachments/useAttachments";
 import { Button } from "../parts/Button";
 import { Icon } from "../parts/Icon";
 import { ProblemNotice } from "../parts/Notice";
@@ -24,18 +26,20 @@ const FIELDS = [
   "model",
   "effort",
   "prompt",
+  "attachments",
 ] as const;
 
 export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: Prefill }) {
   const [draft, setDraft] = useState<Draft>(() => draftFrom(prefill));
   const form = useRef<HTMLFormElement>(null);
   const handOver = useHandOver((problem) => focusWrongField(form.current, problem));
+  const attachments = useAttachments();
   const problem = handOver.error === null ? undefined : asProblem(handOver.error);
   const change = (part: Partial<Draft>) => setDraft((before) => ({ ...before, ...part }));
-  const unusable = whyUnusable(me, draft, handOver.isPending);
+  const unusable = whyUnusable(me, draft, handOver.isPending) ?? attachments.unusable;
   const submit = (event?: FormEvent) => {
     event?.preventDefault();
-    if (unusable === undefined) handOver.mutate(requestOf(draft));
+    if (unusable === undefined) handOver.mutate({ ...requestOf(draft), ...attachments.fields });
   };
 
   return (
@@ -43,6 +47,7 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
       ref={form}
       onSubmit={submit}
       aria-label="New task"
+      {...attachments.handlers}
       className="card space-y-3 p-4 shadow-card sm:p-5"
     >
       {me.model == null && <ModelHint hint={me.model_hint ?? null} />}
@@ -55,6 +60,7 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
         placeholder="Fix the failing test, explain how a request flows, find the bug behind this stack trace…"
         error={problem?.field("prompt")}
       />
+      <AttachmentField attachments={attachments} error={problem?.field("attachments")} />
       <div className="grid gap-3 sm:grid-cols-[1fr_10rem_10rem]">
         <RepositoryField
           value={draft.repository}

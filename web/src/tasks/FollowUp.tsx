@@ -5,35 +5,47 @@ import { type FormEvent, useState } from "react";
 import { asProblem } from "../api/problem";
 import { createTurn, taskQuery, tasksQuery } from "../api/queries";
 import type { Attempt, CreateTurn, Mode, Task } from "../api/types";
+import { AttachmentField } from "../attachments/AttachmentField";
+import { useAttachments } from "../attachments/useAttachments";
 import { Button } from "../parts/Button";
 import { ProblemNotice } from "../parts/Notice";
 import { PromptBox, SubmitHint } from "../parts/PromptBox";
 import { AttemptsChoice, ModeChoice } from "./choices";
+import { useDraft } from "./draft";
 import { ModelField } from "./ModelField";
 import { fieldsOf, NO_CHOICE } from "./models";
 import { hasEnded } from "./state";
 import { shownAttempt } from "./view";
 
-const FIELDS = ["prompt", "mode", "attempts", "model", "effort"];
+const FIELDS = ["prompt", "mode", "attempts", "model", "effort", "attachments"];
 
 export function FollowUp({ task }: { readonly task: Task }) {
-  const [prompt, setPrompt] = useState("");
+  const { prompt, setPrompt } = useDraft();
   const [mode, setMode] = useState<Mode>(task.turns.at(-1)?.mode ?? "code");
   const [attempts, setAttempts] = useState(1);
   const [model, setModel] = useState(NO_CHOICE);
   const search = useSearch({ from: "/tasks/$id" });
   const from = goesOnFrom(task, search.attempt);
-  const ask = useFollowUp(task, () => setPrompt(""));
+  const attachments = useAttachments();
+  const ask = useFollowUp(task, () => {
+    setPrompt("");
+    attachments.clear();
+  });
   const problem = ask.error === null ? undefined : asProblem(ask.error);
-  const unusable = whyUnusable(task, prompt, ask.isPending);
+  const unusable = whyUnusable(task, prompt, ask.isPending) ?? attachments.unusable;
   const submit = (event?: FormEvent) => {
     event?.preventDefault();
     if (unusable !== undefined) return;
     const goesOn = from === undefined ? {} : { from_attempt_id: from.id };
-    ask.mutate({ prompt, mode, attempts, ...fieldsOf(model), ...goesOn });
+    ask.mutate({ prompt, mode, attempts, ...fieldsOf(model), ...goesOn, ...attachments.fields });
   };
   return (
-    <form onSubmit={submit} aria-label="Follow-up" className="card mt-10 space-y-3 p-4 shadow-card">
+    <form
+      onSubmit={submit}
+      aria-label="Follow-up"
+      className="card mt-10 space-y-3 p-4 shadow-card"
+      {...attachments.handlers}
+    >
       <PromptBox
         label="Follow up"
         rows={2}
@@ -43,6 +55,7 @@ export function FollowUp({ task }: { readonly task: Task }) {
         placeholder="Ask about it, or say what to change next…"
         error={problem?.field("prompt")}
       />
+      <AttachmentField attachments={attachments} error={problem?.field("attachments")} />
       <div className="flex flex-wrap items-end gap-x-5 gap-y-3">
         <ModeChoice value={mode} onChange={setMode} error={problem?.field("mode")} />
         <AttemptsChoice value={attempts} onChange={setAttempts} error={problem?.field("attempts")} />
@@ -92,6 +105,6 @@ function goesOnFrom(task: Task, chosen: string | undefined): Attempt | undefined
 function whyUnusable(task: Task, prompt: string, pending: boolean): string | undefined {
   if (pending) return "It is being sent";
   const busy = task.turns.at(-1)?.attempts.some(({ state }) => !hasEnded(state)) ?? false;
-  if (busy) return "The agent is still working: wait for it, or stop it";
+  if (busy) return "The agent is still working: wait for it, stop it, or tell it above";
   return prompt.trim() === "" ? "Write something first" : undefined;
 }

@@ -3,7 +3,9 @@ import { Tabs } from "@base-ui/react/tabs";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import type { Task, Turn } from "../api/types";
+import { GivenList } from "../attachments/GivenList";
 import { AttemptView } from "../attempts/AttemptView";
+import { Comparison } from "../attempts/Comparison";
 import type { Log } from "../log/log";
 import { Age } from "../parts/Age";
 import { StateBadge } from "./state";
@@ -53,6 +55,7 @@ export function TurnView({ task, turn, log, last }: Props) {
               </Tabs.Tab>
             ))}
           </Tabs.List>
+          <Comparison turn={turn} onOpen={(id) => setView({ ...view, attempt: id })} />
           <Tabs.Panel value={attempt.id} tabIndex={-1} className="outline-none">
             {shown}
           </Tabs.Panel>
@@ -98,6 +101,7 @@ function Prompt({ turn }: { readonly turn: Turn }) {
           {open ? "Show less" : "Show the whole prompt"}
         </button>
       )}
+      <GivenList attachments={turn.attachments ?? []} />
     </section>
   );
 }

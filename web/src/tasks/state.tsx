@@ -35,6 +35,11 @@ export function hasEnded(state: AttemptState): boolean {
   return state === "ready" || state === "failed" || state === "cancelled";
 }
 
+/** Whether what is said to an attempt still reaches its agent. */
+export function hears(state: AttemptState): boolean {
+  return state === "queued" || state === "preparing" || state === "setting_up" || state === "running";
+}
+
 /** Whether something may still happen by itself. */
 export function isUnsettled(task: Task): boolean {
   return task.turns.some((turn) =>

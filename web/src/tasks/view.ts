@@ -20,11 +20,17 @@ export function readView(search: Record<string, unknown>): View {
   };
 }
 
-/** The attempt of a turn that is shown when nobody chose: the first ready one, else the first. */
+/** Whether an attempt was made again: another of its turn stands for it. */
+export function wasRetried(turn: Turn, attempt: Attempt): boolean {
+  return turn.attempts.some(({ retry_of }) => retry_of === attempt.id);
+}
+
+/** The attempt of a turn that is shown when nobody chose: the first ready one, else the first that was not made again. */
 export function shownAttempt(turn: Turn, chosen: string | undefined): Attempt | undefined {
   return (
     turn.attempts.find((attempt) => attempt.id === chosen) ??
     turn.attempts.find((attempt) => attempt.state === "ready") ??
+    turn.attempts.find((attempt) => !wasRetried(turn, attempt)) ??
     turn.attempts[0]
   );
 }

@@ -4,10 +4,14 @@ use carrel_domain::Usage;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::item::{Call, message_text};
+use super::failure::Again;
+use super::item::{Call, CallKind, message_text};
 
 /// More items than any model sends; a server that sends more is broken.
 pub(super) const MAX_ITEMS: usize = 1024;
+
+/// The longest name of a tool that every server takes.
+const MAX_NAME: usize = 64;
 
 /// What a model answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +26,31 @@ pub(crate) struct Answer {
     pub(crate) cut_short: Option<String>,
     /// Whether the server wants to be asked again to go on, although the model has called nothing.
     pub(crate) is_paused: bool,
+    /// What the model has to be told before it goes on, beside the results of its calls.
+    pub(crate) remark: Option<Remark>,
+}
+
+/// What was wrong with an answer, though it came whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remark {
+    /// There was nothing in it.
+    Empty,
+    /// It was cut off at the limit for its length. Calls that were cut are not in it.
+    TooLong,
+}
+
+impl Remark {
+    /// In words for the model.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Empty => "Your last answer was empty. Go on with the task; if it is done, give your final answer.",
+            Self::TooLong => {
+                "Your last answer was cut off at the limit for its length; a tool call that was cut has not been made. \
+                 Go on in smaller pieces: write a large file or patch in several calls. If it was your final answer, \
+                 give it again, shorter."
+            }
+        }
+    }
 }
 
 /// An answer in the making.
@@ -51,6 +80,11 @@ impl Draft {
         };
         if let Some(field) = field {
             complete_call(&mut item, field)?;
+            // Sent once more: what has been called is not called twice.
+            let call = Call::of(&item).filter(|call| !call.call_id.is_empty());
+            if call.is_some() && self.items.iter().any(|known| Call::of(known) == call) {
+                return Ok(());
+            }
         }
         self.items.push(item);
         Ok(())
@@ -65,6 +99,10 @@ impl Draft {
     /// The answer, now that its end has been seen.
     pub(super) fn finish(mut self) -> Result<Answer, Failure> {
         if let Some(failure) = self.incomplete.take() {
+            self.items.retain(is_whole);
+            if failure.again == Again::Shorter {
+                return Ok(self.told(Remark::TooLong, Some(failure.reason)));
+            }
             return self.salvage(failure);
         }
         let says_something = self
@@ -73,35 +111,54 @@ impl Draft {
             .any(|item| Call::of(item).is_some() || message_text(item).is_some_and(|text| !text.trim().is_empty()));
         let goes_on = self.is_paused && !self.items.is_empty();
         if !says_something && !goes_on {
-            return Err(Failure::cut("it has neither a message nor a tool call".to_owned()));
+            return Ok(self.told(Remark::Empty, None));
         }
         Ok(self.into_answer(None))
     }
 
     /// What can be gone on with although the answer broke off: everything up to its last whole tool call. Without one
     /// there is nothing to go on with.
-    pub(super) fn salvage(mut self, failure: Failure) -> Result<Answer, Failure> {
+    pub(super) fn salvage(mut self, mut failure: Failure) -> Result<Answer, Failure> {
         match self.items.iter().rposition(|item| Call::of(item).is_some()) {
             Some(last) if !self.disowned => {
                 self.items.truncate(last + 1);
                 Ok(self.into_answer(Some(failure.reason)))
             }
-            _ => Err(failure),
+            _ => {
+                failure.usage = self.usage;
+                Err(failure)
+            }
         }
+    }
+
+    /// The answer that the model is told something about. Thoughts that led to nothing are not sent back: servers refuse
+    /// them alone.
+    fn told(mut self, remark: Remark, cut_short: Option<String>) -> Answer {
+        let end = self.items.iter().rposition(|item| item["type"] != "reasoning").map_or(0, |last| last + 1);
+        self.items.truncate(end);
+        Answer { remark: Some(remark), ..self.into_answer(cut_short) }
     }
 
     fn into_answer(self, cut_short: Option<String>) -> Answer {
         let Self { id, items, usage, is_paused, .. } = self;
-        Answer { id, items, usage, is_paused: is_paused && cut_short.is_none(), cut_short }
+        Answer { id, items, usage, is_paused: is_paused && cut_short.is_none(), cut_short, remark: None }
     }
+}
+
+/// Whether all of an item of an answer that was too long has come: the call at its end may be cut in the middle.
+fn is_whole(item: &Value) -> bool {
+    let Some(call) = Call::of(item) else { return true };
+    let is_json = || matches!(serde_json::from_str(&call.input), Ok(Value::Object(_)));
+    item["status"] != "incomplete" && (call.kind == CallKind::Custom || is_json())
 }
 
 /// Makes a call whole: arguments as text even when a server sends an object, and the id of the item when the call has
 /// none of its own. The conversation names what has no name even then.
 fn complete_call(item: &mut Value, field: &str) -> Result<(), Failure> {
-    if item["name"].as_str().is_none_or(str::is_empty) {
+    let Some(name) = item["name"].as_str().filter(|name| !name.is_empty()).map(plain_name) else {
         return Err(Failure::cut("it has a tool call without a name".to_owned()));
-    }
+    };
+    item["name"] = json!(name);
     match &item[field] {
         Value::String(_) => {}
         Value::Null => item[field] = json!("{}"),
@@ -111,6 +168,16 @@ fn complete_call(item: &mut Value, field: &str) -> Result<(), Failure> {
         item["call_id"] = json!(item["id"].as_str().unwrap_or_default());
     }
     Ok(())
+}
+
+/// A tool's name as every server takes it back. Models that were trained on another form let some of it through:
+/// `functions.exec_command`, `exec_command<|channel|>json`.
+fn plain_name(name: &str) -> String {
+    let name = name.strip_prefix("functions.").unwrap_or(name);
+    let name = name.split_once("<|").map_or(name, |(name, _)| name).trim();
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-');
+    let plain: String = name.chars().take(MAX_NAME).map(|one| if is_plain(one) { one } else { '_' }).collect();
+    if plain.is_empty() { "_".to_owned() } else { plain }
 }
 
 /// Takes a field out of what should be an object: indexing one that is not would panic.
@@ -151,13 +218,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_says_nothing_is_none() {
+    fn a_model_that_says_nothing_is_told_so() {
         let reasoning = json!({"type": "reasoning", "summary": []});
 
-        assert!(draft(&[]).finish().is_err());
-        assert!(draft(std::slice::from_ref(&reasoning)).finish().is_err());
+        for items in [&[][..], std::slice::from_ref(&reasoning)] {
+            let answer = draft(items).finish().expect("an answer");
+            assert_eq!((answer.remark, answer.items), (Some(Remark::Empty), Vec::new()));
+        }
         let paused = Draft { is_paused: true, ..draft(&[reasoning]) };
         assert!(paused.finish().expect("it goes on").is_paused);
+    }
+
+    #[test]
+    fn a_call_that_is_sent_twice_is_one() {
+        assert_eq!(draft(&[call("a"), call("b"), call("a")]).items, [call("a"), call("b")]);
     }
 
     #[test]
@@ -167,6 +241,37 @@ mod tests {
         assert_eq!(draft.items[0]["call_id"], "fc_1");
         assert_eq!(draft.items[0]["arguments"], r#"{"a":1}"#);
         assert!(draft.push(json!({"type": "function_call", "name": ""})).is_err());
+        for odd in ["functions.exec_command", "exec_command<|channel|>json", " exec_command"] {
+            assert_eq!(plain_name(odd), "exec_command");
+        }
+        assert_eq!((plain_name("a b.ü").as_str(), plain_name(&"x".repeat(99)).len()), ("a_b__", 64));
+    }
+
+    #[test]
+    fn an_answer_that_was_too_long_keeps_what_came_whole_and_the_model_is_told() {
+        let cut = json!({"type": "function_call", "call_id": "b", "name": "x", "arguments": "{\"a\": \"b"});
+        let marked =
+            json!({"type": "custom_tool_call", "call_id": "c", "name": "x", "input": "*** B", "status": "incomplete"});
+        let said = json!({"type": "message", "role": "assistant", "content": "I will"});
+        let too_long = |items: &[Value]| {
+            let incomplete = Some(Failure::incomplete("max_output_tokens"));
+            Draft { incomplete, ..draft(items) }.finish().expect("an answer")
+        };
+
+        assert_eq!(too_long(&[call("a"), cut.clone()]).items, [call("a")]);
+        assert_eq!(too_long(&[said.clone(), marked]).items, [said]);
+        let nothing = too_long(&[json!({"type": "reasoning", "summary": []}), cut]);
+        assert_eq!((nothing.items, nothing.remark), (Vec::new(), Some(Remark::TooLong)));
+        assert!(nothing.cut_short.is_some_and(|reason| reason.contains("max_output_tokens")));
+    }
+
+    #[test]
+    fn what_a_failed_answer_cost_is_kept() {
+        let usage = Some(Usage { input_tokens: 7, ..Usage::default() });
+
+        let failure = Draft { usage, incomplete: Some(Failure::refusal("")), ..Draft::default() }.finish();
+
+        assert_eq!(failure.expect_err("a refusal").usage, usage);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use carrel_domain::Usage;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use url::Url;
@@ -20,6 +21,8 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
     /// Whether to ask again.
     pub(crate) again: Again,
+    /// What it cost all the same, if the server said so.
+    pub(crate) usage: Option<Usage>,
 }
 
 /// Whether to ask again after a failure.
@@ -29,6 +32,8 @@ pub(crate) enum Again {
     Never,
     /// Only with a shorter conversation: this one no longer fits.
     ContextFull,
+    /// When the model is told that its answer was too long.
+    Shorter,
     /// After a time that grows with each retry.
     Later,
     /// After the time the server asked for.
@@ -36,6 +41,10 @@ pub(crate) enum Again {
 }
 
 impl Failure {
+    const fn of(reason: String, again: Again) -> Self {
+        Self { reason, again, usage: None }
+    }
+
     /// No connection, or it broke before the answer began.
     pub(super) fn unreachable(endpoint: &ModelEndpoint, url: &Url, error: reqwest::Error) -> Self {
         if error.is_builder() {
@@ -43,39 +52,40 @@ impl Failure {
                 "the model key or a header has characters that no HTTP header can have; check {}",
                 endpoint.key_from
             );
-            return Self { reason, again: Again::Never };
+            return Self::of(reason, Again::Never);
         }
         let cannot = if error.is_connect() { "cannot reach the model server" } else { "lost the model server" };
         let reason = format!("{cannot} at {}: {}", shown(url), causes(&error.without_url()));
-        Self { reason, again: Again::Later }
+        Self::of(reason, Again::Later)
     }
 
     /// The answer broke off.
     pub(super) fn cut(what: String) -> Self {
-        Self { reason: format!("the model server's answer is not whole: {what}"), again: Again::Later }
+        Self::of(format!("the model server's answer is not whole: {what}"), Again::Later)
     }
 
     /// Nothing came for too long.
     pub(super) fn stalled(what: &str, limit: Duration) -> Self {
-        Self { reason: format!("the model server {what} for {}", wait_in_words(limit)), again: Again::Later }
+        Self::of(format!("the model server {what} for {}", wait_in_words(limit)), Again::Later)
     }
 
     /// The model stopped before it was done.
     pub(super) fn incomplete(reason: &str) -> Self {
-        let way_out = match reason {
-            "max_output_tokens" => {
-                "; raise the limit for the length of an answer, at the server or as `max_output_tokens`"
-            }
-            "content_filter" => "; its content filter stopped it, so put the task in other words",
-            _ => "",
+        let (way_out, again) = match reason {
+            "max_output_tokens" => (
+                "; raise the limit for the length of an answer, at the server or as `max_output_tokens`",
+                Again::Shorter,
+            ),
+            "content_filter" => ("; its content filter stopped it, so put the task in other words", Again::Never),
+            _ => ("", Again::Never),
         };
-        Self { reason: format!("the model's answer is incomplete ({}){way_out}", bounded(reason)), again: Again::Never }
+        Self::of(format!("the model's answer is incomplete ({}){way_out}", bounded(reason)), again)
     }
 
     /// The model, or who serves it, does not want to.
     pub(super) fn refusal(why: &str) -> Self {
         let why = if why.is_empty() { String::new() } else { format!(": {}", bounded(why)) };
-        Self { reason: format!("the model refused to answer; put the task in other words{why}"), again: Again::Never }
+        Self::of(format!("the model refused to answer; put the task in other words{why}"), Again::Never)
     }
 
     /// The conversation does not fit.
@@ -84,7 +94,7 @@ impl Failure {
             "the conversation no longer fits into the model's context window; split the task, or choose a model with a larger window: {}",
             bounded(message)
         );
-        Self { reason, again: Again::ContextFull }
+        Self::of(reason, Again::ContextFull)
     }
 
     /// A `200` that is something else than an event stream.
@@ -95,7 +105,7 @@ impl Failure {
             bounded(kind),
             endpoint.protocol.title()
         );
-        Self { reason, again: Again::Never }
+        Self::of(reason, Again::Never)
     }
 
     /// An error inside the stream.
@@ -122,7 +132,7 @@ impl Failure {
             (_, Some(wait)) => Again::After(wait),
             (_, None) => Again::Later,
         };
-        Self { reason: format!("the model server gave up: {}", bounded(&message)), again }
+        Self::of(format!("the model server gave up: {}", bounded(&message)), again)
     }
 
     /// An HTTP status other than 200. `listed` are the models that the server says it has, if it was asked.
@@ -147,7 +157,7 @@ impl Failure {
             404 => format!("{}{says}", not_found(endpoint, listed)),
             413 => {
                 let reason = format!("the request is too large for the model server (HTTP 413); split the task{says}");
-                return Self { reason, again: Again::ContextFull };
+                return Self::of(reason, Again::ContextFull);
             }
             300..400 => format!("the model server redirects (HTTP {status}); give the URL that it redirects to"),
             429 => format!("the model server asks to slow down (HTTP 429){says}"),
@@ -158,10 +168,12 @@ impl Failure {
         let asked = || asked_wait(headers).or_else(|| wait_in_words_of(&message)).map_or(Again::Later, Again::After);
         let again = match (should_retry(headers), status) {
             (Some(false), _) => Again::Never,
+            // One bad call among many good ones, as the server sees it.
+            (None, 400) if code == "tool_use_failed" => Again::Later,
             (Some(true), _) | (None, 408 | 409 | 425 | 429 | 500..) => asked(),
             (None, _) => Again::Never,
         };
-        Self { reason, again }
+        Self::of(reason, again)
     }
 
     /// What means something of its own, wherever and by whomever it is said.
@@ -182,7 +194,7 @@ impl Failure {
             }
             _ => return None,
         };
-        Some(Self { reason, again: Again::Never })
+        Some(Self::of(reason, Again::Never))
     }
 }
 

@@ -6,15 +6,22 @@
 //! | `origin` | everything a model said | which model behind which server said it |
 //! | `signature`, `redacted` | `reasoning` | what the Messages API wants back, as it was |
 //! | `field` | `reasoning` | the field a Chat Completions server sent it in |
+//! | `details` | `reasoning` | what OpenRouter wants back as `reasoning_details` |
 //! | `extra_content` | `function_call` | what some Chat Completions servers want back |
+//! | `stands_for` | our messages | which are summaries of what is no longer shown |
 
+use carrel_domain::event::CONTEXT_COMPACTED;
 use serde_json::{Value, json};
 
 /// Marks what a model said with where it came from.
 pub(crate) const ORIGIN: &str = "origin";
 
 /// The fields that are ours or another wire's, and unknown to the Responses API.
-pub(super) const PRIVATE: [&str; 5] = [ORIGIN, "signature", "redacted", "field", "extra_content"];
+pub(super) const PRIVATE: [&str; 7] =
+    [ORIGIN, "signature", "redacted", "field", "details", "extra_content", STANDS_FOR];
+
+/// Marks a message of ours that takes the place of items the model is no longer shown.
+pub(crate) const STANDS_FOR: &str = "stands_for";
 
 /// A call of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,13 +111,19 @@ pub(super) fn plain_reasoning(item: &Value) -> String {
 pub(crate) fn can_be_sent_back(item: &Value) -> bool {
     item["type"] != "reasoning"
         || ["encrypted_content", "signature", "redacted"].iter().any(|field| item[*field].is_string())
-        || item["content"].as_array().is_some_and(|parts| !parts.is_empty())
+        || ["content", "details"].iter().any(|field| item[*field].as_array().is_some_and(|parts| !parts.is_empty()))
+}
+
+/// Whether this is no item, but the mark of where the conversation was compacted.
+pub(crate) fn is_compaction(item: &Value) -> bool {
+    item["type"] == CONTEXT_COMPACTED
 }
 
 /// Whether an item came from the model, not from us.
 pub(crate) fn is_by_model(item: &Value) -> bool {
     match item["type"].as_str() {
         Some("message") => item["role"] == "assistant",
+        Some(CONTEXT_COMPACTED) => false,
         Some(kind) => !kind.ends_with("_output"),
         None => item["role"] == "assistant",
     }

@@ -12,7 +12,6 @@ mod events;
 pub(crate) mod failure;
 mod item;
 pub(crate) mod retry;
-pub(crate) mod tokens;
 
 use std::time::Duration;
 
@@ -20,12 +19,15 @@ use bytes::Bytes;
 use futures::StreamExt;
 use reqwest::{RequestBuilder, header};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, Remark};
 pub(crate) use encode::Encoder;
 pub(crate) use failure::Failure;
-pub(crate) use item::{Call, CallKind, ORIGIN, calls_in, can_be_sent_back, is_by_model, message_text, reasoning_text};
+pub(crate) use item::{
+    Call, CallKind, ORIGIN, STANDS_FOR, calls_in, can_be_sent_back, is_by_model, is_compaction, message_text,
+    reasoning_text,
+};
 
 use crate::{ModelEndpoint, Protocol};
 use decode::Decoder;
@@ -42,6 +44,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Once a model has said all, its server may still say what it cost; it is given this long for it.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest answer, in bytes of its stream and in time: a server that goes on for ever is broken.
+const MAX_STREAM_BYTES: usize = 64 << 20;
+const MAX_STREAM_TIME: Duration = Duration::from_hours(2);
 
 /// How many models an error names, how long a list of them may take, and how long it may be.
 const MAX_LISTED: usize = 20;
@@ -159,6 +165,7 @@ async fn read(response: reqwest::Response, endpoint: &ModelEndpoint) -> Result<A
     let mut body = response.bytes_stream();
     let mut events = EventDecoder::default();
     let mut answer = Decoder::new(endpoint.protocol);
+    let (began, mut bytes) = (Instant::now(), 0);
     let broken = 'stream: loop {
         let patience = if answer.is_all_said() { idle.min(LAST_WORDS_TIMEOUT) } else { idle };
         let chunk = match timeout(patience, body.next()).await {
@@ -167,6 +174,13 @@ async fn read(response: reqwest::Response, endpoint: &ModelEndpoint) -> Result<A
             Ok(Some(Err(error))) => break Failure::cut(failure::causes(&error.without_url())),
             Ok(Some(Ok(chunk))) => chunk,
         };
+        bytes += chunk.len();
+        if bytes > MAX_STREAM_BYTES {
+            break Failure::cut(format!("it is longer than {MAX_STREAM_BYTES} bytes"));
+        }
+        if began.elapsed() > MAX_STREAM_TIME {
+            break Failure::stalled("has not come to the end of its answer", MAX_STREAM_TIME);
+        }
         if let Err(failure) = events.push(&chunk) {
             break failure;
         }

@@ -24,6 +24,12 @@ pub(crate) fn backoff(retry: u32) -> Duration {
     full.mul_f64(0.5 + 0.0005 * chance as f64)
 }
 
+/// The wait before the given retry when a server asks for one. It is believed once; from then on, and when it asks for
+/// none, the wait is not less than ours: some always ask for none.
+pub(crate) fn asked(wait: Duration, retry: u32) -> Duration {
+    if retry == 1 && !wait.is_zero() { wait } else { wait.max(backoff(retry)) }
+}
+
 /// What a server asks for in `retry-after-ms` (milliseconds) or `retry-after` (seconds, or a date: RFC 9110, 10.2.3).
 pub(super) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
@@ -110,6 +116,14 @@ mod tests {
         assert_eq!(asked_wait(&headers(&[("retry-after-ms", "70")])), Some(Duration::from_millis(70)));
         assert_eq!(asked_wait(&headers(&date)), Some(Duration::from_secs(30)));
         assert_eq!(asked_wait(&headers(&past)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_server_that_asks_for_no_wait_at_all_is_not_asked_again_at_once() {
+        let short = Duration::from_millis(10);
+        assert!(asked(Duration::ZERO, 1) >= FIRST_WAIT / 2 && asked(short, 3) >= FIRST_WAIT);
+        assert_eq!(asked(short, 1), short);
+        assert_eq!(asked(Duration::from_mins(2), 3), Duration::from_mins(2));
     }
 
     #[test]

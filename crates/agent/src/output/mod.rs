@@ -14,7 +14,7 @@ use serde_json::Value;
 /// conversation are for the model, and are left as they are.
 #[must_use]
 pub fn for_people(body: EventBody, redactor: &Redactor) -> EventBody {
-    if matches!(body, EventBody::ConversationItem { .. }) {
+    if matches!(body, EventBody::ConversationItem { .. } | EventBody::ContextCompacted { .. }) {
         return body;
     }
     let kind = body.kind();

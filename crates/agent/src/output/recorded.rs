@@ -85,6 +85,22 @@ impl Recorded {
         }
     }
 
+    /// The number of the last line, which is how many there are: counted from where the piece begins.
+    pub(crate) fn last_line(&self) -> u64 {
+        let (head, tail) = self.behind_start();
+        let (head, tail) = (text(head), text(tail));
+        self.numbered(&head, &tail).last().map_or(0, |line| line.number)
+    }
+
+    /// The first and the last of the lines that were not kept, if there are such.
+    pub(crate) fn lost_lines(&self) -> Option<(u64, u64)> {
+        let (head, tail) = self.behind_start();
+        let (head, tail) = (text(head), text(tail));
+        let lines = self.numbered(&head, &tail);
+        let gap = lines.windows(2).find(|pair| pair[0].number + 1 < pair[1].number)?;
+        Some((gap[0].number + 1, gap[1].number - 1))
+    }
+
     /// Head and tail without what stands before the place.
     fn behind_start(&self) -> (&[u8], &[u8]) {
         let Excerpt { head, tail, gap_bytes, .. } = &self.excerpt;

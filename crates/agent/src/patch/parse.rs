@@ -144,13 +144,18 @@ fn hunks(lines: &mut Lines<'_>) -> Result<Vec<Hunk>, PatchError> {
         lines.next();
         if let Some(header) = line.strip_prefix("@@") {
             if !current.lines.is_empty() {
+                // As before the next section, a blank line belongs to no hunk.
+                if current.lines.len() > 1 && lines.taken >= 2 && lines.lines[lines.taken - 2].is_empty() {
+                    current.lines.pop();
+                }
                 hunks.push(std::mem::take(&mut current));
             }
             current.number = if current.number == 0 { lines.taken } else { current.number };
             current.anchors.extend(anchor(header));
             continue;
         }
-        if line.trim() == END_OF_FILE {
+        // Not with a space before it: that would be a line of the file.
+        if line.trim_end() == END_OF_FILE {
             current.at_end = true;
             if current.lines.is_empty() {
                 return lines.wrong(format!("`{END_OF_FILE}` has no lines before it"));

@@ -322,3 +322,15 @@ fn a_patch_of_a_hundred_thousand_lines_takes_no_quadratic_time() {
 
     assert_eq!(result.lines().filter(|line| line.starts_with("new")).count(), 1000);
 }
+
+#[test]
+fn a_line_of_the_file_may_look_like_the_end_of_file_mark() {
+    let file = "a\n*** End of File\nb\n";
+
+    assert_eq!(patched(file, "@@\n a\n *** End of File\n-b\n+B"), Ok("a\n*** End of File\nB\n".to_owned()));
+}
+
+#[test]
+fn a_blank_line_before_the_next_hunk_belongs_to_none() {
+    assert_eq!(patched("1\n2\n3\n4\n", "@@\n-1\n+one\n\n@@\n-3\n+three"), Ok("one\n2\nthree\n4\n".to_owned()));
+}

@@ -1,6 +1,6 @@
 //! `view_image`: an image file of the sandbox, shown to the model as part of the result.
 
-mod header;
+pub(crate) mod header;
 
 use std::sync::atomic::Ordering;
 
@@ -14,13 +14,10 @@ use crate::AgentError;
 use crate::model::Call;
 
 /// The longest image file: in base64 it stays below the 5 MB that every provider takes.
-const MAX_FILE_BYTES: u64 = 3_670_016;
-
-/// The longest side, in pixels: what every provider takes.
-const MAX_SIDE: u32 = 8000;
+pub(crate) const MAX_FILE_BYTES: u64 = 3_670_016;
 
 /// The most pixels: more cost tokens, and models see no more.
-const MAX_PIXELS: u64 = 24_000_000;
+pub(crate) const MAX_PIXELS: u64 = 24_000_000;
 
 /// How much all images of a conversation may take, in base64: each goes along with every request.
 const MAX_CONVERSATION_BYTES: usize = 24 << 20;
@@ -31,10 +28,10 @@ const SMALLER: &str = "make a smaller copy with a command (ImageMagick, Pillow a
 impl Tools {
     /// Shows an image to the model.
     pub(super) async fn view_image(&self, call: &Call) -> Result<Outcome, AgentError> {
-        if !self.images {
+        let Some(max_side) = self.image_side else {
             let what = "this model takes no images; find out what you need from the file with commands";
             return Ok(Outcome::refused(IMAGE, what));
-        }
+        };
         let path = match arguments::View::parse(&call.input) {
             Ok(view) => super::patch::join(&self.workspace, &view.path),
             Err(problem) => return Ok(Outcome::refused(IMAGE, problem)),
@@ -52,7 +49,7 @@ impl Tools {
             let what = format!("`{path}` is no PNG, JPEG, GIF or WebP image; convert it with a command first");
             return Ok(Outcome::refused(IMAGE, what));
         };
-        if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        if width.max(height) > max_side || u64::from(width) * u64::from(height) > MAX_PIXELS {
             let what = format!("`{path}` has {width} x {height} pixels, which is too many; {SMALLER}");
             return Ok(Outcome::refused(IMAGE, what));
         }

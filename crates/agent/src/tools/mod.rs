@@ -4,6 +4,7 @@
 mod arguments;
 mod attach;
 mod chunks;
+mod cited;
 mod command;
 mod definitions;
 mod image;
@@ -11,6 +12,7 @@ mod patch;
 mod plan;
 mod read;
 mod session;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
@@ -20,6 +22,10 @@ use carrel_domain::event::CommandEnd;
 use carrel_sandbox::SandboxError;
 
 pub(crate) use definitions::definitions;
+pub(crate) use image::header::read as image_header;
+pub(crate) use image::header::{Header, read as header};
+pub(crate) use image::{MAX_FILE_BYTES as MAX_IMAGE_BYTES, MAX_PIXELS};
+pub(crate) use patch::APPLIED;
 
 use crate::journal::Attachment;
 use crate::model::Call;
@@ -28,6 +34,7 @@ use crate::{AgentError, AgentTask};
 use attach::Attached;
 use chunks::Chunks;
 pub(crate) use session::Sessions;
+pub(crate) use told::{Told, told};
 
 const EXEC: &str = "exec_command";
 const STDIN: &str = "write_stdin";
@@ -105,7 +112,8 @@ pub(crate) struct Tools {
     /// What the attempt keeps.
     attached: Attached,
     /// Whether the model takes images.
-    images: bool,
+    /// The longest side an image may have, for a model that takes images.
+    image_side: Option<u32>,
     /// How much the images of the conversation take.
     image_bytes: AtomicUsize,
 }
@@ -116,7 +124,7 @@ impl Tools {
         sessions: Sessions,
         task: &AgentTask,
         left_running: BTreeMap<usize, String>,
-        images: bool,
+        image_side: Option<u32>,
     ) -> Self {
         Self {
             sessions,
@@ -127,7 +135,7 @@ impl Tools {
             chunks: Chunks::of(task),
             attaching: tokio::sync::Mutex::default(),
             attached: Attached::of(task),
-            images,
+            image_side,
             image_bytes: AtomicUsize::new(image_bytes(task)),
         }
     }

@@ -200,8 +200,11 @@ fn refused(reason: &str) -> Outcome {
     Outcome::plain(text).with(EventBody::PatchRefused { reason: reason.to_owned() })
 }
 
+/// How the result of a patch that was applied begins.
+pub(crate) const APPLIED: &str = "The patch is applied. Changed files:\n";
+
 fn applied(files: Vec<FileChange>) -> Outcome {
-    let mut text = "The patch is applied. Changed files:\n".to_owned();
+    let mut text = APPLIED.to_owned();
     for file in &files {
         let path = &file.path;
         let line = match (file.kind, &file.old_path) {

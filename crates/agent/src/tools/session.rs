@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::JournalClosed;
+use crate::journal::{Bell, JournalClosed};
 use crate::output::ends::{Ends, Excerpt, count_lines};
 use crate::output::for_people;
 use crate::output::keep::{Taken, Unread};
@@ -30,6 +30,9 @@ const REPLAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a command may refuse to take its input.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a command is waited for at least, though somebody has said something: most end within that.
+const HEARD_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the end may take altogether: an agent that is cancelled stops within a second.
 const KILL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -73,6 +76,7 @@ pub(super) struct Session {
     inbox: mpsc::Sender<Input>,
     printed: Arc<Mutex<Printed>>,
     end: watch::Receiver<Option<End>>,
+    bell: Bell,
     pub(super) has_input: bool,
 }
 
@@ -164,7 +168,7 @@ impl Sessions {
             farewell: self.farewell.clone(),
         };
         lock(&self.listeners).spawn(listener.listen());
-        let session = Session { inbox, printed, end, has_input };
+        let session = Session { inbox, printed, end, bell: self.journal.bell(), has_input };
         lock(&self.open).insert(position, session.clone());
         Ok(session)
     }
@@ -276,11 +280,20 @@ impl Printed {
 }
 
 impl Session {
-    /// Waits for the end of the command, at most until then.
+    /// Waits for the end of the command, at most until then, and not long once somebody has said something to the agent.
     pub(super) async fn wait(&self, until: Instant) -> Option<End> {
         let mut end = self.end.clone();
-        let _ = tokio::time::timeout_at(until, end.wait_for(Option::is_some)).await;
-        *end.borrow_and_update()
+        let shortly = Instant::now() + HEARD_AFTER;
+        let heard = async {
+            self.bell.rung().await;
+            sleep_until(shortly).await;
+        };
+        tokio::select! {
+            biased;
+            _ = tokio::time::timeout_at(until, end.wait_for(Option::is_some)) => {}
+            () = heard => {}
+        }
+        *self.end.borrow()
     }
 
     /// What it printed since the last time.

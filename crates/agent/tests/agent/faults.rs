@@ -135,6 +135,37 @@ async fn what_would_fail_again_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_says_nothing_is_asked_to_go_on_and_may_have_nothing_to_say() {
+    let steps = [Step::from(Reply::command("echo 1")), Reply::message("Done.").after(Fault::Empty)];
+    let world = World::new(Script::default().when("Go.", steps)).await;
+    let silent = World::new(Script::new([Step::always(Fault::Empty)])).await;
+
+    let answer = within(20, world.answer("Go.")).await;
+    let none = within(20, silent.answer("Go.")).await;
+
+    assert_eq!((answer.as_str(), none.as_str()), ("Done.", ""));
+    let last = world.requests()[2].input();
+    let said = last.last().expect("an item")["content"][0]["text"].as_str().expect("a text").to_owned();
+    assert!(said.starts_with("Your last answer was empty"), "{said}");
+    assert_eq!(silent.requests().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_answer_was_too_long_is_told_to_write_less() {
+    let too_long = || Fault::Incomplete { reason: "max_output_tokens".to_owned() };
+    let script = Script::new([Step::always(too_long())]);
+    let world = World::new(script).await;
+
+    let ended = within(20, world.run("Go.")).await;
+
+    let Err(AgentError::Model { reason, retryable: false }) = ended else { panic!("{ended:?}") };
+    assert!(reason.contains("raise the limit for the length of an answer"), "{reason}");
+    let requests = world.requests();
+    assert_eq!(requests.len(), 4);
+    assert!(requests[1].json().to_string().contains("cut off at the limit for its length"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_window_is_a_failure_of_its_own() {
     let fault = Fault::Failed { code: "context_length_exceeded".to_owned(), message: "Too long.".to_owned() };
     let world = World::new(Script::new([Step::always(fault)])).await;

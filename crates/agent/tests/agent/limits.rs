@@ -4,10 +4,10 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use carrel_agent::{AgentError, AgentLimits, AgentTask, Entry, Journal, Limit};
+use carrel_agent::{AgentError, AgentLimits, AgentTask, Entry, Journal, Limit, Price};
 use carrel_domain::EventBody;
 use carrel_domain::event::CommandEnd;
-use carrel_testkit::model::{Fault, Reply, Script, Step};
+use carrel_testkit::model::{Fault, Reply, Script, Step, Usage};
 use serde_json::json;
 
 use crate::world::{World, within};
@@ -100,6 +100,74 @@ async fn an_agent_that_takes_too_many_steps_is_stopped() {
 
     assert!(matches!(ended, Err(AgentError::Limit(Limit::Steps { steps: 3 }))), "{ended:?}");
     assert_eq!(world.requests().len(), 3);
+}
+
+/// What the model is told before its last request.
+const NOTE: &str = "This is your last message";
+
+fn was_told(world: &World) -> Vec<bool> {
+    let told = |body: &[u8]| String::from_utf8_lossy(body).contains(NOTE);
+    world.requests().iter().map(|request| told(&request.body)).collect()
+}
+
+fn limits_hit(world: &World) -> Vec<String> {
+    let events = world.events().into_iter();
+    events
+        .filter_map(|body| match body {
+            EventBody::LimitHit { limit, .. } => Some(limit),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_its_last_step_an_agent_is_asked_to_sum_up() {
+    let steps = [Reply::command("echo 1"), Reply::command("echo 2"), Reply::message("Half of it is done.")];
+    let world = World::new(Script::new(steps)).await;
+    let limits = AgentLimits { steps: 3, ..AgentLimits::default() };
+
+    let finished = world.run_task(AgentTask { limits, ..world.task("Go.") }).await.expect("an answer");
+
+    assert_eq!(finished.answer, "Half of it is done.");
+    assert_eq!(was_told(&world), [false, false, true]);
+    assert_eq!(limits_hit(&world), ["steps"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_short_of_tokens_or_money_is_asked_to_sum_up() {
+    let usage = Usage { input: 30_000, cached: 0, output: 1_000, reasoning: 0 };
+    let tokens = AgentLimits { tokens: Some(70_000), ..AgentLimits::default() };
+    let cost = AgentLimits { cost_usd_micros: Some(1_000), ..AgentLimits::default() };
+    for (limits, word) in [(tokens, "tokens"), (cost, "cost")] {
+        let more = (0..20).map(|number| Reply::command(format!("echo {number}")).usage(usage));
+        let mut world = World::new(Script::new(more)).await;
+        // Each request costs 300 millionths of a dollar.
+        world.endpoint.price = Some(Price { input: 10_000, ..Price::default() });
+
+        let ended = world.run_task(AgentTask { limits, ..world.task("Go.") }).await;
+
+        assert!(matches!(&ended, Err(AgentError::Limit(limit)) if limit.word() == word), "{ended:?}");
+        let told = was_told(&world);
+        assert_eq!(told.iter().filter(|told| **told).count(), 1, "{word}: {told:?}");
+        assert_eq!((told.last(), limits_hit(&world)), (Some(&true), vec![word.to_owned()]));
+        assert!(told.len() < 6, "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_spent_before_a_resumption_counts() {
+    let world = World::new(Script::new([Reply::command("echo 1"), Reply::message("Done.")])).await;
+    let limits = AgentLimits { tokens: Some(80_000), ..AgentLimits::default() };
+    world.answer("Go.").await;
+    // The prompt, the call and its result, not the answer.
+    let mut resumed = world.items();
+    resumed.pop();
+    let spent = carrel_domain::Usage { input_tokens: 90_000, ..carrel_domain::Usage::default() };
+
+    let ended = world.run_task(AgentTask { resumed, spent, limits, ..world.task("Go.") }).await;
+
+    assert!(matches!(ended, Err(AgentError::Limit(Limit::Tokens { tokens: 80_000 }))), "{ended:?}");
+    assert_eq!(world.requests().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! Whole runs of the agent: a scripted model over real HTTP, commands and files in real sandboxes.
 
+mod answers;
 mod commands;
+mod compaction;
 mod conversation;
 mod faults;
 mod files;
@@ -8,6 +10,7 @@ mod keeping;
 mod limits;
 mod reading;
 mod resume;
+mod steering;
 mod vendors;
 mod wires;
 mod world;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use carrel_agent::{
     AgentContext, AgentError, AgentLimits, AgentTask, Attachment, Entry, Finished, Journal, ModelClient, ModelEndpoint,
-    run,
+    Said, run,
 };
 use carrel_domain::task::Mode;
-use carrel_domain::{EventBody, Redactor, SandboxId, Secret};
+use carrel_domain::{EventBody, Redactor, SandboxId, Secret, Usage};
 use carrel_sandbox::{Command, Launcher, Limits, LocalOptions, Sandbox, SandboxSpec, Sandboxes};
 use carrel_testkit::model::{Exchange, Script, ScriptedModel};
 use serde_json::Value;
@@ -32,6 +32,10 @@ pub(crate) struct World {
     events: watch::Sender<Vec<EventBody>>,
     /// The files the agent attached.
     pub(crate) kept: Arc<Mutex<Vec<Attachment>>>,
+    /// What people have said and the agent was not told.
+    said: Arc<Mutex<Vec<Said>>>,
+    /// The items of the attempts that a run goes on from.
+    earlier: Arc<Mutex<Vec<Value>>>,
     _folder: TempDir,
 }
 
@@ -55,7 +59,9 @@ impl World {
         let (journal, entries) = Journal::channel();
         let events = watch::Sender::default();
         let kept = Arc::default();
-        tokio::spawn(keep(entries, events.clone(), Arc::clone(&kept)));
+        let said = Arc::default();
+        let earlier = Arc::default();
+        tokio::spawn(keep(entries, events.clone(), Arc::clone(&kept), Arc::clone(&said), Arc::clone(&earlier)));
         let world = Self {
             sandboxes,
             sandbox,
@@ -67,6 +73,8 @@ impl World {
             journal,
             events,
             kept,
+            said,
+            earlier,
             _folder: folder,
         };
         world.shell("mkdir -p /workspace/repo && git init -q -b main && printf 'hello\\nworld\\n' > greeting.txt && git add . && git -c user.name=a -c user.email=a@b commit -qm first").await;
@@ -77,6 +85,7 @@ impl World {
     pub(crate) fn task(&self, prompt: &str) -> AgentTask {
         AgentTask {
             prompt: prompt.to_owned(),
+            given: Vec::new(),
             mode: Mode::Code,
             workspace: WORKSPACE.to_owned(),
             base: "a".repeat(40).parse().expect("an object name"),
@@ -87,6 +96,7 @@ impl World {
             sandbox_kept_running: false,
             shown: BTreeMap::new(),
             cache_key: "task-1".to_owned(),
+            spent: Usage::default(),
             limits: AgentLimits::default(),
         }
     }
@@ -96,6 +106,7 @@ impl World {
     }
 
     pub(crate) async fn run_task(&self, task: AgentTask) -> Result<Finished, AgentError> {
+        self.earlier.lock().expect("no panic").clone_from(&task.history);
         let context = AgentContext {
             endpoint: &self.endpoint,
             client: &self.client,
@@ -110,6 +121,13 @@ impl World {
     /// The answer of a run that must end well.
     pub(crate) async fn answer(&self, prompt: &str) -> String {
         self.run(prompt).await.expect("an answer").answer
+    }
+
+    /// Says something to the agent.
+    pub(crate) fn say(&self, text: &str) {
+        let id = carrel_domain::MessageId::from_uuid(uuid::Uuid::now_v7());
+        self.said.lock().expect("no panic").push(Said { id, text: text.to_owned() });
+        self.journal.bell().ring();
     }
 
     /// Runs a script beside the agent and says what it printed.
@@ -134,12 +152,7 @@ impl World {
     /// The conversation as it was recorded.
     pub(crate) fn items(&self) -> Vec<Value> {
         let events = self.events().into_iter();
-        events
-            .filter_map(|body| match body {
-                EventBody::ConversationItem { item } => Some(item),
-                _ => None,
-            })
-            .collect()
+        events.flat_map(EventBody::into_items).collect()
     }
 
     /// All that was shown of all commands.
@@ -190,11 +203,19 @@ async fn keep(
     mut entries: mpsc::Receiver<Entry>,
     events: watch::Sender<Vec<EventBody>>,
     kept: Arc<Mutex<Vec<Attachment>>>,
+    said: Arc<Mutex<Vec<Said>>>,
+    earlier: Arc<Mutex<Vec<Value>>>,
 ) {
     while let Some(entry) = entries.recv().await {
         match entry {
             Entry::Store { bodies, attachments, stored } => {
                 kept.lock().expect("no panic").extend(attachments);
+                let told = |one: &Said| {
+                    bodies
+                        .iter()
+                        .any(|body| matches!(body, EventBody::MessageDelivered { message_id } if *message_id == one.id))
+                };
+                said.lock().expect("no panic").retain(|one| !told(one));
                 events.send_modify(|events| events.extend(bodies));
                 // Live output is not waited for.
                 let _ = stored.send(());
@@ -209,6 +230,13 @@ async fn keep(
                     })
                     .collect::<Vec<_>>();
                 let _ = recalled.send((!texts.is_empty()).then(|| texts.concat()));
+            }
+            Entry::Conversation { items } => {
+                let own = events.borrow().iter().cloned().flat_map(EventBody::into_items).collect();
+                let _ = items.send((earlier.lock().expect("no panic").clone(), own));
+            }
+            Entry::Messages { waiting } => {
+                let _ = waiting.send(said.lock().expect("no panic").clone());
             }
         }
     }

@@ -108,7 +108,7 @@ pub(super) async fn kind(path: &FilePath) -> Result<Kind, StoreError> {
 }
 
 /// A name as RFC 8187 has it in a header.
-fn encoded(name: &str) -> String {
+pub(crate) fn encoded(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -58,7 +58,7 @@ async fn next(mut reader: Reader) -> Option<(Frame, Reader)> {
                 Frame::default().event("task").json_data(TaskChange { task_id: task.as_uuid(), last_seq }).ok()?
             }
             Change::Anything => Frame::default().event("anything").data("{}"),
-            Change::Log { .. } | Change::Job | Change::CancelRequested(_) => continue,
+            Change::Log { .. } | Change::Job | Change::CancelRequested(_) | Change::MessageSent(_) => continue,
         };
         return Some((frame, reader));
     }

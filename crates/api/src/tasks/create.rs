@@ -3,12 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
-use carrel_control::ControlError;
 use carrel_domain::{NewTask, NewTurn, RepositoryLocation, Revision};
-use carrel_store::{Principal, StoreError};
+use carrel_store::Principal;
 use carrel_wire::{CreateTask, Problem, Task};
 
-use super::{attempts, prompt, shown};
+use super::{attachments, attempts, prompt, refused, shown};
 use crate::Shared;
 use crate::caller::Caller;
 use crate::extract::Body;
@@ -38,14 +37,6 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/api/v1/tasks/{id}"))], Json(task)))
 }
 
-/// An environment that is not there is a field that makes no sense, not a route that leads nowhere.
-fn refused(error: ControlError) -> ApiError {
-    match error {
-        ControlError::Store(unknown @ StoreError::UnknownEnvironment { .. }) => ApiError::field("environment", unknown),
-        other => other.into(),
-    }
-}
-
 /// What the request means. The only place where that is checked.
 fn understood(request: CreateTask, principal: Principal) -> Result<NewTask, ApiError> {
     let repository = request.repository.trim().parse::<RepositoryLocation>();
@@ -68,6 +59,7 @@ fn understood(request: CreateTask, principal: Principal) -> Result<NewTask, ApiE
             prompt: prompt(&request.prompt)?,
             mode: request.mode.into(),
             attempts: attempts(request.attempts)?,
+            attachments: attachments(&request.attachments)?,
             from_attempt: None,
             model: request.model,
             effort: request.effort,

@@ -151,7 +151,7 @@ async fn grown(changes: &mut Changes, task: TaskId, after: i64) {
         match changes.next().await {
             Change::Log { task: changed, last_seq, .. } if changed == task && last_seq > after => return,
             Change::Anything => return,
-            Change::Log { .. } | Change::Job | Change::CancelRequested(_) => {}
+            Change::Log { .. } | Change::Job | Change::CancelRequested(_) | Change::MessageSent(_) => {}
         }
     }
 }

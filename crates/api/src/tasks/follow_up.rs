@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use carrel_domain::{AttemptId, NewTurn, TaskId};
 use carrel_wire::{CreateTurn, Problem, Task};
 
-use super::{attempts, prompt, shown};
+use super::{attachments, attempts, prompt, refused, shown};
 use crate::Shared;
 use crate::caller::Caller;
 use crate::extract::{Body, Id};
@@ -41,10 +41,11 @@ pub(crate) async fn follow_up(
         prompt: prompt(&request.prompt)?,
         mode: request.mode.map_or(before, Into::into),
         attempts: attempts(request.attempts)?,
+        attachments: attachments(&request.attachments)?,
         from_attempt: request.from_attempt_id.map(AttemptId::from_uuid),
         model: request.model,
         effort: request.effort,
     };
-    shared.control.follow_up(principal.organization, id, new, principal.user).await?;
+    shared.control.follow_up(principal.organization, id, new, principal.user).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(shown(&shared, principal, id).await?)))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use carrel_wire::{Event, Task, TaskState};
+use carrel_wire::{Citations, Event, Task, TaskState};
 use futures::StreamExt as _;
 use serde_json::Value;
 use uuid::Uuid;
@@ -157,6 +157,14 @@ impl Printer {
             "patch.applied" => changed(&event.data),
             "image.viewed" => format!("{DIM}looked at {}{DIM:#}", text("path")),
             "artifact.attached" => attached(&event.data),
+            "message.sent" => format!("{BOLD}you:{BOLD:#} {}", text("text")),
+            "message.delivered" => format!("{DIM}the agent was told{DIM:#}"),
+            "attempt.retried" if event.data["resumes"] == true => {
+                format!("{BOLD}tried again{BOLD:#}, from the conversation and the files of before")
+            }
+            "attempt.retried" => format!("{BOLD}tried again{BOLD:#}"),
+            "citations.checked" => citations(&event.data),
+            "context.compacted" => compacted(&event.data),
             "patch.refused" | "tool.refused" => format!("{WARNING}{}{WARNING:#}", text("reason")),
             "publication.state" => format!("branch {} {}", text("branch"), output::painted(&text("state"))),
             _ => return Ok(()),
@@ -252,6 +260,26 @@ fn changed(data: &Value) -> String {
         format!("{} {name}", file["kind"].as_str().unwrap_or_default())
     });
     names.collect::<Vec<_>>().join("\n")
+}
+
+/// That the conversation was made shorter.
+fn compacted(data: &Value) -> String {
+    let tokens = |field: &str| data[field].as_u64().unwrap_or_default();
+    let by = if data["by_model"] == true { "the model's" } else { "the record's" };
+    format!(
+        "{DIM}the conversation became too long and goes on from {by} summary ({} to {} tokens){DIM:#}",
+        tokens("before_tokens"),
+        tokens("after_tokens")
+    )
+}
+
+/// Which citations of the answer hold.
+fn citations(data: &Value) -> String {
+    let Ok(checked) = serde_json::from_value::<Citations>(data.clone()) else { return String::new() };
+    let failing = checked.failing.iter();
+    let failing = failing.map(|one| format!("\n  {}: {}", safe(&one.citation), safe(&one.reason))).collect::<String>();
+    let counts = output::checked(&checked).unwrap_or_default();
+    if failing.is_empty() { format!("{DIM}{counts}{DIM:#}") } else { format!("{WARNING}{counts}{failing}{WARNING:#}") }
 }
 
 /// A file that the agent keeps for people.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use carrel_agent::{ModelEndpoint, PatchTool, Price, Protocol, Reasoning, Thinking};
+use carrel_agent::{ModelEndpoint, ModelTimeouts, PatchTool, Price, Protocol, Reasoning, Thinking};
 use carrel_control::Model;
 use carrel_domain::Secret;
 use serde::Deserialize;
@@ -16,6 +17,9 @@ use crate::exit::Failure;
 
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The longest that a server may be waited for, in seconds.
+const MAX_TIMEOUT_SECONDS: f64 = 3600.0;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +52,8 @@ struct Provider {
     query: BTreeMap<String, String>,
     /// How often a request that did not work is made again.
     retries: Option<u32>,
+    /// How long it may take to begin to answer, and to go on.
+    timeout_seconds: Option<f64>,
 }
 
 /// A model.
@@ -71,6 +77,7 @@ struct Entry {
     thinking: Option<ThinkingWord>,
     returns_reasoning: Option<bool>,
     prompt_cache_key: Option<bool>,
+    stream_usage: Option<bool>,
 }
 
 /// US dollars per million tokens.
@@ -148,6 +155,14 @@ fn model(name: &str, entry: Entry, provider: &Provider, lookup: Lookup<'_>) -> R
     endpoint.key_header.clone_from(&provider.key_header);
     endpoint.headers = headers(provider, lookup)?;
     endpoint.retries = provider.retries.unwrap_or(endpoint.retries);
+    if let Some(seconds) = provider.timeout_seconds {
+        if !(0.001..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
+            return Err(format!("its provider's timeout_seconds is not between 0.001 and {MAX_TIMEOUT_SECONDS}"));
+        }
+        let timeout = Duration::from_secs_f64(seconds);
+        endpoint.timeouts = ModelTimeouts { first_byte: timeout, idle: timeout };
+    }
+    endpoint.stream_usage = entry.stream_usage.unwrap_or(endpoint.stream_usage);
     endpoint.context_window = entry.context_window;
     endpoint.max_output_tokens = entry.max_output_tokens;
     endpoint.price = entry.price.map(|prices| price(&prices, protocol)).transpose()?;

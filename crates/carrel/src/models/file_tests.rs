@@ -16,6 +16,7 @@ query = { api-version = "2026-01-01" }
 headers = { x-team = "tools" }
 header_variables = { x-gate = "GATE" }
 retries = 2
+timeout_seconds = 2.5
 
 [providers.anthropic]
 protocol = "messages"
@@ -34,6 +35,7 @@ effort = "high"
 images = false
 parallel_calls = false
 freeform_patch = false
+stream_usage = false
 
 [[models]]
 name = "sonnet"
@@ -62,6 +64,9 @@ fn everything_that_is_said_is_taken() {
     assert!(has_key && name == "big" && configured.default.as_deref() == Some("sonnet"));
     assert_eq!(endpoint.base_url.as_str(), "https://models.example.com/openai/v1?api-version=2026-01-01");
     assert_eq!((endpoint.name.as_str(), endpoint.retries), ("gpt-5", 2));
+    let timeouts = [endpoint.timeouts.first_byte, endpoint.timeouts.idle];
+    assert_eq!((timeouts, endpoint.stream_usage), ([Duration::from_millis(2500); 2], false));
+    assert!(wrong("timeout_seconds = 2.5", "timeout_seconds = 0").contains("between 0.001 and 3600"));
     assert_eq!(endpoint.key, Some(Secret::new("azure-secret")));
     assert_eq!((endpoint.key_from.as_str(), endpoint.key_header.as_deref()), ("AZURE_KEY", Some("api-key")));
     assert_eq!((endpoint.context_window, endpoint.max_output_tokens), (Some(400_000), Some(128_000)));

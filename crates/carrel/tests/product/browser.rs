@@ -24,6 +24,11 @@ async fn the_main_job_is_done_in_a_browser() {
         ),
     ])
     .when("Why", [Reply::command("cat answer"), Reply::message("Because 6 times 7 is 42.")]);
+    let wait = serde_json::json!({"cmd": "sleep 1000051", "yield_time_ms": 60000});
+    let script = script
+        .when("Wait for me", [Reply::call("exec_command", wait)])
+        .when("Stop waiting", [Reply::message("As you say.")])
+        .when("was cut off", [Reply::message("Gone on.")]);
     let world = World::new(CARREL, script).await;
     let repository = world.repository("api", FILES);
     let link = world.carrel(&["owner-link"]).await.stdout;
@@ -34,7 +39,7 @@ async fn the_main_job_is_done_in_a_browser() {
     story.args(["--url", &world.url(), "--owner-link", link.trim()]);
     let expect = serde_json::json!({
         "answer": "The answer was off by one", "file": "answer", "diff": "42", "followUpAnswer": "6 times 7",
-        "blocked": "blocked.example",
+        "blocked": "blocked.example", "wait": "Wait for me.", "toldAnswer": "As you say", "resumedAnswer": "Gone on",
     });
     story.args(["--expect", &expect.to_string()]);
     story.arg("--repository").arg(repository.path()).arg("--out").arg(&pictures);

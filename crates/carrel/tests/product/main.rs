@@ -3,9 +3,11 @@
 mod access;
 mod advice;
 mod artifacts;
+mod attachments;
 mod bad_input;
 mod browser;
 mod canary;
+mod comparison;
 mod doctor;
 mod environment_words;
 mod environments;
@@ -20,9 +22,12 @@ mod publishing;
 mod recovery;
 mod repository_settings;
 mod resources;
+mod retries;
 mod setup;
 mod snapshot_reasons;
 mod snapshots;
+mod steering;
+mod stopping;
 mod terminal;
 mod turns;
 

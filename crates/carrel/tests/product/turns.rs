@@ -40,6 +40,34 @@ async fn a_follow_up_starts_from_the_files_of_the_chosen_attempt() {
 }
 
 #[tokio::test]
+async fn a_question_a_change_and_a_question_go_on_from_one_another() {
+    let script = says([Reply::command("cat answer; echo 43 > scratch"), Reply::message("It says 41.")])
+        .when("Change", [Reply::command("ls scratch; echo 42 > answer"), Reply::message("Changed.")])
+        .when("Ask again", [Reply::command("cat answer; echo 44 > answer"), Reply::message("It says 42.")])
+        .when("Once more", [Reply::command("cat answer"), Reply::message("Still 42.")]);
+    let world = World::new(CARREL, script).await;
+    let repository = world.repository("api", FILES);
+    let id = world.create_with(&repository, &["--mode", "ask", "What is it?"]).await;
+    world.ended(&id).await;
+
+    for (mode, prompt) in [("code", "Change it"), ("ask", "Ask again"), ("code", "Once more")] {
+        world.json(&["task", "follow-up", &id, "--mode", mode, prompt]).await;
+        world.ended(&id).await;
+    }
+    let task = world.json(&["task", "show", &id]).await;
+
+    let modes: Vec<&str> = (0..4).filter_map(|turn| task["turns"][turn]["mode"].as_str()).collect();
+    assert_eq!(modes, ["ask", "code", "ask", "code"]);
+    let output = |index| world.model().requests().last().and_then(|last| last.output(index)).expect("a result");
+    assert!(output(0).contains("Output:\n41"), "{}", output(0));
+    assert!(output(1).contains("No such file"), "what a question wrote is not kept: {}", output(1));
+    assert!(output(2).contains("Output:\n42"), "{}", output(2));
+    assert!(output(3).contains("Output:\n42"), "what a question changed is not kept: {}", output(3));
+    let diff = world.carrel(&["task", "diff", &id]).await.stdout;
+    assert!(diff.contains("-41") && diff.contains("+42") && !diff.contains("scratch"), "{diff}");
+}
+
+#[tokio::test]
 async fn a_follow_up_has_to_wait_for_the_end() {
     let call = json!({"cmd": "sleep 1000002", "yield_time_ms": 30000});
     let world = World::new(CARREL, says([Reply::call("exec_command", call), Reply::message("Late.")])).await;

@@ -8,7 +8,7 @@ mod tree;
 
 use std::time::Instant;
 
-use carrel_domain::{AttemptState, EventBody, Mode, Outcome, PatchSummary};
+use carrel_domain::{AnswerNotes, AttemptState, EventBody, Mode, Outcome, PatchSummary};
 use carrel_forge::patch;
 use carrel_sandbox::{LayerName, Sandbox, SandboxError};
 use carrel_store::StoreError;
@@ -16,7 +16,7 @@ use carrel_store::StoreError;
 use super::{Halt, PATCH, Scene, Step, succeeded};
 use tree::{Diff, Submodules, Tree};
 
-pub(super) async fn collect(scene: &Scene<'_>, answer: &str) -> Result<Step, Halt> {
+pub(super) async fn collect(scene: &Scene<'_>, answer: &str, notes: &AnswerNotes) -> Result<Step, Halt> {
     let patch = match scene.turn.mode {
         Mode::Ask => None,
         Mode::Code => collect_patch(scene).await?,
@@ -25,7 +25,9 @@ pub(super) async fn collect(scene: &Scene<'_>, answer: &str) -> Result<Step, Hal
         Mode::Ask => Vec::new(),
         Mode::Code => vec![EventBody::PatchCollected { patch: patch.clone() }],
     };
-    Ok(Step { next: AttemptState::Ready(Outcome { answer: answer.to_owned(), patch }), events })
+    let tally = scene.store().tally(scene.attempt).await?;
+    let outcome = Outcome { answer: answer.to_owned(), patch, notes: notes.clone(), tally };
+    Ok(Step { next: AttemptState::Ready(outcome), events })
 }
 
 /// Notes what the work tree is before the agent begins, so that its changes are found without a look at every file.

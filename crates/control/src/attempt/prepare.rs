@@ -50,7 +50,7 @@ async fn pin(scene: &Scene<'_>, mirror: &Mirror) -> Result<Base, Halt> {
 }
 
 fn inherited(scene: &Scene<'_>) -> Option<CommitOid> {
-    if let Some(from) = scene.turn.from_attempt {
+    if let Some(from) = scene.goes_on_from() {
         return scene.thread.attempt(from).and_then(|(_, attempt)| attempt.base.clone());
     }
     let siblings = scene.thread.turns.iter().filter(|thread| thread.turn.id == scene.turn.id);

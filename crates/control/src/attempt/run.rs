@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use carrel_agent::{AgentContext, AgentError, AgentLimits, AgentTask, Entry, Journal, Limit};
+use carrel_agent::{AgentContext, AgentError, AgentLimits, AgentTask, Entry, Given, Journal, Limit, Said};
 use carrel_domain::{AttemptId, AttemptState, NewEvent, ResourceLimits};
 use carrel_egress::Phase;
 use carrel_sandbox::{Sandbox, SandboxError};
@@ -13,10 +13,16 @@ use tokio::sync::mpsc;
 
 use super::network;
 use super::raise::Raise;
+use super::setup::attachments;
 use super::{Halt, Scene, Step, limits};
+use crate::steer;
 
 /// How many entries of the journal are stored in one transaction at most.
 const BATCH: usize = 64;
+
+/// What an agent is asked that goes on with the conversation of an attempt that ended early.
+const RESUME: &str = "Your work on the request above was cut off. Go on with it from where you were. The files are as you \
+                      left them; commands that ran then have been ended.";
 
 pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
     let inner = &scene.control.inner;
@@ -32,6 +38,10 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
     let recipe = scene.recipe().await?;
     let task = describe(scene, &recipe.limits).await?;
     let (journal, entries) = Journal::channel();
+    let (changes, bell) = (scene.store().changes(), journal.bell());
+    if !scene.store().waiting_messages(scene.attempt).await?.is_empty() {
+        bell.ring();
+    }
     // The journal goes with the agent's end, and the storing ends with it. Where storing fails, the agent finds its
     // journal closed and ends too.
     let place = &sandbox;
@@ -49,10 +59,15 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
     let raise = Raise { environment: scene.environment, limits: &recipe.limits };
     let work = Box::pin(async { tokio::join!(agent, store_entries(scene, entries, raise)) });
     let work = Box::pin(limits::during(scene, &sandbox, &recipe.limits, work));
-    let (outcome, stored) = network::during(scene, &sandbox, Phase::Agent, &recipe.package_hosts, work).await??;
+    let work = Box::pin(network::during(scene, &sandbox, Phase::Agent, &recipe.package_hosts, work));
+    let (outcome, stored) = tokio::select! {
+        biased;
+        done = work => done??,
+        never = steer::ring(changes, scene.attempt, &bell) => match never {},
+    };
     stored?;
     match outcome {
-        Ok(finished) => Ok(Step::to(AttemptState::Collecting { answer: finished.answer })),
+        Ok(finished) => Ok(Step::to(AttemptState::Collecting { answer: finished.answer, notes: finished.notes })),
         Err(AgentError::Cancelled) => Err(Halt::Cancelled),
         Err(AgentError::ContextFull { reason }) => Err(Halt::Failed { reason, retryable: false }),
         Err(AgentError::Model { reason, retryable }) => Err(Halt::Failed { reason, retryable }),
@@ -83,7 +98,8 @@ async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTas
     let resumed = scene.store().conversation(attempt.organization, attempt.id).await?;
     let shown = scene.store().shown_output(attempt.organization, attempt.id).await?;
     Ok(AgentTask {
-        prompt: scene.turn.prompt.clone(),
+        prompt: prompt(scene),
+        given: given(scene).await?,
         mode: scene.turn.mode,
         workspace: scene.workspace(),
         base,
@@ -94,12 +110,38 @@ async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTas
         sandbox_kept_running: true,
         shown,
         cache_key: scene.task().to_string(),
+        spent: scene.store().spent(attempt).await?,
         limits: AgentLimits {
             wall_clock: time_left(scene, bounds)?,
             output_bytes: bounds.output_bytes,
             ..scene.control.inner.limits.agent
         },
     })
+}
+
+/// What the agent is asked: the turn's prompt; or, where it goes on with what it was doing, that it is to. Why it ended is
+/// not repeated: those may be words of the sandbox, and these are a person's.
+fn prompt(scene: &Scene<'_>) -> String {
+    let resumed = scene.attempt.retry.filter(|retry| retry.resumes);
+    match resumed {
+        None => scene.turn.prompt.clone(),
+        Some(_) => RESUME.to_owned(),
+    }
+}
+
+/// The files that came with the turn. Those of earlier turns are in the conversation.
+async fn given(scene: &Scene<'_>) -> Result<Vec<Given>, Halt> {
+    let mut given = Vec::new();
+    for one in attachments::so_far(scene).await?.into_iter().filter(|one| one.turn == scene.turn.id) {
+        let is_image = one.attachment.media_type.is_some();
+        let image = if is_image { Some(tokio::fs::read(&one.path).await.map_err(StoreError::from)?) } else { None };
+        given.push(Given {
+            path: format!("{}/{}", carrel_domain::attachment::FOLDER, one.attachment.name),
+            size_bytes: one.attachment.size_bytes,
+            image,
+        });
+    }
+    Ok(given)
 }
 
 /// How much of its time the attempt still has, however often its worker was another.
@@ -125,7 +167,7 @@ fn out_of_time(scene: &Scene<'_>, bounds: &ResourceLimits) -> Halt {
 }
 
 /// The conversations of the attempts this one goes on from, the oldest first.
-async fn history(scene: &Scene<'_>) -> Result<Vec<Value>, Halt> {
+async fn history(scene: &Scene<'_>) -> Result<Vec<Value>, StoreError> {
     let mut items = Vec::new();
     for id in earlier(scene).into_iter().rev() {
         items.extend(scene.store().conversation(scene.attempt.organization, id).await?);
@@ -136,10 +178,10 @@ async fn history(scene: &Scene<'_>) -> Result<Vec<Value>, Halt> {
 /// The attempts this one goes on from, the latest first.
 fn earlier(scene: &Scene<'_>) -> Vec<AttemptId> {
     let mut chain: Vec<AttemptId> = Vec::new();
-    let mut from = scene.turn.from_attempt;
+    let mut from = scene.goes_on_from();
     while let Some(id) = from.filter(|id| !chain.contains(id)) {
         chain.push(id);
-        from = scene.thread.attempt(id).and_then(|(turn, _)| turn.from_attempt);
+        from = scene.thread.attempt(id).and_then(|(turn, attempt)| attempt.goes_on_from(turn));
     }
     chain
 }
@@ -168,6 +210,7 @@ async fn store_entries(
         let mut waiting = Vec::with_capacity(batch.len());
         let mut events = Vec::with_capacity(batch.len());
         let (mut files, mut questions) = (Vec::new(), Vec::new());
+        let (mut readers, mut listeners) = (Vec::new(), Vec::new());
         for entry in batch.drain(..) {
             match entry {
                 Entry::Store { bodies, attachments, stored } => {
@@ -177,6 +220,8 @@ async fn store_entries(
                     waiting.push(stored);
                 }
                 Entry::Recall { command_id, recalled } => questions.push((command_id, recalled)),
+                Entry::Conversation { items } => readers.push(items),
+                Entry::Messages { waiting } => listeners.push(waiting),
             }
         }
         let spent = events.iter().filter_map(|event| event.body.cost()).fold(usage, |mut sum, one| {
@@ -193,6 +238,15 @@ async fn store_entries(
         for (command_id, recalled) in questions {
             // Whoever asked may have been cancelled.
             let _nobody = recalled.send(recall(scene, &command_id).await?);
+        }
+        for items in readers {
+            let own = scene.store().conversation(scene.attempt.organization, scene.attempt.id).await?;
+            let _nobody = items.send((history(scene).await?, own));
+        }
+        for waiting in listeners {
+            let said = scene.store().waiting_messages(scene.attempt).await?;
+            let said = said.into_iter().map(|message| Said { id: message.id, text: message.text }).collect();
+            let _nobody = waiting.send(said);
         }
         if spent != usage {
             usage = spent;

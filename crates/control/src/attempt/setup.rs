@@ -3,6 +3,7 @@
 //!
 //! Entered again after a crash it begins with a new sandbox: nothing of worth is in the old one yet.
 
+pub(crate) mod attachments;
 mod build;
 mod checkout;
 mod key;
@@ -36,8 +37,15 @@ pub(super) async fn set_up(scene: &Scene<'_>) -> Result<Step, Halt> {
     let mirror = scene.control.inner.forge.mirror(scene.thread.task.repository_id);
     scene.control.inner.sandboxes.destroy(scene.attempt.id.sandbox()).await?;
     warn_of_limits(scene, &recipe).await?;
-    if follow_on(scene, &mirror, &mut recipe).await? {
+    if let Some(sandbox) = follow_on(scene, &mirror, &mut recipe).await? {
+        attachments::put(scene, &sandbox).await?;
         return Ok(Step::to(AttemptState::Running));
+    }
+    if scene.attempt.retry.is_some_and(|retry| retry.resumes) {
+        // Its conversation tells of files: without them it would go on from what is not there.
+        return Err(Halt::failed(
+            "the files of the attempt that was to be resumed are not kept any more; retry it without resuming",
+        ));
     }
     let (sandbox, is_fresh) = on_a_snapshot(scene, &mirror, &mut recipe).await?;
     let since = Instant::now();
@@ -47,6 +55,7 @@ pub(super) async fn set_up(scene: &Scene<'_>) -> Result<Step, Halt> {
     let sandbox = if is_fresh { sandbox } else { maintain(scene, sandbox, &recipe, &mirror, &base).await? };
     checkout::put_on_top(scene, &sandbox).await?;
     super::collect::note_before(scene, &sandbox).await?;
+    attachments::put(scene, &sandbox).await?;
     Ok(Step::to(AttemptState::Running))
 }
 
@@ -95,9 +104,9 @@ async fn warn_of_limits(site: &Site<'_>, recipe: &Recipe) -> Result<(), Halt> {
 }
 
 /// Starts on the files that the attempt this one goes on from has left, if they are still kept.
-async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> Result<bool, Halt> {
-    let Some(from) = scene.turn.from_attempt else { return Ok(false) };
-    let Some(before) = scene.store().recipe(scene.attempt.organization, from).await? else { return Ok(false) };
+async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> Result<Option<Sandbox>, Halt> {
+    let Some(from) = scene.goes_on_from() else { return Ok(None) };
+    let Some(before) = scene.store().recipe(scene.attempt.organization, from).await? else { return Ok(None) };
     let since = Instant::now();
     let own = kept_layer(from);
     let asked = scene.thread.attempt(from).is_some_and(|(turn, _)| turn.mode == carrel_domain::Mode::Ask);
@@ -116,13 +125,13 @@ async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> R
     let beneath: Vec<LayerName> = place::layer_names(&before.layers)?;
     if (own.is_none() && !asked) || before.layers.is_empty() || !beneath.iter().all(is_there) {
         scene.tell(EventBody::Warning { message: NO_LONGER_KEPT.to_owned() }).await?;
-        return Ok(false);
+        return Ok(None);
     }
     if (&recipe.image, &recipe.digest) != (&before.image, &before.digest) {
         let message = "the environment has another image now: starting from the base commit, with the changes of the attempt \
                        before put on top";
         scene.tell(EventBody::Warning { message: message.to_owned() }).await?;
-        return Ok(false);
+        return Ok(None);
     }
     let layers: Vec<String> = own.into_iter().chain(before.layers.iter().cloned()).collect();
     if layers.len() > DEEPEST {
@@ -132,16 +141,16 @@ async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> R
             layers.len()
         );
         scene.tell(EventBody::Warning { message }).await?;
-        return Ok(false);
+        return Ok(None);
     }
     let (snapshot, package_hosts) = (before.snapshot, before.package_hosts);
     let settled = Recipe { layers, snapshot, package_hosts, ..recipe.clone() };
-    match place::launch(scene, mirror, &settled).await {
-        Ok(_) => {}
+    let sandbox = match place::launch(scene, mirror, &settled).await {
+        Ok(sandbox) => sandbox,
         // Collected a moment ago.
         Err(SandboxError::NoSuchLayer(_)) => {
             scene.tell(EventBody::Warning { message: NO_LONGER_KEPT.to_owned() }).await?;
-            return Ok(false);
+            return Ok(None);
         }
         // The files may be at fault, or the machine: if it is the machine, a start without them fails as well, and says so.
         Err(SandboxError::Launch(reason) | SandboxError::Invalid(reason)) => {
@@ -151,14 +160,14 @@ async fn follow_on(scene: &Scene<'_>, mirror: &Mirror, recipe: &mut Recipe) -> R
                  changes put on top"
             );
             scene.tell(EventBody::Warning { message }).await?;
-            return Ok(false);
+            return Ok(None);
         }
         Err(error) => return Err(error.into()),
-    }
+    };
     *recipe = settled;
     scene.store().pin_recipe(scene.attempt, recipe).await?;
     scene.progress("launched the sandbox on the files of the attempt before".to_owned(), since).await?;
-    Ok(true)
+    Ok(Some(sandbox))
 }
 
 /// Launches the sandbox on a snapshot; whether that was built just now for this very attempt.

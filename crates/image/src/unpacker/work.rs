@@ -69,9 +69,7 @@ fn run(job: Job, input: BufReader<io::Stdin>) -> Answer {
             let unpacked = unpack(&root, owner, limits, || fed.blocking_recv());
             unpacked.map(Some).map_err(|(layer, problem)| (layer, problem.into()))
         }
-        Job::Remove { path } => {
-            remove_tree(&path).map(|()| None).map_err(|error| (1, Trouble::Io(format!("cannot remove it: {error}"))))
-        }
+        Job::Remove { path } => remove_tree(&path).map(|()| None).map_err(|error| (1, Trouble::Io(error.to_string()))),
     }
 }
 

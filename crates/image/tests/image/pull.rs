@@ -207,13 +207,13 @@ async fn an_image_that_is_used_is_not_removed() {
 }
 
 #[tokio::test]
-async fn a_folder_belongs_to_one_process_and_to_one_owner_of_files() {
+async fn a_folder_belongs_to_one_process_and_what_another_owner_of_files_left_in_it_can_go() {
     let folder = tempfile::tempdir().expect("a folder");
     let fake = Fake::start().await;
     fake.image("a", "1", &[layer("a")]);
     let options = options(folder.path(), &fake.address.to_string());
     let images = Images::open(options.clone()).expect("opened");
-    pulled(&images, &fake.name("a:1")).await.expect("pulled");
+    let digest = pulled(&images, &fake.name("a:1")).await.expect("pulled").digest;
 
     let second = Images::open(options.clone()).expect_err("locked");
     drop(images);
@@ -221,7 +221,10 @@ async fn a_folder_belongs_to_one_process_and_to_one_owner_of_files() {
     let other = Images::open(shifted).expect("opened");
 
     assert!(matches!(second, ImageError::Locked { .. }), "{second}");
-    assert_eq!(other.list().expect("listed"), []);
+    let left = other.list().expect("listed");
+    assert_eq!(left.iter().map(|image| (&image.digest, image.is_used)).collect::<Vec<_>>(), [(&digest, false)]);
+    assert!(other.remove(&digest).await.expect("removed"));
+    assert_eq!((other.list().expect("listed"), names(folder.path())), (Vec::new(), vec!["lock".to_owned()]));
 }
 
 #[tokio::test]

@@ -187,7 +187,9 @@ impl Mask {
         for path in HIDDEN_FILES.iter().map(Path::new).chain(private.iter().map(PathBuf::as_path)) {
             self.hide_absent(path)?;
         }
-        for path in ["/home", "/root", "/run", "/tmp", "/proc", "/sys", "/dev", "/workspace", "/home/carrel"] {
+        for path in
+            ["/home", "/root", "/run", "/tmp", "/proc", "/sys", "/dev", "/workspace", "/attachments", "/home/carrel"]
+        {
             self.own(Path::new(path))?;
         }
         for path in ["/tmp", "/var/tmp"] {

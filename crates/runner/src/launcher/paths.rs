@@ -21,6 +21,7 @@ pub(super) const HIDDEN_FOLDERS: &[&str] = &[
     "/sys",
     "/dev",
     "/workspace",
+    "/attachments",
     "/var/run",
     "/var/lock",
     "/var/tmp",
@@ -82,7 +83,8 @@ pub(super) const HIDDEN_FILES: &[&str] = &[
 pub(super) const REPLACED_FILES: &[&str] = &["passwd", "group", "hostname", "hosts", "resolv.conf", "machine-id"];
 
 /// Folders that belong to the sandbox's user, and their permission bits.
-pub(super) const OWN_FOLDERS: &[(&str, u32)] = &[("/workspace", 0o755), ("/home/carrel", 0o755)];
+pub(super) const OWN_FOLDERS: &[(&str, u32)] =
+    &[("/workspace", 0o755), ("/attachments", 0o755), ("/home/carrel", 0o755)];
 
 /// The variables every command has, before those of the sandbox and its own: `home` is where root is at home.
 pub(super) fn environment(inside: Inside, home: Option<String>) -> Vec<(String, String)> {

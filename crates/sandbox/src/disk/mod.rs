@@ -5,7 +5,9 @@
 //! it is over, its commands are ended; its runner and its files stay. The same befalls the sandbox that grew most when
 //! the machine's disk is nearly full, whatever its own limit.
 
+mod deleted;
 mod measure;
+mod processes;
 mod watch;
 
 use std::collections::{HashMap, VecDeque};
@@ -44,7 +46,7 @@ struct Watched {
     /// When it was last measured, how long that took, what was found, and what was free then.
     last: Option<Look>,
     /// What was found lately, oldest first.
-    samples: VecDeque<(Instant, u64)>,
+    samples: VecDeque<Sample>,
     /// What it took when its commands were ended last.
     stopped_at: Option<u64>,
 }
@@ -54,7 +56,24 @@ struct Look {
     at: Instant,
     took: Duration,
     bytes: u64,
+    /// What its processes had written.
+    written: u64,
     free: u64,
+}
+
+/// What a measure found, to compare later ones with.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Instant,
+    bytes: u64,
+    written: u64,
+    free: u64,
+}
+
+impl From<Look> for Sample {
+    fn from(Look { at, bytes, written, free, .. }: Look) -> Self {
+        Self { at, bytes, written, free }
+    }
 }
 
 impl Watched {
@@ -79,21 +98,32 @@ impl Watched {
     fn measured(&mut self, look: Look, is_whole: bool) {
         let lost = self.free_first.saturating_sub(look.free);
         let bytes = if is_whole { look.bytes } else { look.bytes.max(lost) };
-        self.last = Some(Look { bytes, ..look });
-        let age = |sample: Option<&(Instant, u64)>| sample.map(|(at, _)| look.at.duration_since(*at));
+        let look = Look { bytes, ..look };
+        self.last = Some(look);
+        let age = |sample: Option<&Sample>| sample.map(|sample| look.at.duration_since(sample.at));
         // One that is old enough stays, to compare with.
         while age(self.samples.get(1)).is_some_and(|age| age >= GROWTH_OVER) {
             self.samples.pop_front();
         }
         if age(self.samples.back()).is_none_or(|age| age >= BETWEEN_SAMPLES) {
-            self.samples.push_back((look.at, bytes));
+            self.samples.push_back(look.into());
         }
     }
 
     /// How much it has grown lately.
     fn growth_bytes(&self) -> u64 {
-        let least = self.samples.iter().map(|(_, bytes)| *bytes).min();
+        let least = self.samples.iter().map(|sample| sample.bytes).min();
         self.last.map_or(0, |last| last.bytes.saturating_sub(least.unwrap_or(0)))
+    }
+
+    /// How much its processes have written lately, as far as the disk has lost as much meanwhile.
+    fn written_bytes(&self) -> u64 {
+        let least = self.samples.iter().map(|sample| sample.written).min();
+        let most_free = self.samples.iter().map(|sample| sample.free).max();
+        self.last.map_or(0, |last| {
+            let written = last.written.saturating_sub(least.unwrap_or(0));
+            written.min(most_free.unwrap_or(0).saturating_sub(last.free))
+        })
     }
 
     /// Whether it takes more than it may.
@@ -108,10 +138,14 @@ impl Watched {
     }
 }
 
-/// The sandbox that fills the disk: the one that grew most, if any did.
+/// The sandbox that fills the disk: the one that grew most, if any did. Otherwise what was written may be where nobody
+/// finds it, and it is the one whose processes wrote most while the disk was filled.
 fn culprit(watched: &HashMap<SandboxId, Watched>) -> Option<SandboxId> {
-    let grown = watched.iter().map(|(id, watched)| (watched.growth_bytes(), *id));
-    grown.max().filter(|(growth, _)| *growth >= NOTABLE_BYTES).map(|(_, id)| id)
+    let most = |bytes: fn(&Watched) -> u64| {
+        let all = watched.iter().map(|(id, watched)| (bytes(watched), *id));
+        all.max().filter(|(bytes, _)| *bytes >= NOTABLE_BYTES).map(|(_, id)| id)
+    };
+    most(Watched::growth_bytes).or_else(|| most(Watched::written_bytes))
 }
 
 /// What must stay free when nobody says: 1 GiB, on small disks a fiftieth.
@@ -126,7 +160,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn look(at: Instant, bytes: u64, free: u64) -> Look {
-        Look { at, took: Duration::from_millis(10), bytes, free }
+        Look { at, took: Duration::from_millis(10), bytes, written: 0, free }
     }
 
     #[test]
@@ -187,5 +221,24 @@ mod tests {
         assert_eq!(culprit(&all), Some(growing));
         all.remove(&growing);
         assert_eq!(culprit(&all), None, "nobody wrote enough to fill a disk");
+    }
+
+    #[test]
+    fn where_nobody_grew_the_one_that_wrote_while_the_disk_filled_is_the_culprit() {
+        let start = Instant::now();
+        let (hiding, rewriting) =
+            (SandboxId::from_uuid(uuid::Uuid::now_v7()), SandboxId::from_uuid(uuid::Uuid::now_v7()));
+        let all = |free_after: u64| {
+            let watch = |written: u64| {
+                let mut watched = Watched::new(None, 1000 * MIB);
+                watched.measured(look(start, MIB, 1000 * MIB), true);
+                watched.measured(Look { written, ..look(start, MIB, free_after) }, true);
+                watched
+            };
+            HashMap::from([(hiding, watch(500 * MIB)), (rewriting, watch(90 * MIB))])
+        };
+
+        assert_eq!(culprit(&all(500 * MIB)), Some(hiding));
+        assert_eq!(culprit(&all(995 * MIB)), None, "what was written took no room");
     }
 }

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::measure::{Measure, measure};
-use super::{BETWEEN_SEARCHES, Look, REST, TICK, Watched, culprit, default_floor};
+use super::processes::processes_of;
+use super::{BETWEEN_SEARCHES, Look, REST, Sample, TICK, Watched, culprit, default_floor};
 use crate::keeper::{Keepers, Work};
 use crate::limits::{self, LimitCounters};
 
@@ -170,7 +171,7 @@ impl Watcher {
         if let Some(watched) = self.watched.get_mut(&id) {
             watched.stopped_at = watched.last.map(|last| last.bytes);
             // Compared from here on: it is not stopped again for what it wrote before.
-            watched.samples = watched.last.map(|last| (last.at, last.bytes)).into_iter().collect();
+            watched.samples = watched.last.map(Sample::from).into_iter().collect();
         }
         lock(&self.seen).entry(id).or_default().disk_was_full = true;
         tracing::warn!(sandbox = %id, free_bytes, "the disk is nearly full: the commands of the sandbox that wrote most are ended");
@@ -186,7 +187,10 @@ impl Watcher {
         let Some(watched) = self.watched.get_mut(&id) else { return took };
         match measured {
             Ok((measure, free)) => {
-                watched.measured(Look { at, took, bytes: measure.bytes, free }, measure.is_whole);
+                watched.measured(
+                    Look { at, took, bytes: measure.bytes, written: measure.written_bytes, free },
+                    measure.is_whole,
+                );
                 let bytes = watched.last.map(|last| last.bytes);
                 let mut seen = lock(&self.seen);
                 let seen = seen.entry(id).or_default();
@@ -198,7 +202,7 @@ impl Watcher {
             }
             Err(error) => {
                 tracing::warn!(sandbox = %id, %error, "cannot measure what a sandbox takes of the disk");
-                watched.measured(Look { at, took, bytes: 0, free: watched.free_first }, true);
+                watched.measured(Look { at, took, bytes: 0, written: 0, free: watched.free_first }, true);
             }
         }
         took
@@ -213,12 +217,14 @@ pub(crate) fn free_and_floor(folder: &Path, floor_bytes: Option<u64>) -> io::Res
 /// What the sandbox in `folder` takes, and what was free before that was looked at.
 fn measure_sandbox(folder: &Path, keepers: &Keepers) -> io::Result<(Measure, u64)> {
     let free = space(folder)?.free;
-    let processes = limits::processes(&limits::record(folder)?.unwrap_or_default().groups);
+    let processes = processes_of(folder, &limits::record(folder)?.unwrap_or_default().groups);
     let mut found = measure(folder, &processes)?;
     if found.is_denied && keepers.are_there() {
         // A measure has its own limit of time.
         found = keepers.ask(&Work::Measure { folder: folder.to_path_buf(), processes }, &AtomicBool::new(false))?;
     }
+    // What nobody may look at may be anything.
+    found.is_whole &= !found.is_denied;
     Ok((found, free))
 }
 

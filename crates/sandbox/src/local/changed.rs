@@ -135,7 +135,12 @@ enum Found {
 /// Goes down to a folder of a layer, following no link.
 fn enter(top: &Path, inside: &Path) -> io::Result<Found> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut folder = open(top, flags, Mode::empty())?;
+    let mut folder = match open(top, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        // Whoever had the sandbox gave its `/` away, or closed it: what is in there cannot be told.
+        Err(Errno::EACCES) => return Ok(Found::Another),
+        Err(error) => return Err(error.into()),
+    };
     for name in inside {
         folder = match openat(&folder, name, flags, Mode::empty()) {
             Ok(folder) => folder,

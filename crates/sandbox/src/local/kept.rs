@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use carrel_domain::SandboxId;
 use carrel_runner::protocol::UPPER_FOLDER;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Local, Sandboxes, end, hold};
 use crate::keeper::Work;
@@ -116,6 +116,11 @@ impl Sandboxes {
                 tracing::warn!(%error, layer = %name, "cannot bring a kept layer to the disk; the next start tries again");
             }
         });
+    }
+
+    /// Goes on to its end, whether somebody waits for it or not.
+    pub(crate) fn track<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.local.tasks.spawn(work)
     }
 
     pub(super) async fn blocking<T: Send + 'static>(

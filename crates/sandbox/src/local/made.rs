@@ -7,10 +7,11 @@ use std::path::{Component, Path};
 
 use carrel_runner::protocol::{FactState, UPPER_FOLDER};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::OFlag;
 use uuid::Uuid;
 
 use super::{Local, MAKING, Sandboxes};
+use crate::resolve::open_inside;
 use crate::{LayerName, Root, SandboxError};
 
 impl Sandboxes {
@@ -59,10 +60,7 @@ impl Root {
             Self::Folder { path, .. } => path,
         };
         let folder = fs::File::open(folder).map_err(failed())?;
-        let how = OpenHow::new()
-            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let file = match openat2(&folder, path.trim_start_matches('/'), how) {
+        let file = match open_inside(&folder, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
             Ok(file) => fs::File::from(file),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
             Err(error) => return Err(failed()(error.into())),

@@ -126,6 +126,8 @@ pub enum Fault {
         /// Bytes of the body.
         after_bytes: usize,
     },
+    /// A whole answer in which there is nothing.
+    Empty,
     /// The answer ends early, but properly, after so many whole items.
     Short {
         /// Items that still arrive.

@@ -204,6 +204,7 @@ impl Server {
                 bytes.extend_from_slice(b"\"}\n\n");
                 self.stream(bytes, Break::No, number)
             }
+            Fault::Empty => told(Told::Reply(reply, 0, Ending::Completed)),
             Fault::Incomplete { reason } => told(Told::Reply(reply, usize::MAX, Ending::Incomplete(reason))),
             Fault::Failed { code, message } => told(Told::Failed(code, message)),
             Fault::Error { code, message } => told(Told::Error(code, message)),

@@ -100,7 +100,7 @@ async fn until_ready(world: &World, id: &str) -> Result<()> {
 }
 
 /// The service beside this program.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("carrel");
     if !program.is_file() {
         bail!("there is no `carrel` beside this program; build it with `cargo build --profile up -p carrel`");

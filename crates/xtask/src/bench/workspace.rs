@@ -16,6 +16,7 @@ use carrel_sandbox::{
 };
 use uuid::Uuid;
 
+use super::figures::percentile_ms;
 use super::warm;
 
 /// How often the start on a layer is measured; copies and clones are measured once, they take seconds.
@@ -204,11 +205,4 @@ impl Table {
         let _written =
             writeln!(self.text, "{name:<52} {median:>9.2} {p95:>9.2} {base:>9.2} {base_p95:>9.2} {ratio:>7.2}");
     }
-}
-
-/// The time below which this share of all rounds stayed, in milliseconds.
-fn percentile_ms(times: &[Duration], percent: usize) -> f64 {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    times.len().checked_sub(1).map_or(f64::NAN, |last| times[last * percent / 100].as_secs_f64() * 1000.0)
 }

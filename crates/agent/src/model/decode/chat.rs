@@ -17,6 +17,10 @@ pub(in super::super) struct Decoder {
     reasoning: String,
     /// The field the reasoning came in.
     field: Option<&'static str>,
+    /// The reasoning as OpenRouter tells it, to be sent back as it was.
+    details: Vec<Value>,
+    /// Whether anything came in pieces.
+    is_streamed: bool,
     calls: Vec<Piecemeal>,
     is_all_said: bool,
 }
@@ -45,11 +49,21 @@ impl Decoder {
         if choice["error"].is_object() {
             return Err(self.draft.disown(&choice["error"]));
         }
-        for form in ["delta", "message"] {
-            self.say(&take(&mut choice, form))?;
+        let delta = take(&mut choice, "delta");
+        self.is_streamed |= delta.as_object().is_some_and(|fields| !fields.is_empty());
+        self.say(&delta)?;
+        // Some end a stream with a message of all that they have sent in pieces.
+        if !self.is_streamed {
+            self.say(&take(&mut choice, "message"))?;
         }
         self.stopped(choice["finish_reason"].as_str().unwrap_or_default());
         Ok(false)
+    }
+
+    /// The stream says that it is done, which is an end even if nobody said why the model stopped.
+    pub(super) fn done(&mut self) -> bool {
+        self.is_all_said |= !self.text.trim().is_empty() || !self.calls.is_empty();
+        self.is_all_said
     }
 
     pub(super) const fn is_all_said(&self) -> bool {
@@ -98,11 +112,35 @@ impl Decoder {
             self.reasoning.push_str(text);
             self.field.get_or_insert(field);
         }
+        for detail in delta["reasoning_details"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            self.detail(detail)?;
+        }
         for piece in delta["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default() {
             self.call(piece)?;
         }
         if delta["function_call"].is_object() {
             self.call(&json!({ "index": 0, "function": delta["function_call"] }))?;
+        }
+        Ok(())
+    }
+
+    /// A piece of reasoning as OpenRouter tells it: one of the same index and kind goes on with the one before.
+    fn detail(&mut self, piece: &Value) -> Result<(), Failure> {
+        let same = |known: &Value| known["index"] == piece["index"] && known["type"] == piece["type"];
+        let Some(known) = self.details.last_mut().filter(|known| piece["index"].is_u64() && same(known)) else {
+            if self.details.len() == MAX_ITEMS {
+                return Err(Failure::cut(format!("it has more than {MAX_ITEMS} pieces of reasoning")));
+            }
+            self.details.push(piece.clone());
+            return Ok(());
+        };
+        for (field, value) in piece.as_object().into_iter().flatten() {
+            let grows = matches!(field.as_str(), "text" | "summary" | "data");
+            match (grows, known[field].as_str(), value.as_str()) {
+                (true, Some(before), Some(more)) => known[field] = json!(format!("{before}{more}")),
+                _ if value.is_null() => {}
+                _ => known[field] = value.clone(),
+            }
         }
         Ok(())
     }
@@ -134,7 +172,7 @@ impl Decoder {
             }
         };
         let call = &mut self.calls[at];
-        if !id.is_empty() {
+        if call.id.is_empty() {
             id.clone_into(&mut call.id);
         }
         // Most send a name once, some in pieces, and some again with every piece.
@@ -169,13 +207,17 @@ impl Decoder {
 
     /// Makes items of what was said. Of an answer that broke off, only calls whose arguments have an end are taken.
     fn assemble(&mut self, is_cut: bool) -> Result<(), Failure> {
-        if !self.reasoning.trim().is_empty() {
-            self.draft.push(json!({
-                "type": "reasoning",
-                "summary": [],
-                "content": [{ "type": "reasoning_text", "text": self.reasoning }],
-                "field": self.field.unwrap_or(REASONING[0]),
-            }))?;
+        let has_reasoning = !self.reasoning.trim().is_empty();
+        if has_reasoning || !self.details.is_empty() {
+            let mut item = json!({ "type": "reasoning", "summary": [], "content": [] });
+            if has_reasoning {
+                item["content"] = json!([{ "type": "reasoning_text", "text": self.reasoning }]);
+                item["field"] = json!(self.field.unwrap_or(REASONING[0]));
+            }
+            if !self.details.is_empty() {
+                item["details"] = json!(self.details);
+            }
+            self.draft.push(item)?;
         }
         if !self.text.trim().is_empty() {
             self.draft.push(json!({
@@ -206,7 +248,8 @@ impl Piecemeal {
     /// name after arguments, begins another.
     fn goes_on(&self, index: Option<u64>, id: &str, name: &str) -> bool {
         let same_index = self.index == index || index.is_none() || self.index.is_none();
-        let another_id = !id.is_empty() && !self.id.is_empty() && id != self.id;
+        // A piece without a name under another id goes on all the same: some make a new id for every piece.
+        let another_id = !id.is_empty() && !self.id.is_empty() && id != self.id && !name.is_empty();
         let begins_anew = index.is_none() && id.is_empty() && !name.is_empty() && !self.arguments.is_empty();
         same_index && !another_id && !begins_anew
     }

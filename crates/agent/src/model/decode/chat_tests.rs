@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Protocol;
+use crate::model::answer::Remark;
 use crate::model::decode::Decoder as Any;
 
 /// Feeds these chunks and lets the stream end there.
@@ -87,7 +88,64 @@ fn whatever_the_end_is_called_what_was_said_counts() {
 fn text_without_an_end_is_no_answer() {
     assert!(feed(&[delta(json!({"content": "Hel"}))]).is_err());
     assert!(feed(&[delta(json!({"content": "Hel"})), stop("")]).is_err());
-    assert!(feed(&[delta(json!({"content": "Hel"})), json!("[DONE]")]).is_err());
+    assert!(feed(&[json!("[DONE]")]).is_err());
+}
+
+#[test]
+fn done_is_an_end_even_if_nobody_says_why() {
+    let text = feed(&[delta(json!({"content": "Hi."})), stop(""), json!("[DONE]")]).expect("an answer");
+    let call = feed(&[piece(json!(0), json!("a"), json!("x"), "{}"), json!("[DONE]")]).expect("an answer");
+
+    assert_eq!((text.items[0]["content"][0]["text"].as_str(), calls(&call).len()), (Some("Hi."), 1));
+}
+
+#[test]
+fn a_message_of_all_that_was_said_at_the_end_of_a_stream_says_nothing_new() {
+    let all = json!({"content": "Hi.", "tool_calls": [{"index": 0, "id": "a", "function": {"name": "x", "arguments": "{}"}}]});
+
+    let answer = feed(&[
+        delta(json!({"content": "Hi."})),
+        piece(json!(0), json!("a"), json!("x"), "{}"),
+        json!({"object": "chat.completion", "choices": [{"message": all, "finish_reason": "tool_calls"}]}),
+    ])
+    .expect("an answer");
+
+    assert_eq!((answer.items[0]["content"][0]["text"].as_str(), calls(&answer)), (Some("Hi."), vec![pair("x", "{}")]));
+}
+
+#[test]
+fn a_new_id_with_every_piece_of_a_call_begins_no_other() {
+    let answer = feed(&[
+        piece(json!(0), json!("a"), json!("x"), "{\"n\""),
+        piece(json!(0), json!("b"), Value::Null, ":1}"),
+        stop("tool_calls"),
+    ])
+    .expect("an answer");
+
+    assert_eq!((calls(&answer), &answer.items[0]["call_id"]), (vec![pair("x", "{\"n\":1}")], &json!("a")));
+}
+
+#[test]
+fn reasoning_details_are_put_together_and_kept_to_be_sent_back() {
+    let detail = |detail: Value| delta(json!({"reasoning_details": [detail]}));
+
+    let answer = feed(&[
+        detail(json!({"type": "reasoning.text", "index": 0, "text": "Think", "format": "f"})),
+        detail(json!({"type": "reasoning.text", "index": 0, "text": " hard.", "signature": null})),
+        detail(json!({"type": "reasoning.text", "index": 0, "signature": "s"})),
+        detail(json!({"type": "reasoning.encrypted", "index": 1, "data": "x", "id": "t"})),
+        piece(json!(0), json!("a"), json!("x"), "{}"),
+        stop("tool_calls"),
+    ])
+    .expect("an answer");
+
+    assert_eq!(
+        answer.items[0]["details"],
+        json!([
+            {"type": "reasoning.text", "index": 0, "text": "Think hard.", "format": "f", "signature": "s"},
+            {"type": "reasoning.encrypted", "index": 1, "data": "x", "id": "t"},
+        ])
+    );
 }
 
 #[test]
@@ -185,10 +243,12 @@ fn an_answer_that_was_too_long_keeps_the_calls_that_are_whole() {
         piece(json!(1), json!("b"), json!("x"), "{\"n\":"),
         stop("length"),
     ]);
-    let text = feed(&[delta(json!({"content": "and so"})), stop("length")]).expect_err("no call");
+    let text = feed(&[delta(json!({"content": "and so"})), stop("length")]).expect("an answer");
 
-    assert_eq!(calls(&answer.expect("an answer")).len(), 1);
-    assert!(text.reason.contains("incomplete (max_output_tokens)"), "{}", text.reason);
+    let answer = answer.expect("an answer");
+    assert_eq!((calls(&answer).len(), answer.remark), (1, Some(Remark::TooLong)));
+    assert_eq!(text.remark, Some(Remark::TooLong));
+    assert!(text.cut_short.is_some_and(|reason| reason.contains("incomplete (max_output_tokens)")));
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub(in super::super) struct Decoder {
     draft: Draft,
     open: BTreeMap<u64, Block>,
     counted: Counted,
+    is_all_said: bool,
 }
 
 /// A block in the making.
@@ -103,7 +104,12 @@ impl Decoder {
         }
     }
 
+    pub(super) const fn is_all_said(&self) -> bool {
+        self.is_all_said
+    }
+
     fn stopped(&mut self, delta: &Value) {
+        self.is_all_said |= delta["stop_reason"].is_string();
         match delta["stop_reason"].as_str().unwrap_or_default() {
             "max_tokens" => self.draft.incomplete = Some(Failure::incomplete("max_output_tokens")),
             "refusal" => {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Protocol;
+use crate::model::answer::Remark;
 use crate::model::decode::Decoder as Any;
 use crate::model::failure::Again;
 
@@ -123,13 +124,21 @@ fn an_overloaded_server_is_asked_again() {
 
 #[test]
 fn an_answer_that_was_too_long_keeps_its_whole_calls() {
-    let mut events = [tool(0).to_vec(), tool(1)[..2].to_vec()].concat();
-    events.extend(ended("max_tokens"));
+    // The block that is cut is ended properly all the same.
+    for cut in [tool(1)[..2].to_vec(), [tool(1)[..2].to_vec(), vec![stop(1)]].concat()] {
+        let events = [tool(0).to_vec(), cut, ended("max_tokens").to_vec()].concat();
+        let answer = feed(&events).expect("an answer");
 
-    let answer = feed(&events).expect("an answer");
+        assert_eq!((answer.items.len(), answer.remark), (1, Some(Remark::TooLong)));
+        assert!(answer.cut_short.is_some_and(|reason| reason.contains("max_output_tokens")));
+    }
+}
 
-    assert_eq!(answer.items.len(), 1);
-    assert!(answer.cut_short.is_some_and(|reason| reason.contains("max_output_tokens")));
+#[test]
+fn a_stream_that_ends_once_it_was_said_why_has_said_all() {
+    let answer = feed(&[text(0, "Hi.").to_vec(), ended("end_turn")[..1].to_vec()].concat()).expect("an answer");
+
+    assert_eq!((answer.items.len(), answer.cut_short), (1, None));
 }
 
 #[test]

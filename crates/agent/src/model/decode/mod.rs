@@ -32,7 +32,10 @@ impl Decoder {
     /// Takes the data of one event. Returns whether it was the last one.
     pub(super) fn event(&mut self, data: &[u8]) -> Result<bool, Failure> {
         if data.trim_ascii() == b"[DONE]" {
-            return Ok(self.is_all_said());
+            return Ok(match self {
+                Self::Chat(decoder) => decoder.done(),
+                Self::Responses(_) | Self::Messages(_) => false,
+            });
         }
         let event: Value = serde_json::from_slice(data)
             .map_err(|error| Failure::cut(format!("it has an event that is no JSON ({error})")))?;
@@ -47,7 +50,8 @@ impl Decoder {
     pub(super) fn is_all_said(&self) -> bool {
         match self {
             Self::Chat(decoder) => decoder.is_all_said(),
-            Self::Responses(_) | Self::Messages(_) => false,
+            Self::Messages(decoder) => decoder.is_all_said(),
+            Self::Responses(_) => false,
         }
     }
 

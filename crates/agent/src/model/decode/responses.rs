@@ -15,13 +15,10 @@ impl Decoder {
     pub(super) fn event(&mut self, mut event: Value) -> Result<bool, Failure> {
         match event["type"].as_str().unwrap_or_default() {
             "response.output_item.done" => self.draft.push(take(&mut event, "item"))?,
-            "response.completed" | "response.done" => {
-                self.end(take(&mut event, "response"))?;
-                return Ok(true);
-            }
-            "response.incomplete" => {
-                let reason = event["response"]["incomplete_details"]["reason"].as_str().unwrap_or("no reason given");
-                self.draft.incomplete = Some(Failure::incomplete(reason));
+            kind @ ("response.completed" | "response.done" | "response.incomplete") => {
+                if kind == "response.incomplete" {
+                    self.draft.incomplete = Some(Failure::incomplete("no reason given"));
+                }
                 self.end(take(&mut event, "response"))?;
                 return Ok(true);
             }
@@ -41,7 +38,6 @@ impl Decoder {
         if !response["output"].is_array() {
             return Err(Failure::cut("it has no output".to_owned()));
         }
-        self.draft.incomplete = response["incomplete_details"]["reason"].as_str().map(Failure::incomplete);
         self.end(response)?;
         self.finish()
     }
@@ -57,6 +53,12 @@ impl Decoder {
     fn end(&mut self, mut response: Value) -> Result<(), Failure> {
         self.draft.id = response["id"].as_str().unwrap_or_default().to_owned();
         self.draft.usage = usage(&response["usage"]);
+        // Some say so in an event that announces a whole answer.
+        if let Some(reason) = response["incomplete_details"]["reason"].as_str() {
+            self.draft.incomplete = Some(Failure::incomplete(reason));
+        }
+        // The model has said what it will do next, and is not done.
+        self.draft.is_paused |= response["end_turn"] == false;
         if self.draft.items.is_empty()
             && let Value::Array(items) = take(&mut response, "output")
         {
@@ -85,6 +87,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::answer::Remark;
 
     fn feed(events: &[Value]) -> Result<Answer, Failure> {
         let mut decoder = Decoder::default();
@@ -135,6 +138,23 @@ mod tests {
         assert_eq!((answer.id.as_str(), answer.items), ("r", vec![message()]));
         assert!(whole(json!({"error": {"message": "no"}})).is_err());
         assert!(whole(json!({"hello": "world"})).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_was_too_long_is_one_whatever_the_event_is_called() {
+        let details = json!({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}});
+        for kind in ["response.incomplete", "response.completed"] {
+            let answer = feed(&[done(message()), json!({"type": kind, "response": details})]).expect("an answer");
+            assert_eq!((answer.remark, answer.items), (Some(Remark::TooLong), vec![message()]), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_turn_that_has_not_ended_is_gone_on_with() {
+        let end = |goes_on: Value| json!({"type": "response.completed", "response": {"id": "r", "end_turn": goes_on}});
+        let is_paused = |end: Value| feed(&[done(message()), end]).expect("an answer").is_paused;
+
+        assert!(is_paused(end(json!(false))) && !is_paused(end(json!(true))) && !is_paused(end(Value::Null)));
     }
 
     #[test]

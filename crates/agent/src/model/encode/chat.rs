@@ -9,7 +9,10 @@ use super::content::{Part, Said, arguments, call_id, texts};
 use super::head;
 use crate::{ModelEndpoint, Reasoning};
 
-#[derive(Debug)]
+/// The field of most servers that want reasoning back.
+const REASONING_CONTENT: &str = "reasoning_content";
+
+#[derive(Debug, Clone)]
 pub(crate) struct Encoder {
     body: String,
     /// The message that may still grow.
@@ -22,7 +25,7 @@ pub(crate) struct Encoder {
 }
 
 /// A message in the making. Everything in it has been serialised.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 enum Open {
     #[default]
     Nothing,
@@ -35,6 +38,8 @@ enum Open {
     Model {
         text: String,
         reasoning: Option<(String, String)>,
+        /// What OpenRouter calls `reasoning_details`.
+        details: Vec<Value>,
         calls: Vec<String>,
     },
 }
@@ -45,12 +50,15 @@ impl Encoder {
         let mut fields = json!({
             "model": endpoint.name,
             "stream": true,
-            "stream_options": { "include_usage": true },
             "tools": tools.iter().filter_map(tool).collect::<Vec<_>>(),
             "tool_choice": "auto",
         });
-        if endpoint.parallel_calls {
-            fields["parallel_tool_calls"] = json!(true);
+        if endpoint.stream_usage {
+            fields["stream_options"] = json!({ "include_usage": true });
+        }
+        // It is the servers' default, and OpenAI's first reasoning models refuse the field.
+        if !endpoint.parallel_calls {
+            fields["parallel_tool_calls"] = json!(false);
         }
         if endpoint.cache_key {
             fields["prompt_cache_key"] = json!(cache_key);
@@ -78,7 +86,7 @@ impl Encoder {
         match Said::of(item, self.sees) {
             Said::Ours(parts) => self.ours(&parts),
             Said::Text(said) => {
-                let (text, ..) = self.model();
+                let Open::Model { text, .. } = self.model() else { return };
                 if !text.is_empty() && !said.is_empty() {
                     text.push_str("\n\n");
                 }
@@ -94,7 +102,9 @@ impl Encoder {
                 if item["extra_content"].is_object() && !is_foreign(item, &self.origin) {
                     told["extra_content"] = item["extra_content"].clone();
                 }
-                self.model().2.push(told.to_string());
+                if let Open::Model { calls, .. } = self.model() {
+                    calls.push(told.to_string());
+                }
             }
             Said::Result(call_id, parts) => {
                 self.close();
@@ -137,27 +147,35 @@ impl Encoder {
     }
 
     fn reasoning(&mut self, item: &Value) {
-        let said = plain_reasoning(item);
-        if !self.returns_reasoning || said.is_empty() || is_foreign(item, &self.origin) {
+        if is_foreign(item, &self.origin) {
             return;
         }
-        let name = item["field"].as_str().unwrap_or("reasoning_content").to_owned();
-        let (_, reasoning, _) = self.model();
-        reasoning.get_or_insert_with(|| (name, String::new())).1.push_str(&said);
+        let said = plain_reasoning(item);
+        let told = item["details"].as_array().cloned().unwrap_or_default();
+        let is_returned = self.returns_reasoning && !said.is_empty();
+        if told.is_empty() && !is_returned {
+            return;
+        }
+        let Open::Model { reasoning, details, .. } = self.model() else { return };
+        details.extend(told);
+        if is_returned {
+            let (name, all) = reasoning.get_or_insert_default();
+            item["field"].as_str().unwrap_or(REASONING_CONTENT).clone_into(name);
+            all.push_str(&said);
+        }
     }
 
     /// The model's message that is in the making.
-    fn model(&mut self) -> (&mut String, &mut Option<(String, String)>, &mut Vec<String>) {
+    fn model(&mut self) -> &mut Open {
         if !matches!(self.open, Open::Model { .. }) {
             let tail = self.tail();
             self.body.push_str(&tail);
             self.waiting.clear();
-            self.open = Open::Model { text: String::new(), reasoning: None, calls: Vec::new() };
+            // Servers that want reasoning back want it with each message, of whomever it is and whether there was any.
+            let reasoning = self.returns_reasoning.then(|| (REASONING_CONTENT.to_owned(), String::new()));
+            self.open = Open::Model { text: String::new(), reasoning, details: Vec::new(), calls: Vec::new() };
         }
-        match &mut self.open {
-            Open::Model { text, reasoning, calls } => (text, reasoning, calls),
-            Open::Nothing | Open::Ours { .. } => unreachable!("it has just been opened"),
-        }
+        &mut self.open
     }
 
     /// Ends the message that may still grow.
@@ -189,13 +207,16 @@ fn message(open: &Open) -> String {
         }
         // One text is what every server takes; some know nothing of parts.
         Open::Ours { texts, .. } => format!(",{}", json!({ "role": "user", "content": texts.join("\n\n") })),
-        Open::Model { text, reasoning, calls } => {
+        Open::Model { text, reasoning, details, calls } => {
             if text.is_empty() && calls.is_empty() {
                 return String::new();
             }
             let mut fields = json!({ "role": "assistant", "content": (!text.is_empty()).then_some(text) });
             if let Some((name, said)) = reasoning {
                 fields[name] = json!(said);
+            }
+            if !details.is_empty() {
+                fields["reasoning_details"] = json!(details);
             }
             if calls.is_empty() {
                 return format!(",{fields}");

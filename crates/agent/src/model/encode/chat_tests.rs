@@ -66,12 +66,13 @@ fn the_head_has_only_what_the_server_takes() {
     let mut asked = endpoint("gpt-oss-120b").with_effort(Some("high"));
     asked.parallel_calls = false;
     asked.max_output_tokens = Some(99);
+    asked.stream_usage = false;
     let asked = sent(&asked, &[]);
 
     assert_eq!(plain["stream_options"], json!({"include_usage": true}));
-    assert_eq!((&plain["prompt_cache_key"], &plain["parallel_tool_calls"]), (&Value::Null, &json!(true)));
+    assert_eq!((&plain["prompt_cache_key"], &plain["parallel_tool_calls"]), (&Value::Null, &Value::Null));
     assert_eq!((&asked["reasoning_effort"], &asked["max_tokens"]), (&json!("high"), &json!(99)));
-    assert_eq!(asked["parallel_tool_calls"], Value::Null);
+    assert_eq!((&asked["parallel_tool_calls"], &asked["stream_options"]), (&json!(false), &Value::Null));
 }
 
 #[test]
@@ -152,8 +153,24 @@ fn reasoning_goes_back_only_where_it_is_wanted_and_to_the_same_model() {
     };
 
     assert_eq!(of("deepseek-chat", "chat_completions localhost deepseek-chat"), "hm");
-    assert_eq!(of("deepseek-chat", "chat_completions localhost other"), Value::Null);
+    // Where it is wanted it is wanted with every message: empty, when there was none or it was another model's.
+    assert_eq!(of("deepseek-chat", "chat_completions localhost other"), "");
+    assert_eq!(sent(&endpoint("kimi-k2.5"), &[user("a"), call("1")])["messages"][2]["reasoning_content"], "");
     assert_eq!(of("qwen3", "chat_completions localhost qwen3"), Value::Null);
+}
+
+#[test]
+fn reasoning_details_go_back_as_they_were_to_the_same_model() {
+    let details = json!([{"type": "reasoning.encrypted", "data": "x"}]);
+    let of = |origin: &str| {
+        let reasoning =
+            json!({"type": "reasoning", "summary": [], "content": [], "details": details, "origin": origin});
+        sent(&endpoint("google/gemini-3-pro"), &[user("a"), reasoning, call("1")])["messages"][2].take()
+    };
+
+    let same = of("chat_completions localhost google/gemini-3-pro");
+    assert_eq!((&same["reasoning_details"], &same["tool_calls"][0]["id"]), (&details, &json!("1")));
+    assert_eq!(of("chat_completions localhost other")["reasoning_details"], Value::Null);
 }
 
 #[test]

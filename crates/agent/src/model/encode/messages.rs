@@ -18,7 +18,7 @@ const MARK: &str = r#","cache_control":{"type":"ephemeral"}"#;
 /// The length of an answer when none is configured: what models from Claude 4 on can do at least.
 const MAX_TOKENS: u64 = 32_000;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Encoder {
     body: String,
     /// Whose message is open at the body's end.
@@ -26,6 +26,7 @@ pub(crate) struct Encoder {
     /// Where marks go: the end of the last block of each of our last two messages.
     marks: Vec<usize>,
     origin: String,
+    returns_reasoning: bool,
     sees: bool,
 }
 
@@ -62,6 +63,7 @@ impl Encoder {
             open: None,
             marks: Vec::new(),
             origin: endpoint.origin(),
+            returns_reasoning: endpoint.returns_reasoning,
             sees: endpoint.images,
         }
     }
@@ -145,7 +147,8 @@ impl Encoder {
         if let Some(data) = item["redacted"].as_str() {
             return Some(json!({ "type": "redacted_thinking", "data": data }));
         }
-        let signature = item["signature"].as_str()?;
+        // Servers that only imitate this API sign nothing, and some want the thoughts back all the same.
+        let signature = item["signature"].as_str().or(self.returns_reasoning.then_some(""))?;
         Some(json!({ "type": "thinking", "thinking": plain_reasoning(item), "signature": signature }))
     }
 }

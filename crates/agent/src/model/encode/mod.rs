@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{ModelEndpoint, Protocol};
 
 /// What writes the requests of one conversation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Encoder {
     Responses(responses::Encoder),
     Chat(chat::Encoder),

@@ -6,11 +6,14 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::super::item::{Call, PRIVATE, is_foreign};
-use super::content::{NO_IMAGES, arguments};
+use super::content::{NO_IMAGES, arguments, call_id};
 use super::head;
 use crate::{ModelEndpoint, PatchTool, Reasoning};
 
-#[derive(Debug)]
+/// The longest name of a call that OpenAI takes.
+const LONGEST_CALL_ID: usize = 64;
+
+#[derive(Debug, Clone)]
 pub(crate) struct Encoder {
     body: String,
     is_empty: bool,
@@ -29,9 +32,7 @@ impl Encoder {
             "store": false,
             "stream": true,
         });
-        if endpoint.parallel_calls {
-            fields["parallel_tool_calls"] = json!(true);
-        }
+        fields["parallel_tool_calls"] = json!(endpoint.parallel_calls);
         if endpoint.cache_key {
             fields["prompt_cache_key"] = json!(cache_key);
         }
@@ -90,6 +91,10 @@ impl Encoder {
                 fields.remove("id");
                 fields.remove("status");
             }
+        }
+        if let Some(long) = item["call_id"].as_str().filter(|id| id.len() > LONGEST_CALL_ID) {
+            let short = call_id(long).into_owned();
+            item.to_mut()["call_id"] = json!(short);
         }
         if !self.knows_freeform {
             plain(&mut item);
@@ -174,6 +179,18 @@ mod tests {
                 {"type": "function_call", "call_id": "c", "name": "x", "arguments": "{}"},
             ])
         );
+    }
+
+    #[test]
+    fn ids_that_are_longer_than_the_server_takes_are_shortened_alike_in_call_and_result() {
+        let long = "x".repeat(200);
+        let call = json!({"type": "function_call", "call_id": long, "name": "x", "arguments": "{}"});
+        let result = json!({"type": "function_call_output", "call_id": long, "output": "y"});
+
+        let body = sent("gpt-5", &[call, result]);
+
+        let ids = [&body["input"][0]["call_id"], &body["input"][1]["call_id"]];
+        assert!(ids[0].as_str().is_some_and(|id| id.len() <= 64) && ids[0] == ids[1], "{ids:?}");
     }
 
     #[test]

@@ -2,17 +2,17 @@
 
 /// What kind of image it is, and how large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// Its media type.
-    pub(super) media_type: &'static str,
+    pub(crate) media_type: &'static str,
     /// Pixels.
-    pub(super) width: u32,
+    pub(crate) width: u32,
     /// Pixels.
-    pub(super) height: u32,
+    pub(crate) height: u32,
 }
 
 /// The header, if it is one of an image with at least one pixel.
-pub(super) fn read(bytes: &[u8]) -> Option<Header> {
+pub(crate) fn read(bytes: &[u8]) -> Option<Header> {
     let (media_type, (width, height)) = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         ("image/png", png(bytes)?)
     } else if bytes.starts_with(b"\xff\xd8\xff") {

@@ -43,7 +43,13 @@ impl Look {
     /// Looks at what lies in a folder so deep beneath the root.
     fn take(&mut self, root: &Path, folder: &Path, depth: usize) -> io::Result<()> {
         let mut entries: Vec<(PathBuf, bool)> = Vec::new();
-        for entry in fs::read_dir(root.join(folder))?.take(self.left) {
+        let inside = match fs::read_dir(root.join(folder)) {
+            // Its own state counts. Of what is in a closed folder an ordinary user's sandboxes see nothing either, and
+            // what has gone meanwhile has changed the folder it was in.
+            Err(error) if depth > 0 && is_passed_by(error.kind()) => return Ok(()),
+            opened => opened?,
+        };
+        for entry in inside.take(self.left) {
             let entry = entry?;
             let is_other = depth == 0 && PASSED_OVER.iter().any(|name| entry.file_name() == *name);
             let is_folder = entry.file_type()?.is_dir();
@@ -70,7 +76,8 @@ impl Look {
     /// The time of change of the inode: unlike that of the content, programs that copy files do not set it back.
     fn note(&mut self, path: &Path, found: &Metadata) {
         self.digest.update(path.as_os_str().as_bytes());
-        for number in [found.ino(), found.dev(), u64::from(found.mode()), found.size()] {
+        // Not the device: some file systems have another number after each start of the machine.
+        for number in [found.ino(), u64::from(found.mode()), found.size()] {
             self.digest.update(number.to_le_bytes());
         }
         for number in [found.ctime(), found.ctime_nsec()] {
@@ -79,9 +86,21 @@ impl Look {
     }
 }
 
+/// Whether a folder that cannot be looked into for this reason is left at that.
+fn is_passed_by(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
     use super::*;
+
+    /// A user that owns nothing on this machine.
+    const ORDINARY_ID: u32 = 64_242;
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
@@ -127,5 +146,38 @@ mod tests {
         states.sort();
         states.dedup();
         assert_eq!(states.len(), count, "every change is noticed");
+    }
+
+    #[test]
+    fn a_folder_closed_to_this_user_counts_as_it_stands() {
+        let folder = folder();
+        let closed = folder.path().join("root");
+        fs::create_dir(&closed).expect("our own folder");
+        fs::write(closed.join("secret"), "x").expect("our own folder");
+        let before = state(folder.path()).expect("read");
+
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("our own folder");
+
+        let after = state(folder.path()).expect("a closed folder is no reason to fail");
+        assert_ne!(after, before, "its own mode counts");
+        assert_eq!(state(folder.path()).expect("read"), after);
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("our own folder");
+    }
+
+    #[test]
+    fn that_holds_for_an_ordinary_user() {
+        if fs::metadata("/proc/self").expect("there is a /proc").uid() != 0 {
+            return;
+        }
+        let place = tempfile::tempdir_in("/var/tmp").expect("a temporary folder");
+        chown(place.path(), Some(ORDINARY_ID), Some(ORDINARY_ID)).expect("given away");
+        let mut again = Command::new(std::env::current_exe().expect("a program"));
+        again.args(["a_folder_closed_to_this_user_counts_as_it_stands", "--test-threads", "1"]);
+
+        let ended = again.env("TMPDIR", place.path()).current_dir("/").gid(ORDINARY_ID).uid(ORDINARY_ID).output();
+
+        let ended = ended.expect("everybody may run this program");
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+        assert!(ended.status.success() && said.contains("1 passed"), "{said}");
     }
 }

@@ -25,7 +25,8 @@ const READY: &str = ".git/carrel-ready";
 const READY_BYTES: u64 = 4096;
 
 /// `$1` folder, `$2` branch, `$3` commit, `$4` object format, `$5` objects. Every file is looked at, and only what differs
-/// is written. A lock of the index was left by something that has been ended: nothing else is at work here.
+/// is written. A lock of the index was left by something that has been ended: nothing else is at work here. A branch `a`
+/// that is there makes `a/b` impossible, so it goes.
 const CHECK_OUT: &str = r#"
 set -eu
 mkdir -p -- "$1"
@@ -39,6 +40,11 @@ if [ ! -e .git ]; then
   git config advice.detachedHead false
 fi
 rm -f -- .git/index.lock .git/carrel-ready
+above=$2
+while [ "$above" != "${above%/*}" ]; do
+  above=${above%/*}
+  if git show-ref --quiet --verify "refs/heads/$above"; then git update-ref -d "refs/heads/$above"; fi
+done
 git symbolic-ref HEAD "refs/heads/$2"
 git -c checkout.workers=0 reset --quiet --hard "$3"
 "#;
@@ -49,6 +55,11 @@ const MOVE: &str = r#"
 set -eu
 cd -- "$1"
 [ "$4" = "$3" ] || git -c checkout.workers=0 read-tree --reset -u "$4" "$3"
+above=$2
+while [ "$above" != "${above%/*}" ]; do
+  above=${above%/*}
+  if git show-ref --quiet --verify "refs/heads/$above"; then git update-ref -d "refs/heads/$above"; fi
+done
 git symbolic-ref HEAD "refs/heads/$2"
 git update-ref -m "reset: moving to $3" HEAD "$3"
 "#;
@@ -204,12 +215,12 @@ pub(super) async fn put_on_top(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(
 
 /// The attempt whose patch is all that was changed so far. A question has none of its own: it was asked on another's.
 fn last_change(scene: &Scene<'_>) -> Option<AttemptId> {
-    let mut from = scene.turn.from_attempt?;
+    let mut from = scene.goes_on_from()?;
     loop {
-        let (turn, _) = scene.thread.attempt(from)?;
+        let (turn, attempt) = scene.thread.attempt(from)?;
         match turn.mode {
             Mode::Code => return Some(from),
-            Mode::Ask => from = turn.from_attempt?,
+            Mode::Ask => from = attempt.goes_on_from(turn)?,
         }
     }
 }

@@ -337,3 +337,26 @@ fn difference(one: &str, other: &str) -> String {
     };
     [only(one, other, '+'), only(other, one, '-')].concat().join("\n")
 }
+
+#[tokio::test]
+async fn a_branch_below_one_that_is_there_can_be_checked_out() {
+    let world = World::new().await;
+    let (layer, is_ready) = world.snapshot("cd /workspace/r; git branch topic").await;
+    assert!(is_ready);
+
+    for branch in ["carrel/fix", "topic/deep/fix"] {
+        let wanted = Wanted { workspace: WORKSPACE, commit: &world.commits[2], branch };
+        let [one, other] =
+            [world.launch(std::slice::from_ref(&layer)).await, world.launch(std::slice::from_ref(&layer)).await];
+
+        let is_moved = moved(&one, wanted).await.expect("it runs");
+        let checked_out = reset(&other, wanted, "check-out").await.expect("it runs");
+
+        assert!(is_moved && checked_out.status.is_success(), "{branch}: {checked_out:?}");
+        for sandbox in [one, other] {
+            let head = run(&sandbox, "cd /workspace/r; git symbolic-ref HEAD; git status --porcelain").await;
+            assert_eq!(String::from_utf8_lossy(&head.output), format!("refs/heads/{branch}\n"));
+            world.sandboxes.destroy(sandbox.id()).await.expect("ended");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The loop itself: ask, record, act, record, ask again.
+//!
+//! ```text
+//!          +--> ask the model --> record its items --+--> no tool call: the answer
+//!          |                                         |
+//!          +-- record the results <-- run the calls <+
+//! ```
+//!
+//! Nothing is done before what led to it is durable, so a run that was cut off is taken up again from the items alone.
+
+mod act;
+mod ask;
+mod begin;
+mod budget;
+mod compact;
+mod hear;
+mod record;
+mod remark;
+
+use std::collections::BTreeMap;
+
+use carrel_domain::{Redactor, Usage};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use self::budget::Budget;
+use self::compact::Room;
+use crate::answer::{Review, Settled, Verdict};
+use crate::conversation::Conversation;
+use crate::guard::Guard;
+use crate::history;
+use crate::model::Call;
+use crate::tools::{Sessions, Tools, definitions};
+use crate::{AgentContext, AgentError, AgentTask, Finished, Limit};
+
+/// What every model is told first.
+const INSTRUCTIONS: &str = include_str!("../prompt/instructions.md");
+
+/// How many of the longest results must go into a window.
+const RESULTS_IN_WINDOW: u64 = 8;
+
+/// Runs one attempt to its end. See [`AgentTask`] for what it starts from and [`AgentError`] for how it can fail.
+///
+/// When it ends, for whatever reason but a lost journal or sandbox, no process is left in the sandbox: with those two,
+/// commands go on so that they can be taken up again.
+///
+/// # Errors
+/// Whenever there is no answer.
+pub async fn run(mut task: AgentTask, context: &AgentContext<'_>) -> Result<Finished, AgentError> {
+    task.history = history::settled(task.history);
+    if let Some(window) = context.endpoint.context_window {
+        let most = usize::try_from(window / RESULTS_IN_WINDOW).unwrap_or(usize::MAX);
+        task.limits.tool_output_tokens = task.limits.tool_output_tokens.min(most);
+    }
+    let wall_clock = task.limits.wall_clock;
+    let sessions = Sessions::new(
+        context.sandbox.clone(),
+        context.journal.clone(),
+        context.redactor.clone(),
+        &task.limits,
+        task.shown.clone(),
+    );
+    let tools = Tools::new(sessions, &task, left_running(&task), context.endpoint.image_side());
+    let ended = tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => Err(AgentError::Cancelled),
+        () = sleep(wall_clock) => Err(AgentError::Limit(Limit::WallClock { wall_clock })),
+        ended = Box::pin(Agent::new(&task, context, &tools).work(task)) => ended,
+    };
+    match &ended {
+        Err(AgentError::Journal(_) | AgentError::Sandbox { .. }) => {}
+        Ok(_)
+        | Err(
+            AgentError::Cancelled | AgentError::Model { .. } | AgentError::ContextFull { .. } | AgentError::Limit(_),
+        ) => tools.end_all().await,
+    }
+    ended
+}
+
+/// The calls of an earlier worker whose commands may still run, by their place in the conversation.
+fn left_running(task: &AgentTask) -> BTreeMap<usize, String> {
+    let before = task.history.len();
+    let calls = task.resumed.iter().enumerate().filter_map(|(at, item)| Some((before + at, Call::of(item)?)));
+    calls.filter(|(_, call)| call.name == "exec_command").map(|(at, call)| (at, call.input)).collect()
+}
+
+struct Agent<'a> {
+    context: &'a AgentContext<'a>,
+    tools: &'a Tools,
+    conversation: Conversation,
+    guard: Guard,
+    usage: Usage,
+    steps: u32,
+    budget: Budget,
+    /// The folder of the repository.
+    workspace: String,
+    room: Room,
+    /// How many answers in a row the model was told something about.
+    remarks: u32,
+    review: Review,
+}
+
+impl<'a> Agent<'a> {
+    fn new(task: &AgentTask, context: &'a AgentContext<'a>, tools: &'a Tools) -> Self {
+        let definitions = definitions(context.endpoint.patch_tool, context.endpoint.images);
+        let conversation = Conversation::new(context.endpoint, INSTRUCTIONS, &definitions, &task.cache_key);
+        Self {
+            context,
+            tools,
+            conversation,
+            guard: Guard::default(),
+            usage: Usage::default(),
+            steps: 0,
+            budget: Budget::new(task),
+            workspace: task.workspace.clone(),
+            room: Room::default(),
+            remarks: 0,
+            review: Review::new(task.mode),
+        }
+    }
+
+    async fn work(mut self, task: AgentTask) -> Result<Finished, AgentError> {
+        let settled = match self.converse(task).await {
+            Ok(settled) => settled,
+            Err(error) => self.review.fall_back(error, self.tools, self.context).await?,
+        };
+        Ok(Finished { answer: settled.answer, notes: settled.notes, usage: self.usage })
+    }
+
+    /// Goes on until there is an answer that counts.
+    async fn converse(&mut self, task: AgentTask) -> Result<Settled, AgentError> {
+        for item in &task.history {
+            self.conversation.push(item);
+        }
+        if task.resumed.is_empty() {
+            self.begin(&task).await?;
+        } else if self.resume(&task.resumed).await?
+            && let Some(settled) = self.at_answer().await?
+        {
+            return Ok(settled);
+        }
+        // The items are in the conversation now, as text.
+        drop(task);
+        loop {
+            self.before_request().await?;
+            self.steps += 1;
+            let (mut answer, duration) = self.ask().await?;
+            for item in &mut answer.items {
+                *item = redacted(item.take(), self.context.redactor);
+            }
+            self.conversation.admit(&mut answer.items);
+            let remark = self.remark(&answer)?;
+            let calls = self.record_answer(&answer, duration, remark.as_ref()).await?;
+            if !calls.is_empty() {
+                self.has_not_summed_up()?;
+                self.act(calls).await?;
+                if let Some(remark) = remark {
+                    self.tell(remark).await?;
+                }
+            } else if answer.is_paused || remark.is_some() {
+                // It goes on as it is.
+            } else if let Some(settled) = self.at_answer().await? {
+                return Ok(settled);
+            }
+        }
+    }
+
+    /// What is done before each request.
+    async fn before_request(&mut self) -> Result<(), AgentError> {
+        if self.context.journal.bell().rings() {
+            self.hear().await?;
+        }
+        self.make_room().await?;
+        self.stay_within().await
+    }
+
+    /// What is done with a final answer. `None`: something is to be said to the model yet, and it is asked again.
+    async fn at_answer(&mut self) -> Result<Option<Settled>, AgentError> {
+        // A message that waits makes the loop go on, whatever the answer is worth.
+        if self.hear().await? {
+            return Ok(None);
+        }
+        match self.review.decide(self.near(1).is_none(), self.tools, self.context).await? {
+            Verdict::Settled(settled) => Ok((!self.hear().await?).then_some(settled)),
+            Verdict::Tell(item) => {
+                self.tell(item).await?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// An item without secrets. Thoughts that had one in them are signed no more: their server would refuse them.
+fn redacted(item: Value, redactor: &Redactor) -> Value {
+    let is_signed = item["signature"].is_string();
+    let before = if is_signed { item["content"].clone() } else { Value::Null };
+    let mut item = redactor.redact_json(item);
+    if is_signed && item["content"] != before {
+        item["signature"] = Value::Null;
+    }
+    item
+}

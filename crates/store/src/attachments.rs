@@ -1,0 +1,215 @@
+//! Files that people give with a prompt: kept by their hash among the artifacts, and collected when no turn took them
+//! within a day.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use carrel_domain::attachment::free_name;
+use carrel_domain::{Attachment, AttachmentId, OrganizationId, TaskId, TurnId, UserId};
+
+use crate::artifacts::{place, write_one};
+use crate::database::{Row, StoreError, Transaction, time};
+use crate::{Artifact, Store, fresh};
+
+const COLUMNS: &str = "f.id, f.name, f.sha256, f.size_bytes, f.media_type, f.created_at";
+
+/// How long an attachment that no turn has taken is kept.
+const UNUSED_FOR: Duration = Duration::from_hours(24);
+
+/// A file that was written, or found, less than this ago may be about to get a row.
+const YOUNG: Duration = Duration::from_hours(1);
+
+/// How many are collected at once.
+const BATCH: i64 = 100;
+
+/// An attachment of a turn, with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The attachment, under the name it has in the sandboxes of its task.
+    pub attachment: Attachment,
+    /// The turn it came with.
+    pub turn: TurnId,
+    /// Where its bytes lie on this machine.
+    pub path: PathBuf,
+}
+
+impl Store {
+    /// Keeps a file that a person gave. Its name is safe already; its type is that of an image, or none.
+    ///
+    /// # Errors
+    /// When the file cannot be written, a full disk among the reasons, or the database refuses.
+    pub async fn add_attachment(
+        &self,
+        organization: OrganizationId,
+        by: UserId,
+        (name, media_type): (&str, Option<&str>),
+        bytes: Vec<u8>,
+    ) -> Result<Attachment, StoreError> {
+        self.collect_attachments().await?;
+        let written = write_one(self, name.to_owned(), bytes).await?;
+        let attachment = Attachment {
+            id: AttachmentId::from_uuid(fresh()),
+            name: name.to_owned(),
+            size_bytes: written.artifact.size_bytes,
+            media_type: media_type.map(str::to_owned),
+            created_at: self.now(),
+        };
+        let transaction = self.database.write().await?;
+        transaction
+            .run(
+                "insert into attachment (id, organization_id, name, sha256, size_bytes, media_type, created_by,
+                     created_at) values ($1, $2, $3, $4, $5, $6, $7, $8)",
+                [
+                    attachment.id.as_uuid().into(),
+                    organization.as_uuid().into(),
+                    name.into(),
+                    written.sha256.as_str().into(),
+                    i64::try_from(attachment.size_bytes).unwrap_or(i64::MAX).into(),
+                    attachment.media_type.clone().into(),
+                    by.as_uuid().into(),
+                    time(attachment.created_at),
+                ],
+            )
+            .await?;
+        transaction.commit().await?;
+        Ok(attachment)
+    }
+
+    /// An attachment and its bytes.
+    ///
+    /// # Errors
+    /// When this organization has no such attachment, or the database refuses.
+    pub async fn attachment_file(
+        &self,
+        organization: OrganizationId,
+        id: AttachmentId,
+    ) -> Result<(Attachment, Artifact), StoreError> {
+        let row = self
+            .database
+            .one(
+                &format!("select {COLUMNS} from attachment f where f.id = $1 and f.organization_id = $2"),
+                [id.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let row = row.ok_or(StoreError::NotFound { noun: "attachment" })?;
+        let attachment = attachment(&row)?;
+        let path = place(&self.shared.artifacts, &row.get::<String>("sha256")?);
+        let size_bytes = attachment.size_bytes;
+        Ok((attachment, Artifact { path, size_bytes }))
+    }
+
+    /// All attachments of a task's turns, in the order they were given.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn task_attachments(
+        &self,
+        organization: OrganizationId,
+        task: TaskId,
+    ) -> Result<Vec<Placed>, StoreError> {
+        let rows = self
+            .database
+            .all(
+                "select f.id, p.name, f.sha256, f.size_bytes, f.media_type, f.created_at, p.turn_id
+                 from turn_attachment p join attachment f on f.id = p.attachment_id join turn t on t.id = p.turn_id
+                 where p.task_id = $1 and p.organization_id = $2 order by t.number, p.position",
+                [task.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let placed = rows.iter().map(|row| {
+            let path = place(&self.shared.artifacts, &row.get::<String>("sha256")?);
+            Ok(Placed { attachment: attachment(row)?, turn: row.id("turn_id", TurnId::from_uuid)?, path })
+        });
+        placed.collect()
+    }
+
+    /// Removes attachments that no turn has taken within a day, and their bytes where nothing else has the same.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn collect_attachments(&self) -> Result<(), StoreError> {
+        let before = self.now().checked_sub(UNUSED_FOR).unwrap_or(jiff::Timestamp::MIN);
+        let transaction = self.database.write().await?;
+        let rows = transaction
+            .all(
+                "select f.id, f.sha256 from attachment f where f.created_at < $1
+                 and not exists (select 1 from turn_attachment p where p.attachment_id = f.id) limit $2",
+                [time(before), BATCH.into()],
+            )
+            .await?;
+        let mut left: Vec<String> = Vec::new();
+        for row in &rows {
+            let (id, sha256) = (row.id("id", AttachmentId::from_uuid)?, row.get::<String>("sha256")?);
+            transaction.run("delete from attachment where id = $1", [id.as_uuid().into()]).await?;
+            let other = transaction
+                .one(
+                    "select 1 as there from attachment where sha256 = $1
+                     union all select 1 as there from artifact where sha256 = $1 limit 1",
+                    [sha256.as_str().into()],
+                )
+                .await?;
+            if other.is_none() {
+                left.push(sha256);
+            }
+        }
+        // Inside the transaction: nobody gets a row for these bytes meanwhile.
+        for sha256 in left {
+            let path = place(&self.shared.artifacts, &sha256);
+            let age = std::fs::metadata(&path).and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > YOUNG) {
+                // What cannot be removed takes room, and does no other harm.
+                let _removed = std::fs::remove_file(&path);
+            }
+        }
+        transaction.commit().await
+    }
+}
+
+/// Gives a turn its attachments, under names that no other of its task has.
+pub(crate) async fn take(
+    transaction: &Transaction,
+    (organization, task, turn): (OrganizationId, TaskId, TurnId),
+    wanted: &[AttachmentId],
+) -> Result<(), StoreError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let rows = transaction.all("select name from turn_attachment where task_id = $1", [task.as_uuid().into()]).await?;
+    let mut taken = rows.iter().map(|row| row.get("name")).collect::<Result<Vec<String>, _>>()?;
+    for (position, id) in wanted.iter().enumerate() {
+        let row = transaction
+            .one(
+                "select name from attachment where id = $1 and organization_id = $2",
+                [id.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let given: String = row.ok_or(StoreError::UnknownAttachment { id: *id })?.get("name")?;
+        let name = free_name(&given, |name| taken.iter().any(|other| other == name));
+        transaction
+            .run(
+                "insert into turn_attachment (turn_id, attachment_id, organization_id, task_id, position, name)
+                 values ($1, $2, $3, $4, $5, $6)",
+                [
+                    turn.as_uuid().into(),
+                    id.as_uuid().into(),
+                    organization.as_uuid().into(),
+                    task.as_uuid().into(),
+                    i64::try_from(position).unwrap_or(i64::MAX).into(),
+                    name.as_str().into(),
+                ],
+            )
+            .await?;
+        taken.push(name);
+    }
+    Ok(())
+}
+
+fn attachment(row: &Row) -> Result<Attachment, StoreError> {
+    Ok(Attachment {
+        id: row.id("id", AttachmentId::from_uuid)?,
+        name: row.get("name")?,
+        size_bytes: row.get::<i64>("size_bytes")?.unsigned_abs(),
+        media_type: row.get("media_type")?,
+        created_at: row.time("created_at")?,
+    })
+}

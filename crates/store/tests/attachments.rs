@@ -1,0 +1,133 @@
+//! Files that people give, on a real database in a folder of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use carrel_domain::task::Attempts;
+use carrel_domain::{
+    Attachment, AttachmentId, Clock, Mode, NewTask, NewTurn, OrganizationId, Prompt, Redactor, Revision, TaskId,
+};
+use carrel_store::{Principal, SealingKeys, Store, StoreError, StoreOptions};
+use jiff::Timestamp;
+
+#[derive(Clone, Default)]
+struct Hours(Arc<AtomicI64>);
+
+impl Clock for Hours {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + 3600 * self.0.load(Ordering::SeqCst)).expect("a time")
+    }
+}
+
+struct Fixture {
+    _folder: tempfile::TempDir,
+    store: Store,
+    hours: Hours,
+    owner: Principal,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let (folder, hours) = (tempfile::tempdir().expect("a folder"), Hours::default());
+        let options = StoreOptions {
+            folder: folder.path().join("data"),
+            clock: Arc::new(hours.clone()),
+            redactor: Redactor::default(),
+            keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
+        };
+        let (store, _) = Store::open(options).await.expect("a store");
+        let owner = store.ensure_owner().await.expect("an owner").principal;
+        Self { _folder: folder, store, hours, owner }
+    }
+
+    async fn give(&self, name: &str, bytes: &[u8]) -> Attachment {
+        let (organization, user) = (self.owner.organization, self.owner.user);
+        self.store.add_attachment(organization, user, (name, None), bytes.to_vec()).await.expect("it is kept")
+    }
+
+    async fn task(&self, attachments: Vec<AttachmentId>) -> Result<TaskId, StoreError> {
+        let new = NewTask {
+            organization: self.owner.organization,
+            created_by: self.owner.user,
+            repository: "/srv/code/api".parse().expect("a path"),
+            revision: Revision::DefaultBranch,
+            environment: None,
+            turn: NewTurn {
+                prompt: Prompt::parse("Look").expect("a prompt"),
+                mode: Mode::Code,
+                attempts: Attempts::ONE,
+                attachments,
+                from_attempt: None,
+                model: None,
+                effort: None,
+            },
+        };
+        self.store.create_task(&new, "gpt-test").await
+    }
+
+    /// Makes the bytes of an attachment look as if they had been written two hours ago.
+    async fn age(&self, attachment: &Attachment) -> std::path::PathBuf {
+        let found = self.store.attachment_file(self.owner.organization, attachment.id).await.expect("it is there");
+        let file = std::fs::File::options().write(true).open(&found.1.path).expect("its bytes");
+        file.set_modified(SystemTime::now() - Duration::from_hours(2)).expect("a time");
+        found.1.path
+    }
+
+    async fn is_there(&self, attachment: &Attachment) -> bool {
+        self.store.attachment_file(self.owner.organization, attachment.id).await.is_ok()
+    }
+}
+
+#[tokio::test]
+async fn what_no_turn_has_taken_within_a_day_is_collected_with_its_bytes() {
+    let fixture = Fixture::new().await;
+    let (used, unused) = (fixture.give("a", b"used").await, fixture.give("b", b"unused").await);
+    let (twin, same) = (fixture.give("c", b"same").await, fixture.give("d", b"same").await);
+    fixture.task(vec![used.id, twin.id]).await.expect("a task");
+    let (used_path, unused_path, same_path) =
+        (fixture.age(&used).await, fixture.age(&unused).await, fixture.age(&same).await);
+
+    fixture.hours.0.store(23, Ordering::SeqCst);
+    fixture.store.collect_attachments().await.expect("the database answers");
+    let before = fixture.is_there(&unused).await;
+    fixture.hours.0.store(25, Ordering::SeqCst);
+    fixture.store.collect_attachments().await.expect("the database answers");
+
+    assert!(before, "a day is not over");
+    assert!(!fixture.is_there(&unused).await && !unused_path.exists());
+    assert!(!fixture.is_there(&same).await && same_path.exists(), "another has the same bytes");
+    assert!(fixture.is_there(&used).await && used_path.exists());
+}
+
+#[tokio::test]
+async fn bytes_that_were_given_again_just_now_stay() {
+    let fixture = Fixture::new().await;
+    let first = fixture.give("a", b"again").await;
+    let path = fixture.age(&first).await;
+    fixture.hours.0.store(25, Ordering::SeqCst);
+
+    let again = fixture.give("a", b"again").await;
+
+    assert!(!fixture.is_there(&first).await);
+    assert!(fixture.is_there(&again).await && path.exists());
+}
+
+#[tokio::test]
+async fn names_are_numbered_within_a_task_and_what_is_not_there_is_refused() {
+    let fixture = Fixture::new().await;
+    let (one, two) = (fixture.give("log.txt", b"1").await, fixture.give("log.txt", b"2").await);
+    let task = fixture.task(vec![one.id, two.id]).await.expect("a task");
+    let placed = fixture.store.task_attachments(fixture.owner.organization, task).await.expect("a list");
+
+    let unknown = fixture.task(vec![AttachmentId::from_uuid(uuid::Uuid::nil())]).await;
+    let stranger = OrganizationId::from_uuid(uuid::Uuid::now_v7());
+    let strange = fixture.store.attachment_file(stranger, one.id).await;
+
+    let names: Vec<&str> = placed.iter().map(|one| one.attachment.name.as_str()).collect();
+    assert_eq!(names, ["log.txt", "log-2.txt"]);
+    assert!(matches!(unknown, Err(StoreError::UnknownAttachment { .. })), "{unknown:?}");
+    assert!(matches!(strange, Err(StoreError::NotFound { .. })), "{strange:?}");
+    let tasks = fixture.store.tasks(fixture.owner.organization, None, 10).await.expect("a list");
+    assert_eq!(tasks.len(), 1, "nothing is stored of what was refused");
+}
