@@ -352,12 +352,8 @@ async fn a_list_shows_how_many_lines_a_ready_attempt_has_changed() {
     let id = fixture.task(1).await;
     let mut attempt = store.task(organization, id).await.expect("the task").turns[0].attempts[0].clone();
     let patch = PatchSummary { additions: 3, deletions: 1, ..PatchSummary::default() };
-    let outcome = Outcome {
-        answer: "Done.".to_owned(),
-        patch: Some(patch),
-        notes: AnswerNotes::default(),
-        tally: Tally::default(),
-    };
+    let (answer, notes, tally) = ("Done.".to_owned(), AnswerNotes::default(), Tally::default());
+    let outcome = Outcome { answer, patch: Some(patch), notes, tally };
 
     for next in [AttemptState::Preparing, AttemptState::Ready(outcome)] {
         attempt = store.advance_attempt(&attempt, next, vec![]).await.expect("on its way");
