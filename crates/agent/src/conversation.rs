@@ -86,6 +86,19 @@ impl Conversation {
         &mut self.meter
     }
 
+    /// Writes the request anew from these items, which it is of, without what the model thought so far and without its
+    /// server's names of items, which belong to that.
+    pub(crate) fn forget_reasoning(&mut self, items: &[Value]) {
+        self.encoder = self.empty.clone();
+        for item in items.iter().filter(|item| item["type"] != "reasoning") {
+            let mut item = item.clone();
+            if let Some(fields) = item.as_object_mut() {
+                fields.remove("id");
+            }
+            self.encoder.push(&item);
+        }
+    }
+
     /// A request with one more item that is not kept.
     pub(crate) fn request_with(&self, item: &Value) -> Bytes {
         let mut encoder = self.encoder.clone();

@@ -34,6 +34,8 @@ pub(crate) enum Again {
     ContextFull,
     /// When the model is told that its answer was too long.
     Shorter,
+    /// Without the reasoning of before, which the server cannot verify: another key's, say.
+    Unverified,
     /// After a time that grows with each retry.
     Later,
     /// After the time the server asked for.
@@ -181,6 +183,10 @@ impl Failure {
         if is_context_full(code, message) {
             return Some(Self::context_full(message));
         }
+        if is_unverified(code, message) {
+            let reason = format!("the model server cannot verify reasoning of before: {}", bounded(message));
+            return Some(Self::of(reason, Again::Unverified));
+        }
         let message = bounded(message);
         let reason = match code {
             "insufficient_quota" | "billing_error" | "exceeded_current_quota_error" | "402" => {
@@ -215,6 +221,18 @@ fn is_context_full(code: &str, message: &str) -> bool {
     ];
     let message = message.to_ascii_lowercase();
     CODES.contains(&code) || WORDS.iter().any(|words| message.contains(words))
+}
+
+/// Whether a server says that the reasoning it is sent back is none of its own.
+fn is_unverified(code: &str, message: &str) -> bool {
+    const WORDS: [&str; 4] = [
+        "encrypted content could not be",
+        "encrypted_content could not be",
+        "invalid `signature` in `thinking`",
+        "invalid signature in thinking",
+    ];
+    let message = message.to_ascii_lowercase();
+    code == "invalid_encrypted_content" || WORDS.iter().any(|words| message.contains(words))
 }
 
 /// What OpenAI's and Anthropic's servers know better than their status says.
@@ -358,6 +376,16 @@ mod tests {
         assert_eq!(refused(413, "").again, Again::ContextFull);
         let error = json!({"code": "context_length_exceeded", "message": "so"});
         assert_eq!(Failure::reported(&error).again, Again::ContextFull);
+    }
+
+    #[test]
+    fn reasoning_that_cannot_be_verified_is_known_whoever_says_so() {
+        for body in [
+            r#"{"error": {"code": "invalid_encrypted_content", "message": "The encrypted content gAAA could not be verified."}}"#,
+            r#"{"type": "error", "error": {"type": "invalid_request_error", "message": "messages.1.content.0: Invalid `signature` in `thinking` block"}}"#,
+        ] {
+            assert_eq!(refused(400, body).again, Again::Unverified, "{body}");
+        }
     }
 
     #[test]

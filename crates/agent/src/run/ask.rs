@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Agent;
 use crate::AgentError;
+use crate::history::live;
 use crate::model::failure::Again;
 use crate::model::{Answer, Failure, retry};
 
@@ -21,13 +22,20 @@ impl Agent<'_> {
     /// Asks for what comes next. When the server says that the conversation is too long, a shorter one is gone on from,
     /// and once more a shorter one yet.
     pub(super) async fn ask(&mut self) -> Result<(Answer, Duration), AgentError> {
-        let mut times = 0;
+        let (mut times, mut is_forgotten) = (0, false);
         loop {
             let asked = self.ask_for(self.conversation.request()).await;
             match asked {
                 Err(AgentError::ContextFull { reason }) if times < SHORTENED => {
                     self.make_room_again(times > 0, &reason).await?;
                     times += 1;
+                }
+                Err(AgentError::Model { reason, .. }) if self.is_unverified && !is_forgotten => {
+                    (self.is_unverified, is_forgotten) = (false, true);
+                    let message = format!("{reason}; going on without it");
+                    self.context.journal.record(vec![EventBody::Warning { message }]).await?;
+                    let (all, _) = self.everything().await?;
+                    self.conversation.forget_reasoning(live(&all));
                 }
                 Ok((answer, duration)) => {
                     match answer.usage {
@@ -54,6 +62,7 @@ impl Agent<'_> {
                 Err(failure) => failure,
             };
             let reason = self.context.redactor.redact(&failure.reason).into_owned();
+            self.is_unverified = failure.again == Again::Unverified;
             if let Some(usage) = failure.usage {
                 self.record_loss(usage, began.elapsed()).await?;
             }
@@ -113,7 +122,7 @@ impl Agent<'_> {
 /// How long to wait before asking again; or, when that makes no sense, whether a later attempt may.
 fn wait_before_retry(failure: &Failure, retries: u32, max_retries: u32) -> Result<Duration, bool> {
     match failure.again {
-        Again::Never | Again::ContextFull | Again::Shorter => Err(false),
+        Again::Never | Again::ContextFull | Again::Shorter | Again::Unverified => Err(false),
         _ if retries >= max_retries => Err(true),
         Again::Later => Ok(retry::backoff(retries + 1)),
         Again::After(wait) if wait > retry::MAX_ASKED_WAIT => Err(true),

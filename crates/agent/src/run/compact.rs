@@ -96,7 +96,7 @@ impl Agent<'_> {
     }
 
     /// Every item there ever was, and how many of them are of earlier attempts.
-    async fn everything(&self) -> Result<(Vec<Value>, usize), AgentError> {
+    pub(super) async fn everything(&self) -> Result<(Vec<Value>, usize), AgentError> {
         let (earlier, own) = self.context.journal.conversation().await?;
         let mut all = settled(earlier);
         let before = all.len();

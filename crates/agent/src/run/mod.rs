@@ -98,6 +98,8 @@ struct Agent<'a> {
     /// How many answers in a row the model was told something about.
     remarks: u32,
     review: Review,
+    /// Whether the last request failed for reasoning that its server cannot verify.
+    is_unverified: bool,
 }
 
 impl<'a> Agent<'a> {
@@ -116,6 +118,7 @@ impl<'a> Agent<'a> {
             room: Room::default(),
             remarks: 0,
             review: Review::new(task.mode),
+            is_unverified: false,
         }
     }
 

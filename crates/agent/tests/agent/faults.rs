@@ -166,6 +166,22 @@ async fn a_model_whose_answer_was_too_long_is_told_to_write_less() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reasoning_that_the_server_cannot_verify_is_left_out_and_the_run_goes_on() {
+    let fault = Fault::Failed {
+        code: "invalid_encrypted_content".to_owned(),
+        message: "The encrypted content could not be verified.".to_owned(),
+    };
+    let think = Reply::reasoning("hm").then(Reply::command("echo 1"));
+    let world = World::new(Script::new([Step::from(think), Reply::message("Done.").after(fault)])).await;
+
+    assert_eq!(within(20, world.answer("Go.")).await, "Done.");
+
+    let thought = |number: usize| world.requests()[number].input().iter().any(|item| item["type"] == "reasoning");
+    assert_eq!((world.requests().len(), thought(1), thought(2)), (3, true, false));
+    assert_eq!(world.result(0), world.requests()[2].output(0).expect("the call's result"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_window_is_a_failure_of_its_own() {
     let fault = Fault::Failed { code: "context_length_exceeded".to_owned(), message: "Too long.".to_owned() };
     let world = World::new(Script::new([Step::always(fault)])).await;
