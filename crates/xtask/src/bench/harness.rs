@@ -2,7 +2,7 @@
 //! how long from the end of a response until the next request, and what the process that does it takes.
 //!
 //! Everything the product does is in it: the database, the events, the sandbox. Codex CLI runs without its sandbox, which
-//! is its faster way. It is installed by `cargo xtask test`; build `carrel` and `carrel-runner` into the same profile first.
+//! is its faster way. It is installed by `cargo xtask test`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -98,7 +98,9 @@ fn script(turns: u32) -> Script {
 async fn product(turns: u32) -> Result<Measured> {
     let program = warm::program()?;
     let steps = [Reply::message("Ready.")];
-    let world = World::new(&program.to_string_lossy(), script(turns).when("Get ready", steps)).await;
+    let steps_allowed = (turns + 2).to_string();
+    let script = script(turns).when("Get ready", steps);
+    let world = World::with(&program.to_string_lossy(), script, &[("CARREL_MAX_STEPS", &steps_allowed)]).await;
     let repository = world.repository("project", &[("README.md", "A project.\n")]);
     world.run(&repository, "Get ready").await;
     let service = world.service_pid();
