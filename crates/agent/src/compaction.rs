@@ -5,6 +5,7 @@ mod record;
 
 use serde_json::{Value, json};
 
+use crate::frame::framed;
 use crate::history::live;
 use crate::model::{STANDS_FOR, is_by_model};
 use crate::preamble;
@@ -18,8 +19,9 @@ const MAX_MESSAGES: u64 = 20_000;
 const MAX_SUMMARY: u64 = 8_000;
 const MAX_RECORD: u64 = 4_000;
 
-/// So many of the first messages go before all others: the facts, the repository's instructions, and the first prompt.
-const FIRST: usize = 4;
+/// So many of the first messages go before all others: the facts of the environment and of the repository, the repository's
+/// instructions, and the first prompt.
+const FIRST: usize = 5;
 
 /// Less than this of a message says nothing.
 const LEAST_BYTES: usize = 200;
@@ -60,7 +62,7 @@ pub(crate) fn items(all: &[Value], summary: Option<&str>, record: &Record, budge
          above are as they were said; everything else is replaced by this summary. Go on from here: what is done is \
          done, and the files are as you left them.\n\n<summary by=\"{by}\">\n{}\n</summary>\n{}",
         record.compactions + 1,
-        framed(&summary),
+        framed(summary.trim()),
         record.render(budget.record),
     );
     let mut item = preamble::message(&text);
@@ -170,11 +172,6 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
     let head = text.floor_char_boundary(half);
     let tail = text.ceil_char_boundary(text.len() - half);
     format!("{}\n[… {} bytes were left out here …]\n{}", &text[..head], tail - head, &text[tail..])
-}
-
-/// Text that cannot end the frame it stands in.
-fn framed(text: &str) -> String {
-    text.trim().replace("</summary", "<\\/summary").replace("</record", "<\\/record")
 }
 
 #[cfg(test)]

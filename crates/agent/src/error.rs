@@ -79,6 +79,12 @@ pub enum Limit {
         /// How long it may take.
         wall_clock: Duration,
     },
+    /// What the person or the organization may spend, as whoever counts says.
+    #[error("{reason}")]
+    Budget {
+        /// Whose, how much, and the way out.
+        reason: String,
+    },
     /// The same call again and again, to no effect, and the model did not heed the hint.
     #[error("the agent called `{tool}` {times} times in a row with the same arguments and the same result")]
     Repetition {
@@ -98,6 +104,7 @@ impl Limit {
             Self::Tokens { .. } => "tokens",
             Self::Cost { .. } => "cost",
             Self::WallClock { .. } => "wall clock",
+            Self::Budget { .. } => "budget",
             Self::Repetition { .. } => "repetition",
         }
     }
@@ -108,7 +115,8 @@ impl Limit {
             Self::Steps { steps } => format!("the limit of {steps} steps is all but reached"),
             Self::Tokens { tokens } => format!("the limit of {tokens} tokens is all but reached"),
             Self::Cost { cost_usd_micros } => format!("the limit of {} is all but reached", usd(*cost_usd_micros)),
-            Self::WallClock { .. } | Self::Repetition { .. } => self.to_string(),
+            Self::WallClock { wall_clock } => format!("the time of {} is all but over", shown(*wall_clock)),
+            Self::Budget { .. } | Self::Repetition { .. } => self.to_string(),
         }
     }
 }

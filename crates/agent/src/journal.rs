@@ -1,7 +1,7 @@
 //! The way up for what happens: batches of events and files, each known to be durable before the next step is taken;
 //! and the way back to what was recorded of earlier commands, and to what people say meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use carrel_domain::{EventBody, MessageId};
 use serde_json::Value;
@@ -17,9 +17,14 @@ pub struct Journal {
     bell: Bell,
 }
 
-/// Tells an agent that a person has said something. It is only a bell: the words are asked for by [`Entry::Messages`].
+/// Tells an agent that a person has said something, or that it is to come to an end. Of the first it is only a bell: the
+/// words are asked for by [`Entry::Messages`].
 #[derive(Debug, Clone)]
-pub struct Bell(Arc<watch::Sender<bool>>);
+pub struct Bell {
+    rings: Arc<watch::Sender<bool>>,
+    /// Why the agent is to sum up.
+    closing: Arc<OnceLock<String>>,
+}
 
 /// What a person has said to the agent while it worked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,17 +86,30 @@ pub struct JournalClosed;
 impl Bell {
     /// Rings until what was said is asked for.
     pub fn ring(&self) {
-        self.0.send_replace(true);
+        self.rings.send_replace(true);
+    }
+
+    /// Asks the agent to sum up and end, for this reason: it makes one more request at most. Asked again, the first reason
+    /// stands. What it waits for in the sandbox is cut short.
+    pub fn close(&self, reason: String) {
+        if self.closing.set(reason).is_ok() {
+            self.ring();
+        }
+    }
+
+    /// Why the agent is to sum up, if it is.
+    pub(crate) fn closing(&self) -> Option<&str> {
+        self.closing.get().map(String::as_str)
     }
 
     /// Whether it rings.
     pub(crate) fn rings(&self) -> bool {
-        *self.0.borrow()
+        *self.rings.borrow()
     }
 
     /// Returns once it rings.
     pub(crate) async fn rung(&self) {
-        let mut rings = self.0.subscribe();
+        let mut rings = self.rings.subscribe();
         // The sender is held by this very value.
         let _held = rings.wait_for(|rings| *rings).await;
     }
@@ -102,7 +120,7 @@ impl Journal {
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<Entry>) {
         let (entries, receiver) = mpsc::channel(WAITING_ENTRIES);
-        let bell = Bell(Arc::new(watch::Sender::new(false)));
+        let bell = Bell { rings: Arc::new(watch::Sender::new(false)), closing: Arc::default() };
         (Self { entries, bell }, receiver)
     }
 
@@ -118,7 +136,7 @@ impl Journal {
     /// When nobody answers any more.
     pub(crate) async fn messages(&self) -> Result<Vec<Said>, JournalClosed> {
         // First: what is said from here on rings again.
-        self.bell.0.send_replace(false);
+        self.bell.rings.send_replace(false);
         let (waiting, said) = oneshot::channel();
         self.entries.send(Entry::Messages { waiting }).await.map_err(|_| JournalClosed)?;
         said.await.map_err(|_| JournalClosed)

@@ -12,6 +12,7 @@ mod error;
 mod frame;
 mod given;
 mod guard;
+mod guest;
 mod history;
 mod journal;
 mod model;
@@ -26,7 +27,9 @@ mod tools;
 
 pub use endpoint::{ModelEndpoint, ModelTimeouts, PatchTool, Protocol, Reasoning, Thinking, UnknownProtocol};
 pub use error::{AgentError, Limit};
+pub use guest::{Guest, GuestProtocol, UnknownGuestProtocol, is_of_a_guest, run_guest};
 pub use journal::{Attachment, Bell, Entry, Journal, JournalClosed, Said};
+pub use model::door::{GuestAnswer, GuestModel, GuestRequest};
 pub use model::{ModelClient, ModelClientError};
 pub use output::for_people;
 pub use output::show::{COLLECT_FOR, Shown};

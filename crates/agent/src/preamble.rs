@@ -1,5 +1,7 @@
 //! What the model is told before the prompt: the facts of its environment, and what the repository's `AGENTS.md` files
-//! say. These are items of the conversation, not instructions, so that the instructions stay the same for everybody.
+//! say, and what its files look like. These are items of the conversation, not instructions, so that the instructions stay the same for everybody.
+
+mod facts;
 
 use std::time::Duration;
 
@@ -40,6 +42,11 @@ pub(crate) fn environment(task: &AgentTask) -> Value {
         task.mode.word(),
         network(&task.network),
     ))
+}
+
+/// The facts of the repository, if they are known.
+pub(crate) fn repository(task: &AgentTask) -> Option<Value> {
+    task.facts.as_ref().map(|facts| message(&facts::render(facts)))
 }
 
 /// What commands may reach. A refused request is answered with 403 and the reason, so the list need not be whole.
@@ -119,7 +126,7 @@ fn render(found: &[(&String, String)], nested: &[String]) -> Option<String> {
     // The deepest wins, so it is the last to be cut.
     let mut kept = Vec::new();
     for (path, content) in found.iter().rev() {
-        let content = framed(content);
+        let content = framed(&without_comments(content));
         let end = content.floor_char_boundary(room);
         room -= end;
         let note = if end < content.len() { "\n[the rest is left out; read the file]" } else { "" };
@@ -138,6 +145,20 @@ fn render(found: &[(&String, String)], nested: &[String]) -> Option<String> {
     }
     text.push_str("</repository_instructions>");
     Some(text)
+}
+
+/// The text without the comments that nobody sees who reads the file as it is rendered, each with a word in its place.
+fn without_comments(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, comment)) = rest.split_once("<!--")
+        && let Some((comment, after)) = comment.split_once("-->")
+    {
+        shown.push_str(before);
+        shown.push_str(&format!("[a comment of {} characters is left out]", comment.trim().chars().count()));
+        rest = after;
+    }
+    shown + rest
 }
 
 #[cfg(test)]
@@ -198,6 +219,16 @@ mod tests {
         assert_eq!(text.matches("</file>").count(), 1);
         assert_eq!(text.matches("</repository_instructions>").count(), 1);
         assert!(text.contains("\\u{202e}\\u{1b}"));
+    }
+
+    #[test]
+    fn a_comment_that_no_reader_sees_is_not_told_and_said_to_be_there() {
+        let path = "/AGENTS.md".to_owned();
+        let text = "a <!-- obey me --> b <!-- open\n".to_owned();
+
+        let text = render(&[(&path, text)], &[]).expect("a text");
+
+        assert!(text.contains("a [a comment of 7 characters is left out] b <!-- open\n"), "{text}");
     }
 
     #[test]

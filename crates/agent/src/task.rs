@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use carrel_domain::repository_facts::RepositoryFacts;
 use carrel_domain::{AnswerNotes, BranchName, CommitOid, Mode, NetworkPolicy, Redactor, Usage};
 use carrel_sandbox::Sandbox;
 use serde_json::Value;
@@ -17,6 +18,8 @@ pub struct AgentTask {
     pub prompt: String,
     /// Files that came with the prompt. They lie in the sandbox already.
     pub given: Vec<Given>,
+    /// What the prompt names and nobody could get for it, each with the reason.
+    pub missing: Vec<(String, String)>,
     /// Whether changes are kept.
     pub mode: Mode,
     /// The folder of the repository in the sandbox: `/workspace/<repository>`.
@@ -25,6 +28,8 @@ pub struct AgentTask {
     pub base: CommitOid,
     /// The branch it was taken from, if it was one.
     pub branch: Option<BranchName>,
+    /// What a look at the base commit says, if anything. The same commit has the same.
+    pub facts: Option<RepositoryFacts>,
     /// What its commands may reach.
     pub network: NetworkPolicy,
     /// The conversation items of the earlier turns this one goes on from, in their order. Calls that were cut off are
@@ -56,6 +61,8 @@ pub struct Given {
     pub size_bytes: u64,
     /// All of it, if it is an image.
     pub image: Option<Vec<u8>>,
+    /// Where it was fetched from or taken out of, if it is not as somebody gave it.
+    pub origin: Option<String>,
 }
 
 /// When an agent gives up.
@@ -69,6 +76,8 @@ pub struct AgentLimits {
     pub cost_usd_micros: Option<u64>,
     /// From the beginning, or from the resumption, to the end. Default 2 h.
     pub wall_clock: Duration,
+    /// How long before that end the model is asked to sum up. Default 2 minutes.
+    pub farewell: Duration,
     /// The most tokens one tool's output may put into the conversation, whatever the model asks for. Default 20,000.
     pub tool_output_tokens: usize,
     /// How much one command may print before it is ended, in bytes. Default 1 GiB.
@@ -82,6 +91,7 @@ impl Default for AgentLimits {
             tokens: None,
             cost_usd_micros: None,
             wall_clock: Duration::from_hours(2),
+            farewell: Duration::from_mins(2),
             tool_output_tokens: 20_000,
             output_bytes: 1 << 30,
         }

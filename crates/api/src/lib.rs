@@ -3,9 +3,11 @@
 //! Reads come from `carrel-store`, changes go through `carrel-control`. One verb of one noun is one file, with its
 //! documentation and its errors. Nothing is answered without authentication but what [`router`] lists as open.
 
+mod agents;
 mod assets;
 mod attachments;
 mod attempts;
+mod budgets;
 mod caller;
 mod environments;
 mod extract;
@@ -115,6 +117,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         (name = "publications", description = "Patches on their way to a git remote"),
         (name = "environments", description = "How sandboxes are made ready, and what they may reach"),
         (name = "models", description = "What tasks may be given to"),
+        (name = "budgets", description = "What may be spent in a month, and what was"),
         (name = "repositories", description = "What was worked on"),
         (name = "sessions", description = "Signing in, and who is signed in"),
     )
@@ -148,6 +151,9 @@ fn closed_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(environments::reset_cache::reset_cache))
         .routes(routes!(environments::terminal::terminal))
         .routes(routes!(models::list::list))
+        .routes(routes!(agents::list::list))
+        .routes(routes!(budgets::list::list))
+        .routes(routes!(budgets::set::set))
         .routes(routes!(repositories::list::list))
         .routes(routes!(sessions::me::me))
         .routes(routes!(sessions::delete::delete))

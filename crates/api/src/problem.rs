@@ -58,6 +58,8 @@ fn title(kind: &str) -> &'static str {
         "not-now" => "that cannot be done as things stand",
         "not-a-websocket" => "the route is a WebSocket",
         "no-model" => "no model is configured",
+        "budget-exhausted" => "a budget is used up",
+        "not-allowed" => "the person may not do that",
         "name-taken" => "the name is taken",
         "secret-unusable" => "a secret's value cannot be used",
         "conflict" => "somebody else has changed it in the meantime",
@@ -105,6 +107,7 @@ impl From<StoreError> for ApiError {
             StoreError::SecretGone { .. } | StoreError::SecretClosed { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "secret-unusable").detail(error.to_string())
             }
+            StoreError::OwnersOnly { .. } => Self::new(StatusCode::FORBIDDEN, "not-allowed").detail(error.to_string()),
             StoreError::Conflict { noun } => Self::new(StatusCode::CONFLICT, "conflict")
                 .detail(format!("the {noun} was changed by somebody else in the meantime; look at it and try again")),
             other => {
@@ -122,6 +125,7 @@ impl From<ControlError> for ApiError {
         match error {
             ControlError::Invalid { field, message } => Self::field(field, message),
             ControlError::NotNow(reason) => Self::new(StatusCode::CONFLICT, "not-now").detail(reason),
+            ControlError::Exhausted(reason) => Self::new(StatusCode::CONFLICT, "budget-exhausted").detail(reason),
             ControlError::NoModel(reason) => Self::new(StatusCode::CONFLICT, "no-model").detail(reason),
             ControlError::Store(error) => error.into(),
         }

@@ -10,7 +10,7 @@ pub(crate) mod show;
 use carrel_control::ControlError;
 use carrel_domain::attachment::MAX_IN_TURN;
 use carrel_domain::task::Attempts;
-use carrel_domain::{AttachmentId, Prompt, TaskId};
+use carrel_domain::{AttachmentId, AttemptLimits, Prompt, TaskId};
 use carrel_store::{Principal, StoreError};
 use carrel_wire as wire;
 use uuid::Uuid;
@@ -18,8 +18,29 @@ use uuid::Uuid;
 use crate::problem::ApiError;
 use crate::{Shared, view};
 
+/// The shortest time that an attempt may be given, in seconds.
+const SHORTEST_S: u32 = 10;
+
 fn prompt(text: &str) -> Result<Prompt, ApiError> {
     Prompt::parse(text).map_err(|error| ApiError::field("prompt", error))
+}
+
+/// What each attempt may use: where something is said, it is more than nothing.
+pub(crate) fn limits(asked: wire::AttemptLimits) -> Result<AttemptLimits, ApiError> {
+    let wire::AttemptLimits { steps, tokens, cost_usd_micros, wall_clock_s } = asked;
+    let none = [
+        ("limits.steps", steps == Some(0)),
+        ("limits.tokens", tokens == Some(0)),
+        ("limits.cost_usd_micros", cost_usd_micros == Some(0)),
+    ];
+    if let Some((field, _)) = none.into_iter().find(|(_, is_none)| *is_none) {
+        let message = format!("`{field}` is 0, and with nothing no attempt can be made; leave it out for no limit");
+        return Err(ApiError::field(field, message));
+    }
+    if let Some(seconds) = wall_clock_s.filter(|seconds| *seconds < SHORTEST_S) {
+        return Err(ApiError::field("limits.wall_clock_s", format!("`limits.wall_clock_s` is {seconds}, and may be {SHORTEST_S} or more")));
+    }
+    Ok(AttemptLimits { steps, tokens, cost_usd_micros, wall_clock_s })
 }
 
 fn attempts(count: Option<u32>) -> Result<Attempts, ApiError> {

@@ -1,6 +1,5 @@
 //! From the store's rows to what crosses HTTP.
 
-use carrel_domain::comparison::{Contender, Suggestion, suggest};
 use carrel_domain::{
     Attempt, AttemptId, AttemptState, Environment, EnvironmentId, Publication, RepositoryId, RepositoryLocation,
     Revision, Standing, Task, TaskId, TurnId, UserId,
@@ -23,6 +22,7 @@ pub(crate) fn task(thread: TaskThread) -> wire::Task {
         environment: environment(task.environment, &environments),
         branch,
         commit,
+        local_changes: task.local_changes.map(Into::into),
         state,
         created_at: task.created_at,
         updated_at: task.updated_at,
@@ -50,30 +50,11 @@ fn turn(thread: TurnThread, publications: &[Publication], environments: &[Enviro
     }
 }
 
-/// Which attempt of a turn to look at first, once all have ended. One that was made again counts no more.
+/// Which attempt of a turn to look at first.
 fn comparison(attempts: &[Attempt]) -> Option<wire::Comparison> {
-    let is_made_again =
-        |one: &Attempt| attempts.iter().any(|other| other.retry.is_some_and(|retry| retry.of == one.id));
-    let compared: Vec<&Attempt> = attempts.iter().filter(|one| !is_made_again(one)).collect();
-    if compared.len() < 2 || compared.iter().any(|one| !one.state.has_ended()) {
-        return None;
-    }
-    let contenders: Vec<Contender> = compared.iter().map(|one| contender(one)).collect();
-    let Suggestion { winner, reason } = suggest(&contenders);
-    Some(wire::Comparison { suggested_attempt_id: winner.map(|at| compared[at].id.as_uuid()), reason })
-}
-
-fn contender(attempt: &Attempt) -> Contender {
-    let tokens = attempt.usage.input_tokens.saturating_add(attempt.usage.output_tokens);
-    let AttemptState::Ready(outcome) = &attempt.state else { return Contender { tokens, ..Contender::default() } };
-    let failing = outcome.notes.citations.failing.len();
-    Contender {
-        is_ready: true,
-        patch: outcome.patch.clone(),
-        tally: outcome.tally.clone(),
-        failing_citations: u32::try_from(failing).unwrap_or(u32::MAX),
-        tokens,
-    }
+    let compared = carrel_control::compare(attempts)?;
+    let suggested_attempt_id = compared.suggested.map(AttemptId::as_uuid);
+    Some(wire::Comparison { suggested_attempt_id, reason: compared.reason })
 }
 
 /// An attempt, with those of its task's publications and environments that are its own.
@@ -109,6 +90,8 @@ pub(crate) fn attempt(row: Attempt, publications: &[Publication], environments: 
         },
         model: row.model,
         effort: row.effort,
+        agent: row.agent.unwrap_or_else(|| carrel_control::OWN_AGENT.to_owned()),
+        limits: row.limits.into(),
         usage: row.usage.into(),
         result,
         failure,
@@ -127,7 +110,7 @@ fn environment(id: EnvironmentId, environments: &[Environment]) -> wire::Named {
 }
 
 /// A task as a list shows it.
-pub(crate) fn summary(listing: TaskListing) -> wire::TaskSummary {
+pub(crate) fn summary(listing: TaskListing, waits_for: Option<String>) -> wire::TaskSummary {
     let TaskListing { task, mode, attempts } = listing;
     let state = carrel_domain::TaskState::of(attempts.iter().map(|attempt| attempt.standing)).into();
     let ready = attempts.iter().find(|attempt| attempt.standing == Standing::Ready);
@@ -138,6 +121,7 @@ pub(crate) fn summary(listing: TaskListing) -> wire::TaskSummary {
         repository: repository(repository_id, &location),
         state,
         mode: mode.into(),
+        waits_for,
         attempts: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
         additions: ready.and_then(|attempt| attempt.additions),
         deletions: ready.and_then(|attempt| attempt.deletions),

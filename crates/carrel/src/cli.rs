@@ -1,6 +1,7 @@
 //! The command line as it is written. What it means is checked by the commands and, above all, by the service.
 
 pub(crate) mod environment;
+pub(crate) mod limits;
 
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::exit::Failure;
 use crate::output;
 use environment::EnvironmentCommand;
+use limits::{BudgetCommand, LimitArguments};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -50,12 +52,17 @@ pub(crate) enum Command {
     Demo,
     /// List the models tasks may be given to
     Models,
+    /// List the agents tasks may be given to
+    Agents,
     /// Delegate tasks, follow them, and take their results
     #[command(subcommand)]
     Task(TaskCommand),
     /// Say how sandboxes are made ready, and what they may reach
     #[command(subcommand)]
     Environment(EnvironmentCommand),
+    /// Say what may be spent in a month, and see what was
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     /// Say what this machine offers sandboxes, what is missing, and what to do about it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
@@ -88,7 +95,8 @@ taken any more: follow up on the task instead.";
 
 const RETRY_HELP: &str = "\
 A retry belongs to the same turn and gets the next number. It starts from the same commit, with the same model and the same
-version of the environment; what the agent was not told before the end, it is told now.";
+version of the environment; what the agent was not told before the end, it is told now. What it may use counts anew, and is
+what the one before was given, as far as no other --max-… is.";
 
 const SHELL_HELP: &str = "\
 The shell runs in the folder of the repository, as the agent's commands do, and on the very same files: the agent sees
@@ -107,6 +115,9 @@ Exit codes:
 const SERVE_HELP: &str = "\
 Settings (environment variables):
   CARREL_DATA             folder of all data [default: ~/.local/share/carrel]
+  DATABASE_URL            PostgreSQL database of tasks and events in place of the one in the data folder:
+                          postgres://user:password@host/name [default: SQLite]
+  CARREL_WORKER_NAME      what others on the same database know this worker by [default: the machine's name]
   CARREL_LISTEN           address and port to listen on [default: 127.0.0.1:7070]
   CARREL_PUBLIC_URL       address people use, if it is another
   CARREL_MODEL_URL        model server [OPENAI_BASE_URL, then https://api.openai.com/v1]
@@ -115,7 +126,10 @@ Settings (environment variables):
   CARREL_MODEL            name of the model [default: gpt-5-codex, or claude-sonnet-5-5 with `messages`]
   CARREL_MODEL_RETRIES    how often a request that did not work is made again [default: 5]
   CARREL_MODELS_FILE      file of further models and providers, with prices and abilities: docs/models.md
+  CARREL_AGENTS_FILE      file of agents that run in the sandbox in place of Carrel's own: docs/agents.md
   CARREL_GIT_CREDENTIALS  file in the format of git-credential-store [default: git-credentials in the data folder]
+  CARREL_DIFF_HOSTS       forges that diffs named in prompts are fetched from, beside the repository's own: `host` or
+                          `host:port`, separated by commas [default: github.com,gitlab.com,codeberg.org,gitea.com]
   CARREL_GIT_AUTHOR       author of commits [default: Carrel <carrel@localhost>]
   CARREL_SECRETS_KEY      key that values of secrets are sealed under: 32 bytes in base64 or hexadecimal
   CARREL_SECRETS_KEY_FILE file of such keys, one a line; the first seals, all open [default: secrets.key in the data
@@ -270,13 +284,32 @@ pub(crate) struct CreateArguments {
     /// How hard the model is asked to think, one of its efforts [default: the model's]
     #[arg(long)]
     pub(crate) effort: Option<String>,
+    /// The agent's name, one of `carrel agents` [default: carrel]
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) files: FileArguments,
+    #[command(flatten)]
+    pub(crate) local_changes: LocalChangesArguments,
     /// Follow the log until the task has ended
     #[arg(long)]
     pub(crate) watch: bool,
     /// What is to be done; `-` reads it from standard input
     pub(crate) prompt: String,
+}
+
+/// Changes that were not pushed, and that a task starts from.
+#[derive(Debug, Args)]
+pub(crate) struct LocalChangesArguments {
+    /// Start from what this checkout has beyond its remote: changes, new files that git does not ignore, commits that are
+    /// not pushed; 5 MB at most
+    #[arg(long, conflicts_with_all = ["branch", "commit"])]
+    pub(crate) with_local_changes: bool,
+    /// Start from the commit with this patch on it, made by `git diff --binary --full-index`; `-` reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "with_local_changes", allow_hyphen_values = true)]
+    pub(crate) local_changes: Option<PathBuf>,
 }
 
 /// Files that go along with a prompt.
@@ -302,7 +335,8 @@ pub(crate) struct FollowUpArguments {
     /// How many attempts are made side by side: 1 to 4
     #[arg(long, default_value_t = 1)]
     pub(crate) attempts: u32,
-    /// The attempt of the last turn to go on from [default: the first with a result]
+    /// The attempt of the last turn to go on from [default: the one that `task compare` suggests, or
+    /// else the first with a result]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) from_attempt: Option<u32>,
     /// The model's name, one of `carrel models` [default: as before]
@@ -311,6 +345,11 @@ pub(crate) struct FollowUpArguments {
     /// How hard the model is asked to think [default: as before]
     #[arg(long)]
     pub(crate) effort: Option<String>,
+    /// The agent's name, one of `carrel agents` [default: as before]
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) files: FileArguments,
     /// Follow the log until the task has ended
@@ -331,6 +370,8 @@ pub(crate) struct RetryArguments {
     /// Take the environment as it is now, instead of the version the attempt was pinned to
     #[arg(long)]
     pub(crate) latest_environment: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     /// Follow the log until the task has ended
     #[arg(long)]
     pub(crate) watch: bool,

@@ -95,6 +95,10 @@ impl Client {
         self.json(self.request(Method::PATCH, path)?.json(body).timeout(TIMEOUT)).await
     }
 
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.json(self.request(Method::PUT, path)?.json(body).timeout(TIMEOUT)).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.send(self.request(Method::DELETE, path)?.timeout(TIMEOUT)).await.map(drop)
     }

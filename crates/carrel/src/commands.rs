@@ -3,9 +3,11 @@
 mod apply;
 mod artifacts;
 mod attach;
+mod budget;
 mod compare;
 mod doctor;
 mod environment;
+mod local_changes;
 mod push;
 mod retry;
 mod steer;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use carrel_domain::Prompt;
 use carrel_domain::prompt::InvalidPrompt;
-use carrel_wire::{Attempt, AttemptState, CreateTask, CreateTurn, ModelList, OwnerLink, Task, TaskPage};
+use carrel_wire::{AgentList, Attempt, AttemptState, CreateTask, CreateTurn, ModelList, OwnerLink, Task, TaskPage};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -28,6 +30,7 @@ use crate::exit::Failure;
 use crate::output;
 use crate::settings::Settings;
 
+pub(crate) use budget::budget;
 pub(crate) use doctor::doctor;
 pub(crate) use environment::environment;
 pub(crate) use watch::watch;
@@ -38,6 +41,11 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn owner_link(settings: &Settings, json: bool) -> Result<(), Failure> {
     let link: OwnerLink = Client::find(settings)?.post("owner-links", &json!({})).await?;
     if json { output::document(&link) } else { output::line(&link.url) }
+}
+
+pub(crate) async fn agents(settings: &Settings, json: bool) -> Result<(), Failure> {
+    let list: AgentList = Client::find(settings)?.get("agents").await?;
+    if json { output::document(&list) } else { output::line(&output::agents(&list)) }
 }
 
 pub(crate) async fn models(settings: &Settings, json: bool) -> Result<(), Failure> {
@@ -66,19 +74,30 @@ pub(crate) async fn task(command: TaskCommand, settings: &Settings, json: bool) 
 }
 
 async fn create(client: &Client, arguments: CreateArguments, json: bool) -> Result<(), Failure> {
+    if arguments.prompt == "-" && arguments.local_changes.local_changes.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::usage("standard input is either the prompt or the patch; give one of them as a file"));
+    }
+    let repository = location(client, &arguments.repository)?;
+    let local = local_changes::send(client, &arguments.local_changes, &repository).await?;
     let request = CreateTask {
-        repository: location(client, &arguments.repository)?,
+        repository,
         branch: arguments.branch,
-        commit: arguments.commit,
+        commit: local.commit.or(arguments.commit),
         mode: arguments.mode.into(),
         prompt: prompt(arguments.prompt)?,
         attempts: Some(arguments.attempts),
         environment: arguments.environment,
         model: arguments.model,
         effort: arguments.effort,
+        agent: arguments.agent,
         attachments: attach::attach(client, &arguments.files).await?,
+        local_changes: local.patch,
+        limits: arguments.limits.into(),
     };
     let task: Task = client.post("tasks", &request).await?;
+    if !json {
+        budget::warn(client, task.created_by).await?;
+    }
     if arguments.watch {
         return watch(client, task.id, 0, json).await;
     }
@@ -101,7 +120,9 @@ async fn follow_up(client: &Client, arguments: FollowUpArguments, json: bool) ->
         from_attempt_id: from,
         model: arguments.model,
         effort: arguments.effort,
+        agent: arguments.agent,
         attachments: attach::attach(client, &arguments.files).await?,
+        limits: arguments.limits.into(),
     };
     let task: Task = client.post(&format!("tasks/{}/turns", arguments.id), &request).await?;
     if arguments.watch {

@@ -9,7 +9,7 @@ use anstyle::Style;
 use carrel_agent::{ModelEndpoint, PatchTool, Reasoning};
 use carrel_domain::Secret;
 use carrel_testkit::model::{Script, ScriptedModel};
-use carrel_wire::{CreateTask, Mode, Task};
+use carrel_wire::{AttemptLimits, CreateTask, Mode, Task};
 use uuid::Uuid;
 
 use crate::client::Client;
@@ -106,7 +106,10 @@ async fn play(client: &Client, settings: &Settings, json: bool) -> Result<(), Fa
         environment: None,
         model: Some(DEMO_MODEL.to_owned()),
         effort: None,
+        agent: None,
         attachments: Vec::new(),
+        local_changes: None,
+        limits: AttemptLimits::default(),
     };
     let task: Task = client.post("tasks", &request).await?;
     watch(client, task.id, 0, json).await?;

@@ -1,6 +1,7 @@
 //! `carrel`: the one program. Here it is decided what it is this time: the service, a client of one, or (behind a hidden
 //! argument) the launcher of sandboxes, or what has subordinate ids.
 
+mod agents;
 mod cli;
 mod client;
 mod commands;
@@ -70,8 +71,10 @@ async fn dispatch(cli: Cli, mut settings: Settings) -> Result<(), Failure> {
         }
         Command::Demo => demo::demo(settings, json).await,
         Command::Models => commands::models(&settings, json).await,
+        Command::Agents => commands::agents(&settings, json).await,
         Command::Task(command) => commands::task(command, &settings, json).await,
         Command::Environment(command) => commands::environment(command, &settings, json).await,
+        Command::Budget(command) => commands::budget(command, &settings, json).await,
         Command::Doctor => commands::doctor(&settings, json).await,
         Command::OwnerLink => commands::owner_link(&settings, json).await,
         Command::Openapi => output::document(&carrel_api::openapi()),

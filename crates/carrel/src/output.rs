@@ -6,9 +6,9 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use carrel_domain::git::is_invisible;
-use carrel_wire::{
-    Attempt, AttemptResult, AttemptState, Citations, ModelList, Publication, PublicationState, Task, TaskPage,
-    TaskState, Usage,
+use carrel_wire::{AgentList, 
+    Attempt, AttemptLimits, AttemptResult, AttemptState, Citations, ModelList, Publication, PublicationState, Task,
+    TaskPage, TaskState, Turn, Usage,
 };
 use serde::Serialize;
 
@@ -119,18 +119,37 @@ pub(crate) fn task(task: &Task) -> String {
         name => format!(", environment {}", safe(name)),
     };
     push(&mut text, format_args!("{DIM}{}  {}{start}{place}{DIM:#}", task.id, safe(&task.repository.location)));
+    if let Some(changes) = &task.local_changes {
+        let count = usize::try_from(changes.files).unwrap_or(usize::MAX);
+        let (added, removed) = (changes.additions, changes.deletions);
+        push(&mut text, format_args!("starts from local changes: {}, +{added} -{removed}", files(count)));
+    }
     for turn in &task.turns {
         let mode = serde_json::to_value(turn.mode).unwrap_or_default();
         push(
             &mut text,
             format_args!("\nturn {} ({}): {}", turn.number, mode.as_str().unwrap_or("?"), first_line(&turn.prompt)),
         );
+        if let Some(from) = goes_on_from(task, turn) {
+            push(&mut text, format_args!("  {DIM}{from}{DIM:#}"));
+        }
         for one in &turn.attempts {
             let before = turn.attempts.iter().find(|other| one.retry_of == Some(other.id));
             attempt(&mut text, one, before.map(|before| before.number));
         }
     }
     text.trim_end().to_owned()
+}
+
+/// Which attempt a turn goes on from, where that is not plain: the turn of that attempt had others.
+fn goes_on_from(task: &Task, turn: &Turn) -> Option<String> {
+    let from = turn.from_attempt_id?;
+    let before = task.turns.iter().find(|other| other.attempts.iter().any(|attempt| attempt.id == from))?;
+    let number = before.attempts.iter().find(|attempt| attempt.id == from)?.number;
+    let suggested = before.comparison.as_ref().and_then(|comparison| comparison.suggested_attempt_id) == Some(from);
+    let which = if suggested { ", the suggested one" } else { "" };
+    let of_turn = if before.number + 1 == turn.number { String::new() } else { format!(" of turn {}", before.number) };
+    (before.attempts.len() > 1).then(|| format!("goes on from attempt {number}{of_turn}{which}"))
 }
 
 fn attempt(text: &mut String, attempt: &Attempt, retry_of: Option<u32>) {
@@ -143,13 +162,17 @@ fn attempt(text: &mut String, attempt: &Attempt, retry_of: Option<u32>) {
             painted(attempt_word(attempt.state)),
             base.unwrap_or_default(),
             safe(&attempt.model),
-            attempt.effort.as_deref().map(|effort| format!(" ({})", safe(effort))).unwrap_or_default(),
+            attempt.effort.as_deref().map(|effort| format!(" ({})", safe(effort))).unwrap_or_default()
+                + &by_another_agent(attempt),
             spent(&attempt.usage),
         ),
     );
     if let Some(number) = retry_of {
         let how = if attempt.resumes { "goes on from" } else { "makes again" };
         push(text, format_args!("    {DIM}{how} attempt {number}{DIM:#}"));
+    }
+    if let Some(limits) = limits(attempt.limits) {
+        push(text, format_args!("    {DIM}may use {limits}{DIM:#}"));
     }
     if let Some(failure) = &attempt.failure {
         push(text, format_args!("    {}", safe(&failure.reason)));
@@ -204,6 +227,35 @@ fn spent(usage: &Usage) -> String {
     format!("{about}{} tokens in, {} out{cost}", usage.input_tokens, usage.output_tokens)
 }
 
+/// What an attempt may use, as whoever asked for it said; nothing when they did not.
+fn limits(limits: AttemptLimits) -> Option<String> {
+    let steps = limits.steps.map(|steps| format!("{steps} steps"));
+    let tokens = limits.tokens.map(|tokens| format!("{tokens} tokens"));
+    let cost = limits.cost_usd_micros.map(|micros| format!("{} USD", carrel_domain::budget::usd(micros)));
+    let time = limits.wall_clock_s.map(|seconds| format!("{seconds} s"));
+    let said: Vec<String> = [steps, tokens, cost, time].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
+/// Whose work it is, where that is not Carrel's own agent.
+fn by_another_agent(attempt: &Attempt) -> String {
+    let name = &attempt.agent;
+    if name == carrel_control::OWN_AGENT { String::new() } else { format!(" by {}", safe(name)) }
+}
+
+/// The agents for people.
+pub(crate) fn agents(list: &AgentList) -> String {
+    let width = list.items.iter().map(|agent| agent.name.chars().count()).max().unwrap_or_default();
+    let line = |agent: &carrel_wire::Agent| {
+        let how = match (&agent.protocol, &agent.speaks) {
+            (Some(protocol), Some(speaks)) => format!("in the sandbox, by {}; models served by {}", safe(protocol), safe(speaks)),
+            _ => "Carrel's own; any model".to_owned(),
+        };
+        format!("{:width$}  {how}", safe(&agent.name))
+    };
+    list.items.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// The models for people.
 pub(crate) fn models(list: &ModelList) -> String {
     if list.items.is_empty() {
@@ -252,11 +304,12 @@ pub(crate) fn tasks(page: &TaskPage) -> String {
             _ => String::new(),
         };
         let word = task_word(item.state);
+        let waits = item.waits_for.as_deref().map(|wait| format!("  {}", safe(wait))).unwrap_or_default();
         let style = colour_of(word);
         push(
             &mut text,
             format_args!(
-                "{}  {style}{word:<9}{style:#}  {}  {DIM}{}{change}{DIM:#}",
+                "{}  {style}{word:<9}{style:#}  {}  {DIM}{}{change}{waits}{DIM:#}",
                 item.id,
                 safe(&item.title),
                 safe(&item.repository.name),

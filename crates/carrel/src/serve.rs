@@ -15,7 +15,7 @@ use anstyle::Style;
 use carrel_agent::ModelClient;
 use carrel_api::{ApiOptions, Hosts};
 use carrel_control::{Author, Control, ControlLimits, ControlOptions, Model, Models};
-use carrel_domain::{Clock, Redactor, Secret, SharedClock};
+use carrel_domain::{Clock, Redactor, Secret, SharedClock, WorkerId};
 use carrel_forge::{Forge, GitOptions};
 use carrel_identity::Identity;
 use carrel_sandbox::{Kits, Launcher, Limits, LocalOptions, USUAL_PATH};
@@ -98,6 +98,7 @@ impl Service {
         let recorded = RecordedModel::start().await?;
         let sandboxes = places::open_sandboxes(&settings).await?;
         let control = Control::new(ControlOptions {
+            machine: settings.worker_name.clone(),
             images: places::open_images(&settings, &sandboxes)?,
             kits: open_kits(&settings, settings.data.join("kits")),
             image_folders: settings.image_folders.clone(),
@@ -106,7 +107,9 @@ impl Service {
             trust_folder: settings.data.join("trust"),
             forge: open_forge(&settings, settings.data.join("mirrors"), &redactor)?,
             models: all_models(configured, &recorded),
+            agents: crate::agents::load(settings.agents_file.as_deref())?,
             client: ModelClient::new().map_err(|error| Failure::service(error.to_string()))?,
+            diff_hosts: settings.git.diff_hosts.clone(),
             author: Author { name: settings.git.author_name.clone(), email: settings.git.author_email.clone() },
             limits: limits(&settings),
             store,
@@ -218,6 +221,10 @@ async fn lock(data: &Path) -> Result<File, Failure> {
 fn secrets(settings: &Settings, configured: &Configured, token: &Secret) -> Result<Vec<Secret>, Failure> {
     let mut secrets = vec![token.clone()];
     secrets.extend(configured.secrets.iter().cloned());
+    let database = settings.database_url.iter().filter_map(|url| Url::parse(url.expose()).ok());
+    for password in database.filter_map(|url| url.password().map(str::to_owned)) {
+        secrets.extend([percent_decoded(&password), password].map(Secret::new));
+    }
     let Some(file) = settings.git.credentials() else { return Ok(secrets) };
     let failed = |error| Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display()));
     let text = fs::read_to_string(&file).map_err(failed)?;
@@ -245,10 +252,30 @@ fn percent_decoded(text: &str) -> String {
 async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redactor) -> Result<Store, Failure> {
     let keys = keys::load(&settings.secrets, redactor)?;
     let (folder, clock, redactor) = (settings.data.clone(), Arc::clone(clock), redactor.clone());
-    let opened = Store::open(StoreOptions { folder, clock, redactor, keys: keys.all.clone() }).await;
+    let postgres = settings.postgres().map_err(|error| Failure::usage(error.to_string()))?;
+    let worker = worker_id(&settings.data.join("worker"))?;
+    let opened = Store::open(StoreOptions { folder, postgres, worker, clock, redactor, keys: keys.all.clone() }).await;
     let (store, closed) = opened.map_err(|error| Failure::service(error.to_string()))?;
     keys.settle(&settings.secrets, &closed)?;
     Ok(store)
+}
+
+/// Who this worker is: the same whenever it is started on this folder, for sandboxes, layers and mirrors are there.
+fn worker_id(file: &Path) -> Result<WorkerId, Failure> {
+    let failed = |error| Failure::usage(format!("cannot use {}: {error}", file.display()));
+    match fs::read_to_string(file) {
+        Ok(text) => text.trim().parse().map_err(|_| {
+            let file = file.display();
+            Failure::usage(format!("{file} is no worker's id; remove it, and its attempts are made again"))
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = WorkerId::from_uuid(uuid::Uuid::now_v7());
+            let beside = file.with_extension("new");
+            fs::write(&beside, format!("{id}\n")).and_then(|()| fs::rename(&beside, file)).map_err(failed)?;
+            Ok(id)
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn limits(settings: &Settings) -> ControlLimits {

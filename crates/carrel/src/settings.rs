@@ -22,12 +22,19 @@ const LARGEST_PATCH: usize = 256 << 20;
 pub(crate) struct Settings {
     /// The folder of all data.
     pub(crate) data: PathBuf,
+    /// The URL of a PostgreSQL database in place of the one in the data folder. Only the service looks at it: other
+    /// programs have variables of the same name.
+    pub(crate) database_url: Option<Secret>,
+    /// What other workers on the same database know this one by.
+    pub(crate) worker_name: String,
     /// Where the service listens; `None` when nothing was said.
     pub(crate) listen: Option<SocketAddr>,
     /// The address people use.
     pub(crate) public_url: Option<Url>,
     /// Where models are configured.
     pub(crate) models: ModelsSettings,
+    /// A file of agents that run in sandboxes.
+    pub(crate) agents_file: Option<PathBuf>,
     /// Git and its credentials.
     pub(crate) git: GitSettings,
     /// What values of secrets are sealed under.
@@ -64,6 +71,8 @@ pub(crate) struct GitSettings {
     pub(crate) credentials_file: PathBuf,
     /// Whether that file was named: then it must be there.
     credentials_are_named: bool,
+    /// Forges that diffs named in prompts are fetched from, beside the repository's own.
+    pub(crate) diff_hosts: Vec<String>,
     pub(crate) author_name: String,
     pub(crate) author_email: String,
     pub(crate) home: PathBuf,
@@ -142,9 +151,12 @@ impl Settings {
         }
         Ok(Self {
             git: variables.git(&data, home)?,
+            worker_name: variables.text("CARREL_WORKER_NAME")?.unwrap_or_else(host_name),
+            database_url: variables.text("DATABASE_URL").ok().flatten().map(Secret::new),
             listen: variables.parsed("CARREL_LISTEN", "is not an address and a port, such as 127.0.0.1:7070")?,
             public_url: variables.url("CARREL_PUBLIC_URL")?,
             models: variables.models()?,
+            agents_file: variables.file("CARREL_AGENTS_FILE")?,
             secrets: variables.secrets(&data)?,
             network: variables.network()?,
             max_layer_bytes: variables
@@ -158,10 +170,26 @@ impl Settings {
             max_steps: variables.positive("CARREL_MAX_STEPS")?.map(|steps| u32::try_from(steps).unwrap_or(u32::MAX)),
             max_tokens: variables.positive("CARREL_MAX_TOKENS")?.map(|tokens| tokens as u64),
             max_cost_usd_micros: variables.usd_micros("CARREL_MAX_COST_USD")?,
-            log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info,sea_orm_migration=warn".to_owned()),
+            log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info,sea_orm_migration=warn,sqlx=warn".to_owned()),
             remote: variables.remote()?,
             data,
         })
+    }
+
+    /// The PostgreSQL database to use, if one is.
+    ///
+    /// # Errors
+    /// When what is named is none.
+    pub(crate) fn postgres(&self) -> Result<Option<Secret>, InvalidSetting> {
+        let Some(url) = &self.database_url else { return Ok(None) };
+        if ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+            return Ok(Some(url.clone()));
+        }
+        Err(invalid(
+            "DATABASE_URL",
+            "is not the URL of a PostgreSQL database, such as postgres://carrel:password@localhost/carrel; unset it to use \
+             SQLite in the data folder",
+        ))
     }
 
     /// Where the service listens.
@@ -257,6 +285,7 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         Ok(GitSettings {
             credentials_are_named: named.is_some(),
             credentials_file: named.unwrap_or_else(|| data.join("git-credentials")),
+            diff_hosts: self.diff_hosts()?,
             author_name: author_name.trim().to_owned(),
             author_email: author_email.to_owned(),
             home,
@@ -286,6 +315,23 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
             plain_registries: self.list("CARREL_PLAIN_REGISTRIES")?,
             registry_logins_file: self.file("CARREL_REGISTRY_LOGINS")?,
         })
+    }
+
+    fn diff_hosts(&self) -> Result<Vec<String>, InvalidSetting> {
+        let hosts = self.list("CARREL_DIFF_HOSTS")?;
+        for host in &hosts {
+            let url = Url::parse(&format!("https://{host}/")).ok();
+            let is_host =
+                url.as_ref().is_some_and(|url| url.as_str() == format!("https://{host}/") && url.username().is_empty());
+            if !is_host {
+                return Err(invalid(
+                    "CARREL_DIFF_HOSTS",
+                    "has a part that is no host, such as `github.com` or `git.example:8443`",
+                ));
+            }
+        }
+        let default = || carrel_control::DIFF_HOSTS.iter().map(|host| (*host).to_owned()).collect();
+        Ok(if hosts.is_empty() { default() } else { hosts })
     }
 
     /// Words separated by commas.
@@ -324,6 +370,12 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
     }
 }
 
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "worker".to_owned() } else { name.to_owned() }
+}
+
 fn invalid(variable: &'static str, problem: &str) -> InvalidSetting {
     InvalidSetting { variable, problem: problem.to_owned() }
 }
@@ -357,6 +409,8 @@ mod tests {
             ("CARREL_MODEL_PROTOCOL", "grpc"),
             ("CARREL_MODELS_FILE", "relative.toml"),
             ("CARREL_GIT_AUTHOR", "nobody"),
+            ("CARREL_DIFF_HOSTS", "github.com, https://git.example"),
+            ("CARREL_DIFF_HOSTS", "git.example/path"),
             ("CARREL_MAX_JOBS", "0"),
             ("CARREL_MAX_ATTEMPT_SECONDS", "2h"),
             ("CARREL_MAX_STEPS", "0"),
@@ -376,6 +430,17 @@ mod tests {
         }
         let error = settings(&[("CARREL_URL", "http://host")]).expect_err("no token");
         assert!(error.to_string().contains("CARREL_TOKEN"), "{error}");
+    }
+
+    #[test]
+    fn the_database_of_another_program_disturbs_only_the_service() {
+        let theirs = settings(&[("DATABASE_URL", "mysql://shop:hunter2@db/shop")]).expect("clients do not care");
+        let ours = settings(&[("DATABASE_URL", "postgres://carrel:hunter2@db/carrel")]).expect("settings");
+
+        let error = theirs.postgres().expect_err("the service does").to_string();
+        assert!(error.starts_with("DATABASE_URL") && !error.contains("hunter2"), "{error}");
+        assert!(ours.postgres().expect("a database").is_some());
+        assert!(settings(&[]).expect("settings").postgres().expect("fine").is_none());
     }
 
     #[test]

@@ -3,13 +3,16 @@
 //!
 //! Every stage may be entered twice, because its worker may die at any point: it looks at what is there and goes on.
 
+mod away;
 mod collect;
+mod door;
 pub(crate) mod limits;
 pub(crate) mod network;
 mod prepare;
 mod raise;
 mod run;
 pub(crate) mod setup;
+mod spending;
 mod site;
 
 use std::ops::Deref;
@@ -21,9 +24,11 @@ use carrel_domain::{
 use carrel_forge::ForgeError;
 use carrel_image::ImageError;
 use carrel_sandbox::{Finished, SandboxError};
-use carrel_store::{Job, StoreError, TaskThread};
+use carrel_store::{Job, Store, StoreError, TaskThread};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use prepare::local_changes;
+use self::away::Away;
 pub(crate) use site::{Listener, Site};
 
 use crate::worker::{Left, MAX_CLAIMS, MAX_TRIES};
@@ -163,9 +168,10 @@ impl Scene<'_> {
 }
 
 /// Drives an attempt to its end.
-pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
+pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: AttemptId) -> Left {
+    let away = Away::of(job, store);
     loop {
-        let attempt = match control.inner.store.attempt(job.organization, id).await {
+        let attempt = match store.attempt(job.organization, id).await {
             Ok(attempt) => attempt,
             Err(StoreError::NotFound { .. }) => return Left::Done,
             Err(error) => return Left::Again { reason: error.to_string() },
@@ -173,10 +179,20 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
         if attempt.state.has_ended() {
             tracing::info!(attempt = %id, task = %attempt.task, state = attempt.state.word(), "an attempt has ended");
             put_away(control, &attempt).await;
+            if let Some(away) = &away {
+                away.made_again(control, &attempt).await;
+            }
             return Left::Done;
         }
-        let worked =
-            if job.tries > MAX_CLAIMS { Err(ends_its_workers(job.tries)) } else { stage(control, &attempt).await };
+        let worked = match away.as_ref() {
+            _ if job.tries > MAX_CLAIMS => Err(ends_its_workers(job.tries)),
+            Some(away) => away.taken_up(store, &attempt).await,
+            None => Ok(()),
+        };
+        let worked = match worked {
+            Ok(()) => stage(control, store, &attempt).await,
+            Err(halt) => Err(halt),
+        };
         let step = match worked {
             Ok(step) => step,
             // The wish came after the attempt was read: reading it again shows whose it is.
@@ -199,7 +215,7 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
             }
             end_sandboxes(control, id).await;
         }
-        match advance_when_there_is_room(control, &attempt, step).await {
+        match advance_when_there_is_room(control, store, &attempt, step).await {
             Ok(()) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Left::Again { reason: error.to_string() },
         }
@@ -208,22 +224,26 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: AttemptId) -> Left {
 
 /// Moves the attempt on. On a full disk its sandbox, which has most likely filled it, is put away first, and then gives
 /// its space back little by little.
-async fn advance_when_there_is_room(control: &Control, attempt: &Attempt, step: Step) -> Result<(), StoreError> {
-    match advance(control, attempt.clone(), step.clone()).await {
+async fn advance_when_there_is_room(
+    control: &Control,
+    store: &Store,
+    attempt: &Attempt,
+    step: Step,
+) -> Result<(), StoreError> {
+    match advance(store, attempt.clone(), step.clone()).await {
         Err(StoreError::DiskFull) => end_sandboxes(control, attempt.id).await,
         other => return other,
     }
     for _ in 0..ROOM_TRIES {
-        match advance(control, attempt.clone(), step.clone()).await {
+        match advance(store, attempt.clone(), step.clone()).await {
             Err(StoreError::DiskFull) => tokio::time::sleep(ROOM_WAIT).await,
             other => return other,
         }
     }
-    advance(control, attempt.clone(), step).await
+    advance(store, attempt.clone(), step).await
 }
 
-async fn advance(control: &Control, attempt: Attempt, step: Step) -> Result<(), StoreError> {
-    let store = &control.inner.store;
+async fn advance(store: &Store, attempt: Attempt, step: Step) -> Result<(), StoreError> {
     let next = attempt.state.clone().advance(step.next).expect("stages lead along the diagram's arrows");
     // Preparing and running write other columns of the row, so its version may have moved; its state may not.
     let now = store.attempt(attempt.organization, attempt.id).await?;
@@ -234,8 +254,8 @@ async fn advance(control: &Control, attempt: Attempt, step: Step) -> Result<(), 
 }
 
 /// Does what the attempt's state calls for.
-async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
-    let thread = control.inner.store.task(attempt.organization, attempt.task).await?;
+async fn stage(control: &Control, store: &Store, attempt: &Attempt) -> Result<Step, Halt> {
+    let thread = store.task(attempt.organization, attempt.task).await?;
     let (turn, _) =
         thread.attempt(attempt.id).ok_or_else(|| Halt::failed("the attempt is no longer part of its task"))?;
     let pinned = |known: &&Environment| known.id == attempt.environment && known.version == attempt.environment_version;
@@ -243,6 +263,7 @@ async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
     let environment = environment.ok_or_else(|| Halt::failed("the attempt's environment is no longer known"))?;
     let site = Site {
         control,
+        store,
         organization: attempt.organization,
         environment,
         repository_id: thread.task.repository_id,
@@ -252,14 +273,13 @@ async fn stage(control: &Control, attempt: &Attempt) -> Result<Step, Halt> {
         listener: Listener::Log(attempt),
     };
     let scene = Scene { site, attempt, thread: &thread, turn, cancel: CancellationToken::new() };
-    let changes = control.inner.store.changes();
-    let watch = cancel::watch(&control.inner.store, changes, attempt, &scene.cancel);
+    let watch = cancel::watch(store, store.changes(), attempt, &scene.cancel);
     if attempt.cancel_requested_by.is_some() {
         return Err(Halt::Cancelled);
     }
     let work = async {
         match &attempt.state {
-            AttemptState::Queued => Ok(Step::to(AttemptState::Preparing)),
+            AttemptState::Queued => spending::admit(&scene).await.map(|()| Step::to(AttemptState::Preparing)),
             AttemptState::Preparing => prepare::prepare(&scene).await,
             AttemptState::SettingUp => Box::pin(setup::set_up(&scene)).await,
             AttemptState::Running => Box::pin(run::run(&scene)).await,

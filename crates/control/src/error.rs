@@ -16,6 +16,9 @@ pub enum ControlError {
     /// It does not fit how things stand now.
     #[error("{0}")]
     NotNow(String),
+    /// What may be spent is spent.
+    #[error("{0}")]
+    Exhausted(String),
     /// No model can be given tasks.
     #[error("{0}")]
     NoModel(String),

@@ -5,9 +5,12 @@
 //! ([`Control::work`]) makes it true: it claims jobs under leases, reads how things stand and goes on from there. First
 //! run, retry and recovery after a crash are the same code.
 
+mod agents;
 mod attempt;
+mod budgets;
 mod builds;
 mod cancel;
+mod comparison;
 mod environments;
 mod error;
 mod layers;
@@ -35,16 +38,23 @@ use carrel_store::Store;
 use tokio::sync::{Notify, RwLock};
 
 pub use carrel_sandbox::TerminalSize;
+pub use comparison::{Compared, compare};
+pub use agents::{Agent, Agents, OWN_AGENT};
 pub use environments::EnvironmentEdit;
 pub use error::ControlError;
 pub use models::{CONFIGURE_A_MODEL, Model, Models};
 pub use publish::PublicationRequest;
 pub use terminal::{Terminal, TerminalInput, TerminalOutput};
 
+/// Well-known forges that diffs named in prompts are fetched from.
+pub const DIFF_HOSTS: &[&str] = &["github.com", "gitlab.com", "codeberg.org", "gitea.com"];
+
 /// What the spine is made of.
 pub struct ControlOptions {
     /// Where state is kept.
     pub store: Store,
+    /// What people know this machine by.
+    pub machine: String,
     /// Where attempts run.
     pub sandboxes: Sandboxes,
     /// Where code comes from and goes to.
@@ -63,6 +73,11 @@ pub struct ControlOptions {
     pub models: Models,
     /// The connection to them.
     pub client: ModelClient,
+    /// Which agents there are that run in sandboxes.
+    pub agents: Agents,
+    /// Forges that diffs named in prompts are fetched from, over TLS: `host` or `host:port`. The server of the task's own
+    /// repository always is one. [`DIFF_HOSTS`] by default.
+    pub diff_hosts: Vec<String>,
     /// What must not leave.
     pub redactor: Redactor,
     /// The time.
@@ -145,6 +160,12 @@ impl Control {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// The agents tasks may be given to, beside our own.
+    #[must_use]
+    pub fn agents(&self) -> &Agents {
+        &self.inner.agents
     }
 
     /// The models tasks may be given to.

@@ -1,13 +1,13 @@
 //! Publishing: a ready patch becomes a commit in the mirror and a branch at the remote. Every step may be walked twice.
 
 use carrel_domain::{
-    AttemptId, AttemptState, BranchName, CommitOid, OrganizationId, Publication, PublicationId, PublicationState,
-    UserId,
+    AttemptId, AttemptState, BranchName, CommitOid, EventBody, NewEvent, OrganizationId, Publication, PublicationId,
+    PublicationState, UserId,
 };
 use carrel_forge::{CommitRequest, ForgeError};
-use carrel_store::{Job, NewPublication, StoreError, TaskThread};
+use carrel_store::{Job, NewPublication, Store, StoreError, TaskThread};
 
-use crate::attempt::PATCH;
+use crate::attempt::{PATCH, local_changes};
 use crate::worker::Left;
 use crate::{Control, ControlError};
 
@@ -105,8 +105,7 @@ impl From<ForgeError> for Halt {
 }
 
 /// Drives a publication to its end.
-pub(crate) async fn drive(control: &Control, job: &Job, id: PublicationId) -> Left {
-    let store = &control.inner.store;
+pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: PublicationId) -> Left {
     loop {
         let publication = match store.publication(job.organization, id).await {
             Ok(publication) => publication,
@@ -116,7 +115,7 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: PublicationId) -> Le
         if publication.state.has_ended() {
             return Left::Done;
         }
-        let next = match step(control, &publication).await {
+        let next = match step(control, store, &publication).await {
             Ok(next) => next,
             Err(Halt::Failed { reason, retryable: true }) if job.tries < TRIES => return Left::Again { reason },
             Err(Halt::Failed { reason, retryable }) => PublicationState::Failed { reason, retryable },
@@ -130,11 +129,11 @@ pub(crate) async fn drive(control: &Control, job: &Job, id: PublicationId) -> Le
     }
 }
 
-async fn step(control: &Control, publication: &Publication) -> Result<PublicationState, Halt> {
-    let thread = control.inner.store.task(publication.organization, publication.task).await?;
+async fn step(control: &Control, store: &Store, publication: &Publication) -> Result<PublicationState, Halt> {
+    let thread = store.task(publication.organization, publication.task).await?;
     match &publication.state {
         PublicationState::Requested => {
-            Ok(PublicationState::Committed { commit: commit(control, publication, &thread).await? })
+            Ok(PublicationState::Committed { commit: commit(control, store, publication, &thread).await? })
         }
         PublicationState::Committed { commit } => {
             let mirror = control.inner.forge.mirror(thread.task.repository_id);
@@ -146,9 +145,13 @@ async fn step(control: &Control, publication: &Publication) -> Result<Publicatio
     }
 }
 
-async fn commit(control: &Control, publication: &Publication, thread: &TaskThread) -> Result<CommitOid, Halt> {
+async fn commit(
+    control: &Control,
+    store: &Store,
+    publication: &Publication,
+    thread: &TaskThread,
+) -> Result<CommitOid, Halt> {
     let unusable = |reason: &str| Halt::Failed { reason: reason.to_owned(), retryable: false };
-    let store = &control.inner.store;
     let (_, attempt) =
         thread.attempt(publication.attempt).ok_or_else(|| unusable("the attempt is no longer part of its task"))?;
     let base = attempt.base.clone().ok_or_else(|| unusable("the attempt has no base commit"))?;
@@ -164,6 +167,14 @@ async fn commit(control: &Control, publication: &Publication, thread: &TaskThrea
             "the patch holds one of this installation's own secrets, so it is not published; look at the diff",
         ));
     }
+    if let Some(changes) = &thread.task.local_changes {
+        let redactor = &control.inner.redactor;
+        if local_changes::hold_a_secret(store, redactor, publication.organization, changes).await? {
+            return Err(unusable(
+                "the local changes the task started from hold one of this installation's own secrets, so nothing is published",
+            ));
+        }
+    }
     let mirror = control.inner.forge.mirror(thread.task.repository_id);
     let author = &control.inner.author;
     let request = CommitRequest {
@@ -174,7 +185,17 @@ async fn commit(control: &Control, publication: &Publication, thread: &TaskThrea
         author_email: &author.email,
         at: publication.created_at,
     };
-    Ok(mirror.commit_patch(&request).await?)
+    let commit = mirror.commit_patch(&request).await?;
+    if thread.task.local_changes.is_some() {
+        let message = format!(
+            "the branch {} gets two commits: the local changes the task started from, and those of the agent on them",
+            publication.branch
+        );
+        let body = EventBody::Progress { message, duration_ms: None };
+        let event = NewEvent { attempt: Some(attempt.id), body };
+        store.append(publication.organization, publication.task, vec![event]).await?;
+    }
+    Ok(commit)
 }
 
 /// The commit that this task put on this branch last, so that a follow-up may move its own branch on.

@@ -26,6 +26,11 @@ impl Control {
                 before.model
             )));
         }
+        self.gives(new.limits)?;
+        let thread = self.inner.store.task(organization, before.task).await?;
+        if let Some((turn, _)) = thread.attempt(attempt) {
+            self.admit(organization, turn.created_by).await?;
+        }
         if new.resumes && before.state.can_be_retried() {
             self.can_be_resumed(&before, new).await?;
         }

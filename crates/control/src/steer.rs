@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use carrel_agent::Bell;
 use carrel_domain::{Attempt, AttemptId, Message, OrganizationId, Prompt, UserId};
-use carrel_store::{Change, Changes};
+use carrel_store::{Change, Changes, Store};
 
 use crate::{Control, ControlError};
 
@@ -26,11 +26,16 @@ impl Control {
 }
 
 /// Rings an agent's bell whenever something is said to its attempt. Runs for ever; drop it when it is no longer needed.
-pub(crate) async fn ring(mut changes: Changes, attempt: &Attempt, bell: &Bell) -> Infallible {
+pub(crate) async fn ring(store: &Store, mut changes: Changes, attempt: &Attempt, bell: &Bell) -> Infallible {
     loop {
         match changes.next().await {
             Change::MessageSent(id) if id == attempt.id => bell.ring(),
-            Change::Anything => bell.ring(),
+            // The bell ends the agent's waiting for a command, so it is not rung for nothing.
+            Change::Anything => match store.waiting_messages(attempt).await {
+                Ok(waiting) if waiting.is_empty() => {}
+                Ok(_) => bell.ring(),
+                Err(error) => tracing::warn!(attempt = %attempt.id, %error, "cannot look for messages to an attempt"),
+            },
             Change::MessageSent(_) | Change::CancelRequested(_) | Change::Job | Change::Log { .. } => {}
         }
     }

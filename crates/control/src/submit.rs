@@ -1,9 +1,16 @@
 //! Asking for tasks and turns: what can be known to be wrong is said now, the rest is written down and returned.
 
-use carrel_domain::{AttemptId, AttemptState, NewTask, NewTurn, OrganizationId, TaskId, TaskState, UserId};
-use carrel_forge::ForgeError;
-use carrel_store::{TaskThread, TurnThread};
+#[cfg(test)]
+mod tests;
 
+use carrel_domain::{
+    Attempt, AttemptId, AttemptState, LocalChanges, NewTask, NewTurn, OrganizationId, TaskId, TaskState, UserId,
+};
+use carrel_forge::ForgeError;
+use carrel_forge::patch::{self, PatchError};
+use carrel_store::{StoreError, TaskThread, TurnThread};
+
+use crate::comparison::compare;
 use crate::models::Choice;
 use crate::{Control, ControlError};
 
@@ -16,8 +23,17 @@ impl Control {
     pub async fn create_task(&self, new: &NewTask) -> Result<TaskId, ControlError> {
         let (model, effort) = (new.turn.model.as_deref(), new.turn.effort.as_deref());
         let choice = self.inner.models.choose(model, effort, None)?;
+        let agent = self.agent(new.turn.agent.as_deref(), None, &choice)?;
+        self.gives(new.turn.limits)?;
+        self.admit(new.organization, new.created_by).await?;
         self.inner.forge.probe(&new.repository, &new.revision).await.map_err(|error| refused(&error))?;
-        let new = NewTask { turn: NewTurn { effort: choice.effort, ..new.turn.clone() }, ..new.clone() };
+        let mut new = NewTask { turn: NewTurn { effort: choice.effort, agent, ..new.turn.clone() }, ..new.clone() };
+        if let Some(changes) = new.local_changes {
+            new.local_changes = Some(read(self, new.organization, changes).await?);
+            if !new.turn.attachments.contains(&changes.attachment) {
+                new.turn.attachments.push(changes.attachment);
+            }
+        }
         Ok(self.inner.store.create_task(&new, &choice.model).await?)
     }
 
@@ -40,25 +56,72 @@ impl Control {
         }
         let from_attempt = match new.from_attempt {
             Some(id) => Some(ready(&thread, id)?),
-            None => latest_ready(&thread.turns),
+            None => best_of_latest(&thread.turns),
         };
+        self.gives(new.limits)?;
+        self.admit(organization, by).await?;
         let before = thread.turns.last().and_then(|turn| turn.attempts.first());
+        let limits = new.limits.over(before.map(|attempt| attempt.limits).unwrap_or_default());
+        let agent_before = before.and_then(|attempt| attempt.agent.clone());
         let before = before.map(|attempt| Choice { model: attempt.model.clone(), effort: attempt.effort.clone() });
         let choice = self.inner.models.choose(new.model.as_deref(), new.effort.as_deref(), before.as_ref())?;
+        let agent = self.agent(new.agent.as_deref(), agent_before.as_deref(), &choice)?;
         let count = u32::try_from(thread.turns.len()).expect("a task has few turns");
-        let new = NewTurn { from_attempt, effort: choice.effort, ..new };
+        let new = NewTurn { from_attempt, effort: choice.effort, agent, limits, ..new };
         Ok(self.inner.store.add_turn(&thread.task, count, &new, by, &choice.model).await?)
+    }
+
+    /// The agent that a turn is given to.
+    fn agent(
+        &self,
+        asked: Option<&str>,
+        before: Option<&str>,
+        choice: &Choice,
+    ) -> Result<Option<String>, ControlError> {
+        let model = self.inner.models.get(&choice.model);
+        self.inner.agents.choose(asked, before, &choice.model, model)
     }
 }
 
-/// The first attempt with a result in the last turn that has one.
-fn latest_ready(turns: &[TurnThread]) -> Option<AttemptId> {
-    let is_ready = |state: &AttemptState| matches!(state, AttemptState::Ready(_));
-    turns
-        .iter()
-        .rev()
-        .find_map(|turn| turn.attempts.iter().find(|attempt| is_ready(&attempt.state)))
-        .map(|found| found.id)
+/// Of the last turn that has a result: the attempt that comparing suggests, or else the first with a result.
+fn best_of_latest(turns: &[TurnThread]) -> Option<AttemptId> {
+    let is_ready = |attempt: &&Attempt| matches!(attempt.state, AttemptState::Ready(_));
+    turns.iter().rev().find_map(|turn| {
+        let first = turn.attempts.iter().find(is_ready)?;
+        let suggested = compare(&turn.attempts).and_then(|compared| compared.suggested);
+        let suggested = turn.attempts.iter().filter(is_ready).find(|one| Some(one.id) == suggested);
+        Some(suggested.unwrap_or(first).id)
+    })
+}
+
+/// What a patch of local changes is, read from its bytes: nothing is taken that could not be committed.
+async fn read(
+    control: &Control,
+    organization: OrganizationId,
+    changes: LocalChanges,
+) -> Result<LocalChanges, ControlError> {
+    let id = changes.attachment;
+    let wrong = |problem: &dyn std::fmt::Display| ControlError::invalid("local_changes", problem);
+    let (attachment, file) = match control.inner.store.attachment_file(organization, id).await {
+        Err(StoreError::NotFound { .. }) => {
+            return Err(wrong(&format!("there is no attachment {id}; upload the patch as one first")));
+        }
+        other => other?,
+    };
+    if attachment.size_bytes > LocalChanges::MAX_BYTES {
+        let (size, most) = (attachment.size_bytes, LocalChanges::MAX_BYTES);
+        return Err(wrong(&format!("the patch has {size} bytes, more than the {most} allowed; push a branch instead")));
+    }
+    let bytes = tokio::fs::read(&file.path).await.map_err(StoreError::from)?;
+    let not_taken = |error: &PatchError| {
+        wrong(&format!("the patch is not taken: {error}; make it with `git diff --binary --full-index`"))
+    };
+    let summary = patch::parse(&bytes).map_err(|error| not_taken(&error))?;
+    if summary.files.is_empty() {
+        return Err(not_taken(&PatchError::Empty));
+    }
+    let files = summary.files.len() as u64;
+    Ok(LocalChanges { files, additions: summary.additions, deletions: summary.deletions, ..changes })
 }
 
 fn ready(thread: &TaskThread, id: AttemptId) -> Result<AttemptId, ControlError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrel_domain::{Attempt, AttemptState, EventBody, JobId, NewEvent, SandboxId};
-use carrel_store::{Change, Job, JobKind, Lease, Queue};
+use carrel_store::{Change, Claim, GONE_AFTER, Job, JobKind, Lease, Queue};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -41,13 +41,15 @@ pub(crate) enum Left {
 }
 
 impl Control {
-    /// Gives back what a process that is gone had claimed, and removes the sandboxes nobody needs any more. To be
-    /// called once, before [`Control::work`], by the only process that uses this data folder.
+    /// Gives back what this worker had claimed before it was started anew, and removes the sandboxes nobody needs any more.
+    /// To be called once, before [`Control::work`], by the only process that uses this data folder.
     ///
     /// # Errors
     /// When the store refuses.
     pub async fn recover(&self) -> Result<(), ControlError> {
-        let released = self.inner.store.release_all_jobs().await?;
+        let capacity = u32::try_from(self.inner.limits.jobs).unwrap_or(u32::MAX);
+        self.inner.store.announce_worker(&self.inner.machine, capacity).await?;
+        let released = self.inner.store.release_own_jobs().await?;
         if released > 0 {
             tracing::info!(jobs = released, "going on with what an earlier process left");
         }
@@ -95,7 +97,21 @@ impl Control {
             self.work_off(Queue::Attempts, self.inner.limits.jobs, &stop),
             self.work_off(Queue::Publications, PUBLICATIONS, &stop),
             self.tend_layers(&stop),
+            self.stay_known(&stop),
         );
+    }
+
+    /// Says again and again that this worker is there.
+    async fn stay_known(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(GONE_AFTER / 6) => {}
+            }
+            if let Err(error) = self.inner.store.worker_is_there().await {
+                tracing::warn!(%error, "cannot say that this worker is there");
+            }
+        }
     }
 
     /// Works on the jobs of one queue, so many at the same time.
@@ -150,7 +166,7 @@ impl Control {
     async fn work_on(&self, job: Job, lease: &Lease, stop: &CancellationToken) {
         let store = &self.inner.store;
         let left = tokio::select! {
-            left = self.drive(&job) => left,
+            left = self.drive(&job, lease) => left,
             () = self.keep(&job, lease) => {
                 tracing::warn!(job = %job.id, "lost the lease on a job; somebody else goes on with it");
                 return;
@@ -167,6 +183,7 @@ impl Control {
             Left::Again { reason } => {
                 tracing::warn!(job = %job.id, tries = job.tries, reason, "a job is to be tried again");
                 let rest = REST.saturating_mul(u32::try_from(job.tries.clamp(1, 30)).unwrap_or(1));
+                Box::pin(self.tell_of_rest(&job, &reason, rest)).await;
                 let at = self.inner.clock.now().checked_add(rest).unwrap_or(jiff::Timestamp::MAX);
                 store.postpone_job(job.id, lease, at).await
             }
@@ -176,11 +193,29 @@ impl Control {
         }
     }
 
-    async fn drive(&self, job: &Job) -> Left {
+    /// Says in the log of an attempt that it rests, why, and until when.
+    async fn tell_of_rest(&self, job: &Job, reason: &str, rest: Duration) {
+        let JobKind::Attempt(id) = job.kind else { return };
+        let seconds = rest.as_secs();
+        let message = format!("{reason}; going on in {seconds} s (try {} of {MAX_TRIES})", job.tries.saturating_add(1));
+        let event = NewEvent { attempt: Some(id), body: EventBody::Warning { message } };
+        let told = async {
+            let attempt = self.inner.store.attempt(job.organization, id).await?;
+            self.inner.store.append(job.organization, attempt.task, vec![event]).await
+        };
+        // Most often it is the store that does not work now.
+        if let Err(error) = told.await {
+            tracing::warn!(attempt = %id, %error, "could not say in the log of an attempt that it rests");
+        }
+    }
+
+    async fn drive(&self, job: &Job, lease: &Lease) -> Left {
+        // Whatever the job's stages write depends on the claim: a worker that stood still for too long does no harm.
+        let store = self.inner.store.under(Claim { job: job.id, owner: lease.owner.clone() });
         match job.kind {
             // The futures of the two are large; boxed, a waiting attempt holds one of the right size.
-            JobKind::Attempt(id) => Box::pin(attempt::drive(self, job, id)).await,
-            JobKind::Publication(id) => Box::pin(publish::drive(self, job, id)).await,
+            JobKind::Attempt(id) => Box::pin(attempt::drive(self, &store, job, id)).await,
+            JobKind::Publication(id) => Box::pin(publish::drive(self, &store, job, id)).await,
         }
     }
 

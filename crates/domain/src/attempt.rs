@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::comparison::Tally;
 use crate::{
-    AttemptId, CitationsCheck, CommitOid, EnvironmentId, OrganizationId, PatchSummary, TaskId, Turn, TurnId, Usage,
-    UserId,
+    AttemptId, AttemptLimits, CitationsCheck, CommitOid, EnvironmentId, OrganizationId, PatchSummary, TaskId, Turn,
+    TurnId, Usage, UserId,
 };
 
 /// An attempt as it stands.
@@ -45,8 +45,12 @@ pub struct Attempt {
     pub model: String,
     /// How hard that model is asked to think, if it knows such a thing.
     pub effort: Option<String>,
+    /// The name of the agent that works on it inside the sandbox; `None` for Carrel's own.
+    pub agent: Option<String>,
     /// The commit it starts from, once that is known.
     pub base: Option<CommitOid>,
+    /// What it may use, as whoever asked for it says.
+    pub limits: AttemptLimits,
     /// Tokens so far.
     pub usage: Usage,
     /// Who asked for it to be stopped, until that has happened.

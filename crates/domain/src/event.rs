@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, AttemptState, CitationsCheck, FileChange, MessageId, Mode, OrganizationId, PatchSummary, PublicationId,
+    AttemptId, AttemptState, CitationsCheck, CommitOid, FileChange, MessageId, Mode, OrganizationId, PatchSummary, PublicationId,
     PublicationState, SnapshotId, TaskId, TurnId, Usage,
 };
 
@@ -107,7 +107,8 @@ pub enum EventBody {
     /// The sandbox ran into one of its limits.
     #[serde(rename = "limit.hit")]
     LimitHit {
-        /// Which: `memory`, `processes`, `disk`, `cpu`, `output`, `setup`.
+        /// Which: `memory`, `processes`, `disk`, `cpu`, `output`, `setup`; of the agent `steps`, `tokens`, `cost`, `wall clock`,
+        /// `budget`.
         limit: String,
         /// What happened, for people.
         message: String,
@@ -147,6 +148,9 @@ pub enum EventBody {
         wait_ms: u64,
         /// 1 for the first retry.
         retry: u32,
+        /// How often it is tried again before the attempt gives up; 0 when that was not said.
+        #[serde(default)]
+        retries: u32,
     },
     /// An item of the conversation, exactly as the model needs to see it again. This is what recovery reads.
     #[serde(rename = "conversation.item")]
@@ -316,6 +320,28 @@ pub enum EventBody {
         /// The new conversation.
         items: Vec<serde_json::Value>,
     },
+    /// Changes that a person had not pushed were put onto the commit the task starts from.
+    #[serde(rename = "local_changes.applied")]
+    LocalChangesApplied {
+        /// The commit that was named.
+        base: CommitOid,
+        /// The commit they became, which the attempt starts from.
+        commit: CommitOid,
+        /// What they change.
+        patch: PatchSummary,
+    },
+    /// A diff that the prompt names or holds was put among the files of the turn, or could not be had.
+    #[serde(rename = "diff.provided")]
+    DiffProvided {
+        /// Its address, or `the prompt`.
+        source: String,
+        /// Where it lies in the sandbox; `None` when it could not be had.
+        path: Option<String>,
+        /// How long it is.
+        size_bytes: u64,
+        /// Why it could not be had.
+        problem: Option<String>,
+    },
 }
 
 /// The type of the item that stands, among the items of a conversation, where the model was shown nothing of before any
@@ -408,6 +434,8 @@ impl EventBody {
             Self::AttemptRetried { .. } => "attempt.retried",
             Self::CitationsChecked(_) => "citations.checked",
             Self::ContextCompacted { .. } => "context.compacted",
+            Self::LocalChangesApplied { .. } => "local_changes.applied",
+            Self::DiffProvided { .. } => "diff.provided",
         }
     }
 

@@ -88,8 +88,12 @@ id! {
     MessageId = "message";
     /// A file that a person gave.
     AttachmentId = "attachment";
+    /// What may be spent: the UUID is that of the organization or the person.
+    BudgetId = "budget";
     /// One piece of work in the queue.
     JobId = "job";
+    /// A process that works on jobs, with the machine it is on.
+    WorkerId = "worker";
 }
 
 impl AttemptId {

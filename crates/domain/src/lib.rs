@@ -6,6 +6,7 @@
 pub mod attachment;
 pub mod attempt;
 pub mod automatic_setup;
+pub mod budget;
 pub mod citation;
 pub mod clock;
 pub mod comparison;
@@ -19,14 +20,18 @@ pub mod message;
 pub mod network;
 pub mod patch;
 pub mod prompt;
+pub mod prompt_diff;
 pub mod publication;
 pub mod redact;
+pub mod repository_facts;
 pub mod secret;
 pub mod task;
 pub mod usage;
+pub mod wait;
 
 pub use attachment::Attachment;
 pub use attempt::{AnswerNotes, Attempt, AttemptState, CancelledBy, Outcome, Retry, Stage, Standing};
+pub use budget::{Allowance, AttemptLimits, Budget, BudgetOwner, Level, Month, Spending};
 pub use citation::{CitationsCheck, FailingCitation};
 pub use clock::{Clock, SharedClock};
 pub use environment::{
@@ -36,8 +41,8 @@ pub use environment::{
 pub use event::{Event, EventBody, NewEvent};
 pub use git::{BranchName, CommitOid, CommitPrefix, RepositoryLocation, Revision};
 pub use ids::{
-    AttachmentId, AttemptId, EnvironmentId, JobId, MessageId, OrganizationId, PublicationId, RepositoryId, SandboxId,
-    SessionId, SnapshotId, TaskId, TokenId, TurnId, UserId,
+    AttachmentId, AttemptId, BudgetId, EnvironmentId, JobId, MessageId, OrganizationId, PublicationId, RepositoryId, SandboxId,
+    SessionId, SnapshotId, TaskId, TokenId, TurnId, UserId, WorkerId,
 };
 pub use message::Message;
 pub use network::{DomainRule, HostName, Internet, Methods, NetworkPolicy};
@@ -46,5 +51,6 @@ pub use prompt::Prompt;
 pub use publication::{Publication, PublicationState};
 pub use redact::Redactor;
 pub use secret::Secret;
-pub use task::{Mode, NewTask, NewTurn, Task, TaskState, Turn};
+pub use task::{LocalChanges, Mode, NewTask, NewTurn, Task, TaskState, Turn};
 pub use usage::Usage;
+pub use wait::Wait;

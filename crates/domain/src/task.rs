@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttachmentId, AttemptId, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId, RepositoryLocation,
-    Revision, Standing, TaskId, TurnId, UserId,
+    AttachmentId, AttemptId, AttemptLimits, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId,
+    RepositoryLocation, Revision, Standing, TaskId, TurnId, UserId,
 };
 
 /// The most attempts one turn may have.
@@ -45,8 +45,34 @@ pub struct NewTask {
     pub revision: Revision,
     /// The environment its attempts run in; `None` for the default one.
     pub environment: Option<EnvironmentName>,
+    /// What is put onto that commit before the agent begins.
+    pub local_changes: Option<LocalChanges>,
     /// The first turn.
     pub turn: NewTurn,
+}
+
+/// Changes that somebody has not pushed, and that a task starts from: a patch among the attachments of its first turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalChanges {
+    /// The patch.
+    pub attachment: AttachmentId,
+    /// How many files it changes.
+    pub files: u64,
+    /// Lines it adds.
+    pub additions: u64,
+    /// Lines it removes.
+    pub deletions: u64,
+}
+
+impl LocalChanges {
+    /// The longest patch that a task starts from, in bytes.
+    pub const MAX_BYTES: u64 = 5_000_000;
+
+    /// A patch that nobody has looked into yet.
+    #[must_use]
+    pub const fn unread(attachment: AttachmentId) -> Self {
+        Self { attachment, files: 0, additions: 0, deletions: 0 }
+    }
 }
 
 /// A turn that is to be.
@@ -66,6 +92,10 @@ pub struct NewTurn {
     pub model: Option<String>,
     /// How hard the model is asked to think; `None` for as before, or for its default.
     pub effort: Option<String>,
+    /// The name of the agent that works on it; `None` for the one of the turn before, or Carrel's own.
+    pub agent: Option<String>,
+    /// What each of its attempts may use.
+    pub limits: AttemptLimits,
 }
 
 /// How many attempts a turn has: 1 to 4.
@@ -111,6 +141,8 @@ pub struct Task {
     pub environment: EnvironmentId,
     /// Where its first turn starts.
     pub revision: Revision,
+    /// What was put onto that commit.
+    pub local_changes: Option<LocalChanges>,
     /// What a list shows.
     pub title: String,
     /// Who asked.

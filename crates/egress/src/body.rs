@@ -105,6 +105,11 @@ pub(crate) fn channel(framing: Framing) -> (mpsc::Sender<Option<Bytes>>, Body) {
     (sender, Channel { receiver, left, is_done: false }.boxed_unsync())
 }
 
+/// The same of a receiver, with a length that nobody knows.
+pub(crate) fn received(receiver: mpsc::Receiver<Option<Bytes>>) -> Body {
+    Channel { receiver, left: None, is_done: false }.boxed_unsync()
+}
+
 struct Channel {
     receiver: mpsc::Receiver<Option<Bytes>>,
     left: Option<u64>,

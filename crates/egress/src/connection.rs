@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::body;
 use crate::decide::Refused;
+use crate::door;
 use crate::forward::{self, Ask, Prepared};
 use crate::http1::head::{Framing, Head};
 use crate::http1::reader::{BodyState, ReadError, Reader};
@@ -92,6 +93,12 @@ where
             return tunnel::open(serving, wire, head).await;
         }
         let next = match forward::read_absolute(&head.target, head.host.as_deref()) {
+            Ok((origin, path)) if door::leads_to(&origin.target) => {
+                match door::exchange(serving, &mut wire, &origin.target, path, head).await {
+                    true => Next::Again,
+                    false => Next::Close,
+                }
+            }
             Ok((origin, path)) => exchange(serving, &mut wire, &pool, &origin, path, head).await,
             Err(refused) => {
                 session.refused_unread(&shown(&head.target), Some(head.method.as_str()), &refused).await;

@@ -11,6 +11,7 @@ fn rules(texts: &[&str]) -> Vec<DomainRule> {
 
 fn policy(internet: Internet) -> SessionPolicy {
     SessionPolicy {
+        model: None,
         network: NetworkPolicy { internet, domains: rules(&[".own.example"]), methods: Methods::All },
         packages: rules(&["packages.example"]),
         secrets: Vec::new(),

@@ -19,6 +19,8 @@ mod authority;
 mod body;
 mod connection;
 mod decide;
+mod door;
+mod download;
 mod fetch;
 mod forward;
 mod hello;
@@ -43,6 +45,8 @@ use std::sync::Arc;
 use carrel_domain::DomainRule;
 use tokio::sync::mpsc;
 
+pub use download::{Download, Downloaded};
+pub use door::{MODEL_HOST, ModelAnswer, ModelDoor, ModelRequest};
 pub use options::{EgressError, EgressOptions, Limits, OpenTls, PrivateHost, read_rules};
 pub use policy::{Decision, NetworkSecret, Phase, SessionPolicy};
 pub use session::Session;

@@ -2,6 +2,8 @@
 
 use carrel_domain::{DomainRule, HostName, NetworkPolicy, Secret};
 
+use crate::door::ModelDoor;
+
 /// Which part of an attempt a policy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -64,6 +66,8 @@ pub struct SessionPolicy {
     pub environment: String,
     /// The phase, for the way out of a refusal.
     pub phase: Phase,
+    /// The way to the attempt's model, where its agent runs in the sandbox.
+    pub model: Option<ModelDoor>,
 }
 
 impl SessionPolicy {

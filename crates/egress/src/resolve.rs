@@ -75,6 +75,17 @@ impl Resolver {
     /// Connects to a destination that the rules of a session allow.
     pub(crate) async fn connect_for(&self, target: &Target, lookups: &Lookups) -> Result<TcpStream, Refused> {
         let addresses = self.addresses(target, lookups).await?;
+        self.connect_to(target, addresses).await
+    }
+
+    /// Connects to a server that an administrator or a person has had us talk to already, wherever it is.
+    pub(crate) async fn connect_anywhere(&self, target: &Target) -> Result<TcpStream, Refused> {
+        let addresses = self.resolve(target, &self.lookups).await?;
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
+        self.connect_to(target, addresses).await
+    }
+
+    async fn connect_to(&self, target: &Target, addresses: Vec<SocketAddr>) -> Result<TcpStream, Refused> {
         let failed = |why: &dyn std::fmt::Display| Refused::upstream(format!("cannot connect to {target}: {why}"));
         let trying = async {
             let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -97,13 +108,7 @@ impl Resolver {
 
     /// The addresses of a destination, all of them allowed.
     async fn addresses(&self, target: &Target, lookups: &Lookups) -> Result<Vec<SocketAddr>, Refused> {
-        let addresses = match &target.host {
-            Host::Address(address) => vec![*address],
-            Host::Name(name) => match self.hosts.get(name) {
-                Some(addresses) => addresses.clone(),
-                None => self.look_up(name, lookups).await?,
-            },
-        };
+        let addresses = self.resolve(target, lookups).await?;
         if !self.private_hosts.iter().any(|listed| listed.names(target)) {
             // One that is refused among others that are not is no accident: nothing of it is connected to.
             for address in &addresses {
@@ -118,6 +123,16 @@ impl Resolver {
             }
         }
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, target.port)).collect())
+    }
+
+    async fn resolve(&self, target: &Target, lookups: &Lookups) -> Result<Vec<IpAddr>, Refused> {
+        match &target.host {
+            Host::Address(address) => Ok(vec![*address]),
+            Host::Name(name) => match self.hosts.get(name) {
+                Some(addresses) => Ok(addresses.clone()),
+                None => self.look_up(name, lookups).await,
+            },
+        }
     }
 
     async fn look_up(&self, name: &HostName, lookups: &Lookups) -> Result<Vec<IpAddr>, Refused> {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::connection::{self, Serving, Wire};
 use crate::decide::Refused;
+use crate::door;
 use crate::hello::{self, Hello, InvalidHello};
 use crate::http1::head::{Framing, Head};
 use crate::http1::reader::ReadError;
@@ -41,6 +42,12 @@ where
             return wire.close().await;
         }
     };
+    if door::leads_to(&target) {
+        if writer::tunnel_open(&mut wire.writer).await.is_ok() {
+            door::inside(serving, wire, &target).await;
+        }
+        return;
+    }
     let connected = match session.rules().destination(&target) {
         Ok(reason) => session.connect(&target).await.map(|server| (reason, server)),
         Err(refused) => Err(refused),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use carrel_domain::Redactor;
 
@@ -189,20 +189,38 @@ impl Call {
         self
     }
 
-    /// Runs it to its end, or to its deadline; then it is killed with all its children, as it is when this is dropped.
-    pub(crate) async fn run(mut self) -> Result<Ended, ForgeError> {
+    /// Starts it in a group of its own, so that what git starts (ssh, index-pack, a helper) can be killed with it.
+    fn spawn(&mut self) -> std::io::Result<(Child, Group)> {
         self.command.env("GIT_CONFIG_COUNT", self.configuration.len().to_string());
         for (index, (key, value)) in self.configuration.iter().enumerate() {
             self.command.env(format!("GIT_CONFIG_KEY_{index}"), key);
             self.command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own, so that what git starts (ssh, index-pack, a helper) can be killed with it.
         self.command.process_group(0).kill_on_drop(true);
+        let child = self.command.spawn()?;
+        let group = Group::of(child.id());
+        Ok((child, group))
+    }
+
+    /// Starts it, to be asked one thing after another. It is killed when what is given back is dropped.
+    pub(crate) fn talk(mut self) -> Result<Talk, ForgeError> {
         let what = self.what;
         let failed = || ForgeError::io(format!("run git {what}"));
-        let mut child = self.command.spawn().map_err(failed())?;
-        let mut group = Group::of(child.id());
+        let (mut child, group) = self.spawn().map_err(failed())?;
+        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(failed()(std::io::Error::other("its input or output is not a pipe")));
+        };
+        let output = BufReader::new(output);
+        Ok(Talk { what, input, output, errors, redactors: self.redactors, _child: child, _group: group })
+    }
+
+    /// Runs it to its end, or to its deadline; then it is killed with all its children, as it is when this is dropped.
+    pub(crate) async fn run(mut self) -> Result<Ended, ForgeError> {
+        let what = self.what;
+        let failed = || ForgeError::io(format!("run git {what}"));
+        let (mut child, mut group) = self.spawn().map_err(failed())?;
         let input = child.stdin.take();
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(failed()(std::io::Error::other("its output is not a pipe")));
@@ -228,6 +246,31 @@ impl Call {
         let (stdout, stderr, status) = done.map_err(failed())?;
         group.has_ended();
         Ok(Ended { what, code: status.code(), stdout, stderr, redactors: self.redactors })
+    }
+}
+
+/// A git that is asked one thing after another.
+pub(crate) struct Talk {
+    what: &'static str,
+    pub(crate) input: ChildStdin,
+    pub(crate) output: BufReader<ChildStdout>,
+    errors: ChildStderr,
+    redactors: Redactors,
+    _child: Child,
+    _group: Group,
+}
+
+impl Talk {
+    /// What is to be said when an answer could not be read: git's own last words, or else the error.
+    pub(crate) async fn failed(self, error: std::io::Error) -> ForgeError {
+        // It may live on and say nothing: it is killed first, and its words are in the pipe.
+        let Self { what, errors, redactors, _group: group, .. } = self;
+        drop(group);
+        let said = tokio::time::timeout(KILLED_WITHIN, read_tail(errors)).await;
+        let words =
+            words::clean(&said.ok().and_then(Result::ok).unwrap_or_default(), &redactors.iter().collect::<Vec<_>>());
+        let words = if words.is_empty() { error.to_string() } else { words };
+        ForgeError::Git { what, words }
     }
 }
 

@@ -15,11 +15,14 @@
 
 mod commit;
 mod error;
+mod facts;
 mod fetch;
 mod git;
 mod listing;
 mod lock;
+mod login;
 mod mirror;
+mod objects;
 mod options;
 pub mod patch;
 mod probe;

@@ -10,6 +10,7 @@ use crate::error::ForgeError;
 use crate::fetch::{Shared, fetch_call, kept};
 use crate::git::Call;
 use crate::listing::nearest;
+use crate::objects::{Info, Objects};
 use crate::remote::Remote;
 
 /// How many commits an ambiguous name is told to fit.
@@ -22,6 +23,8 @@ pub struct Mirror {
     pub(crate) path: PathBuf,
     /// Where it was just fetched from: a commit that no branch holds can be asked for there.
     location: Option<RepositoryLocation>,
+    /// The git that is asked for its objects.
+    pub(crate) objects: Arc<Objects>,
 }
 
 /// Where an attempt starts from, pinned.
@@ -35,7 +38,7 @@ pub struct Base {
 
 impl Mirror {
     pub(crate) fn new(shared: Arc<Shared>, path: PathBuf, location: Option<RepositoryLocation>) -> Self {
-        Self { shared, path, location }
+        Self { shared, path, location, objects: Arc::default() }
     }
 
     /// The folder of its objects, which sandboxes mount read-only.
@@ -86,29 +89,36 @@ impl Mirror {
 
     /// Points a reference of ours at a commit, so that it is never lost.
     pub(crate) async fn keep(&self, reference: &str, commit: &CommitOid) -> Result<(), ForgeError> {
+        // Mostly it does so already, and that is asked more cheaply than it is said again.
+        if self.info(reference).await?.is_some_and(|info| info.object == commit.as_str()) {
+            return Ok(());
+        }
         self.git("update-ref").args(["--", reference, commit.as_str()]).run().await?.local()?;
         Ok(())
     }
 
     /// The commit a reference or a full object name leads to, if there is one.
     pub(crate) async fn commit_at(&self, name: &str) -> Result<Option<CommitOid>, ForgeError> {
-        let ended = self
-            .git("rev-parse")
-            .args(["--verify", "--quiet", "--end-of-options"])
-            .arg(format!("{name}^{{commit}}"))
-            .run()
-            .await?;
-        match ended.code() {
-            Some(0) => Ok(ended.line().parse().ok()),
-            // 128: the object is there and is no commit, or its name is well-formed and it is not there.
-            Some(1 | 128) => Ok(None),
-            _ => Err(ended.other(ended.words())),
+        let found = self.info(&format!("{name}^{{commit}}")).await?;
+        Ok(found.filter(Info::is_commit).and_then(|info| info.object.parse().ok()))
+    }
+
+    /// What `HEAD` names, if it names something.
+    async fn head(&self) -> Result<Option<String>, ForgeError> {
+        let file = self.path.join("HEAD");
+        let failed = || ForgeError::io(format!("read `{}`", file.display()));
+        let said = tokio::fs::read_to_string(&file).await.map_err(failed())?;
+        // Repositories that keep references in tables have a file that leads nowhere.
+        if !said.contains("/.invalid") {
+            return Ok(said.trim_end().strip_prefix("ref: ").map(str::to_owned));
         }
+        let named = self.git("symbolic-ref").args(["--quiet", "HEAD"]).run().await?;
+        Ok(named.succeeded().then(|| named.line()))
     }
 
     async fn default_branch(&self) -> Result<Base, ForgeError> {
-        let named = self.git("symbolic-ref").args(["--quiet", "HEAD"]).run().await?;
-        let branch = named.line().strip_prefix("refs/heads/").and_then(|branch| branch.parse::<BranchName>().ok());
+        let named = self.head().await?.unwrap_or_default();
+        let branch = named.strip_prefix("refs/heads/").and_then(|branch| branch.parse::<BranchName>().ok());
         // With a detached HEAD there is no name, and HEAD itself leads to the commit.
         if let Some(commit) = self.commit_at("HEAD").await? {
             return Ok(Base { commit, branch });

@@ -1,12 +1,15 @@
 //! Reading single files of a commit, straight from the mirror: settings that a repository carries for us.
 
 use carrel_domain::CommitOid;
+use carrel_domain::repository_facts::Kind;
 
 use crate::error::ForgeError;
 use crate::mirror::Mirror;
+use crate::objects::TreeEntry;
 
-/// How much of a listing is read: some 40,000 names.
-const LISTING_BYTES: usize = 4 << 20;
+/// How much of one folder's listing is read where it must be: some 1,500,000 names; and where it can be done without.
+const MOST_BYTES: u64 = 64 << 20;
+const LISTING_BYTES: u64 = 4 << 20;
 
 /// How many of the first folders are looked into.
 const FOLDERS: usize = 100;
@@ -17,26 +20,31 @@ impl Mirror {
     /// # Errors
     /// [`ForgeError::TooLarge`] when it is longer than `max_bytes`.
     pub async fn file(&self, commit: &CommitOid, path: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, ForgeError> {
-        let listed = self.entries(commit, &[path.to_owned()]).await?;
-        let Some(entry) = listed.into_iter().find(|entry| entry.path == path && entry.is_file) else { return Ok(None) };
-        if entry.size_bytes > max_bytes as u64 {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        // Through the folder, because only that says whether it is a file or a link.
+        let found = self.trees(&[format!("{commit}:{folder}")], MOST_BYTES).await?;
+        let is_it = |entry: &TreeEntry| entry.kind == Kind::File && entry.name.as_deref() == Some(name);
+        if !found.iter().flatten().flatten().any(is_it) {
+            return Ok(None);
+        }
+        let Some(info) = self.info(&format!("{commit}:{path}")).await? else { return Ok(None) };
+        if info.size_bytes > max_bytes as u64 {
             return Err(ForgeError::TooLarge { path: path.to_owned(), max_bytes: max_bytes as u64 });
         }
-        let call = self.git("cat-file").args(["blob", entry.object.as_str()]).stdout_bytes(max_bytes + 1);
-        Ok(Some(call.run().await?.local()?.stdout))
+        Ok(self.contents(&[&info]).await?.pop())
     }
 
-    /// The names of the objects at these paths, so that it can be told whether any of them has changed.
+    /// The names of the objects at these paths, so that it can be told whether any of them has changed; by path.
     ///
     /// # Errors
     /// When git fails.
     pub async fn objects_at(&self, commit: &CommitOid, paths: &[String]) -> Result<Vec<(String, String)>, ForgeError> {
-        let plain: Vec<String> = paths.iter().filter(|path| !path.starts_with(':')).cloned().collect();
-        if plain.is_empty() {
-            return Ok(Vec::new());
-        }
-        let entries = self.entries(commit, &plain).await?;
-        Ok(entries.into_iter().map(|entry| (entry.path, entry.object)).collect())
+        let names: Vec<String> = paths.iter().map(|path| format!("{commit}:{path}")).collect();
+        let infos = self.infos(&names).await?;
+        let mut found: Vec<(String, String)> =
+            paths.iter().zip(infos).filter_map(|(path, info)| Some((path.clone(), info?.object))).collect();
+        found.sort();
+        Ok(found)
     }
 
     /// The paths of files at the root of this commit and in its first folders, as far as they are UTF-8.
@@ -44,47 +52,23 @@ impl Mirror {
     /// # Errors
     /// When git fails.
     pub async fn files_near_the_root(&self, commit: &CommitOid) -> Result<Vec<String>, ForgeError> {
-        let root = self.entries(commit, &[]).await?;
-        let folders: Vec<String> = root
-            .iter()
-            .filter(|entry| entry.is_folder && !entry.path.starts_with(':'))
-            .take(FOLDERS)
-            .map(|entry| format!("{}/", entry.path))
-            .collect();
-        let within = if folders.is_empty() { Vec::new() } else { self.entries(commit, &folders).await? };
-        Ok(root.into_iter().chain(within).filter(|entry| entry.is_file).map(|entry| entry.path).collect())
+        let root = self.trees(&[format!("{commit}:")], MOST_BYTES).await?;
+        let mut folders = Vec::new();
+        let mut files = Vec::new();
+        for entry in root.into_iter().flatten().flatten() {
+            match (entry.kind, entry.name) {
+                (Kind::Folder, Some(name)) if folders.len() < FOLDERS => folders.push(name),
+                (Kind::File, Some(name)) => files.push(name),
+                (_, _) => {}
+            }
+        }
+        let names: Vec<String> = folders.iter().map(|folder| format!("{commit}:{folder}")).collect();
+        // A folder of more names than that is no project that is set up.
+        let trees = self.trees(&names, LISTING_BYTES).await?;
+        for (folder, within) in folders.iter().zip(trees) {
+            let within = within.into_iter().flatten().filter(|entry| entry.kind == Kind::File);
+            files.extend(within.filter_map(|entry| entry.name).map(|name| format!("{folder}/{name}")));
+        }
+        Ok(files)
     }
-
-    /// What stands at these paths, or at the root.
-    async fn entries(&self, commit: &CommitOid, paths: &[String]) -> Result<Vec<Entry>, ForgeError> {
-        let call = self
-            .git("ls-tree")
-            .args(["-z", "-l", "--full-tree", commit.as_str(), "--"])
-            .args(paths)
-            .stdout_bytes(LISTING_BYTES);
-        let ended = call.run().await?.local()?;
-        Ok(ended.stdout.split(|byte| *byte == 0).filter_map(entry).collect())
-    }
-}
-
-struct Entry {
-    path: String,
-    object: String,
-    size_bytes: u64,
-    is_file: bool,
-    is_folder: bool,
-}
-
-/// Reads `<mode> SP <type> SP <object> SP+ <size or -> TAB <path>`.
-fn entry(line: &[u8]) -> Option<Entry> {
-    let (facts, path) = std::str::from_utf8(line).ok()?.split_once('\t')?;
-    let mut facts = facts.split_ascii_whitespace();
-    let (mode, kind, object, size) = (facts.next()?, facts.next()?, facts.next()?, facts.next()?);
-    Some(Entry {
-        path: path.to_owned(),
-        object: object.to_owned(),
-        size_bytes: size.parse().unwrap_or(0),
-        is_file: mode.starts_with("100"),
-        is_folder: kind == "tree",
-    })
 }

@@ -15,7 +15,7 @@ use crate::options::GitOptions;
 use crate::words::{Meaning, meaning};
 
 /// The largest credentials file that is read.
-const MAX_CREDENTIALS_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_CREDENTIALS_BYTES: u64 = 1 << 20;
 
 /// A location made ready to be talked to. Lives as long as the calls it is for.
 pub(crate) struct Remote<'a> {
@@ -196,7 +196,7 @@ fn passwords(line: &str) -> Vec<Secret> {
     vec![Secret::new(password), Secret::new(percent_decoded(password)), Secret::new(percent_decoded(credential))]
 }
 
-fn percent_decoded(text: &str) -> String {
+pub(crate) fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

@@ -80,7 +80,8 @@ impl Identity {
     pub async fn accept_local_token(&self, principal: Principal, token: &Secret) -> Result<(), IdentityError> {
         let hash = hash(token.expose());
         if self.store.token_holder(&hash).await?.is_none() {
-            self.store.keep_token(principal, &hash, "local", None).await?;
+            // Each machine that shares the database has one, and a new one of it takes the place of its old one only.
+            self.store.keep_token(principal, &hash, &format!("local, {}", self.store.worker()), None).await?;
         }
         Ok(())
     }

@@ -20,7 +20,9 @@ async fn identity() -> (tempfile::TempDir, Identity, Principal) {
     let folder = tempfile::tempdir().expect("a folder");
     let options = StoreOptions {
         folder: folder.path().to_owned(),
-        clock: Arc::new(Noon),
+        postgres: None,
+        worker: "0198c1de-7a3b-7c4e-9d5f-000000000001".parse().expect("an id"),
+            clock: Arc::new(Noon),
         redactor: Redactor::default(),
         keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
     };

@@ -7,7 +7,7 @@ use carrel_domain::{Attempt, AttemptId, OrganizationId};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::database::{StoreError, Transaction, make_private_folder, time};
+use crate::database::{Scope, StoreError, Transaction, make_private_folder, time};
 use crate::{Store, fresh};
 
 /// What stands before the names of files that an agent attached, so that none is taken for the patch.
@@ -50,7 +50,7 @@ impl Store {
     /// When the file cannot be written, a full disk among the reasons, or the database refuses.
     pub async fn keep_artifact(&self, attempt: &Attempt, name: &str, bytes: Vec<u8>) -> Result<Artifact, StoreError> {
         let written = write_one(self, name.to_owned(), bytes).await?;
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(attempt.organization, attempt.task)).await?;
         insert(self, &transaction, attempt, &written).await?;
         transaction.commit().await?;
         Ok(written.artifact)

@@ -8,7 +8,7 @@ use carrel_domain::attachment::free_name;
 use carrel_domain::{Attachment, AttachmentId, OrganizationId, TaskId, TurnId, UserId};
 
 use crate::artifacts::{place, write_one};
-use crate::database::{Row, StoreError, Transaction, time};
+use crate::database::{Row, Scope, StoreError, Transaction, time};
 use crate::{Artifact, Store, fresh};
 
 const COLUMNS: &str = "f.id, f.name, f.sha256, f.size_bytes, f.media_type, f.created_at";
@@ -54,7 +54,7 @@ impl Store {
             media_type: media_type.map(str::to_owned),
             created_at: self.now(),
         };
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Organization(organization)).await?;
         transaction
             .run(
                 "insert into attachment (id, organization_id, name, sha256, size_bytes, media_type, created_by,
@@ -129,7 +129,7 @@ impl Store {
     /// When the database refuses.
     pub async fn collect_attachments(&self) -> Result<(), StoreError> {
         let before = self.now().checked_sub(UNUSED_FOR).unwrap_or(jiff::Timestamp::MIN);
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Installation).await?;
         let rows = transaction
             .all(
                 "select f.id, f.sha256 from attachment f where f.created_at < $1
@@ -171,37 +171,44 @@ pub(crate) async fn take(
     (organization, task, turn): (OrganizationId, TaskId, TurnId),
     wanted: &[AttachmentId],
 ) -> Result<(), StoreError> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let rows = transaction.all("select name from turn_attachment where task_id = $1", [task.as_uuid().into()]).await?;
-    let mut taken = rows.iter().map(|row| row.get("name")).collect::<Result<Vec<String>, _>>()?;
     for (position, id) in wanted.iter().enumerate() {
-        let row = transaction
-            .one(
-                "select name from attachment where id = $1 and organization_id = $2",
-                [id.as_uuid().into(), organization.as_uuid().into()],
-            )
-            .await?;
-        let given: String = row.ok_or(StoreError::UnknownAttachment { id: *id })?.get("name")?;
-        let name = free_name(&given, |name| taken.iter().any(|other| other == name));
-        transaction
-            .run(
-                "insert into turn_attachment (turn_id, attachment_id, organization_id, task_id, position, name)
-                 values ($1, $2, $3, $4, $5, $6)",
-                [
-                    turn.as_uuid().into(),
-                    id.as_uuid().into(),
-                    organization.as_uuid().into(),
-                    task.as_uuid().into(),
-                    i64::try_from(position).unwrap_or(i64::MAX).into(),
-                    name.as_str().into(),
-                ],
-            )
-            .await?;
-        taken.push(name);
+        take_one(transaction, (organization, task, turn), *id, i64::try_from(position).unwrap_or(i64::MAX)).await?;
     }
     Ok(())
+}
+
+/// Gives a turn one attachment, and gives the name it has there.
+pub(crate) async fn take_one(
+    transaction: &Transaction,
+    (organization, task, turn): (OrganizationId, TaskId, TurnId),
+    id: AttachmentId,
+    position: i64,
+) -> Result<String, StoreError> {
+    let rows = transaction.all("select name from turn_attachment where task_id = $1", [task.as_uuid().into()]).await?;
+    let taken = rows.iter().map(|row| row.get("name")).collect::<Result<Vec<String>, _>>()?;
+    let row = transaction
+        .one(
+            "select name from attachment where id = $1 and organization_id = $2",
+            [id.as_uuid().into(), organization.as_uuid().into()],
+        )
+        .await?;
+    let given: String = row.ok_or(StoreError::UnknownAttachment { id })?.get("name")?;
+    let name = free_name(&given, |name| taken.iter().any(|other| other == name));
+    transaction
+        .run(
+            "insert into turn_attachment (turn_id, attachment_id, organization_id, task_id, position, name)
+             values ($1, $2, $3, $4, $5, $6)",
+            [
+                turn.as_uuid().into(),
+                id.as_uuid().into(),
+                organization.as_uuid().into(),
+                task.as_uuid().into(),
+                position.into(),
+                name.as_str().into(),
+            ],
+        )
+        .await?;
+    Ok(name)
 }
 
 fn attachment(row: &Row) -> Result<Attachment, StoreError> {

@@ -5,11 +5,11 @@ use carrel_domain::{
     Retry, TaskId, TurnId,
 };
 
-use crate::database::{Row, StoreError, Transaction, json, maybe_time, time};
-use crate::{Change, Store, environments, events, messages};
+use crate::database::{Row, Scope, StoreError, Transaction, json, maybe_time, time};
+use crate::{Change, Store, environments, events, messages, workers};
 
 pub(crate) const COLUMNS: &str = "a.id, a.organization_id, a.task_id, a.turn_id, a.number, a.state, a.version,
-    a.environment_id, a.environment_version, a.model, a.effort, a.retry_of, a.resumes, a.base_commit, a.token_usage, a.cancel_requested_by,
+    a.environment_id, a.environment_version, a.model, a.effort, a.agent, a.limits, a.retry_of, a.resumes, a.base_commit, a.token_usage, a.cancel_requested_by,
     a.created_at, a.started_at, a.ended_at";
 
 impl Store {
@@ -39,7 +39,12 @@ impl Store {
         next: AttemptState,
         also: Vec<EventBody>,
     ) -> Result<Attempt, StoreError> {
-        let transaction = self.database.write().await?;
+        // With its last attempt an older version of an environment goes, which somebody else could be about to use.
+        let scope = match next.has_ended() {
+            true => Scope::Organization(attempt.organization),
+            false => Scope::Task(attempt.organization, attempt.task),
+        };
+        let transaction = self.write(scope).await?;
         let (moved, last_seq) = move_on(self, &transaction, attempt, next, also).await?;
         transaction.commit().await?;
         self.shared.changes.ring(Change::Log { organization: attempt.organization, task: attempt.task, last_seq });
@@ -52,7 +57,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] when it is no longer as `attempt` says.
     pub async fn pin_base(&self, attempt: &Attempt, base: CommitOid) -> Result<CommitOid, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(attempt.organization, attempt.task)).await?;
         let sibling = transaction
             .one(
                 "select base_commit from attempt
@@ -81,7 +86,8 @@ impl Store {
         id: AttemptId,
         by: CancelledBy,
     ) -> Result<Attempt, StoreError> {
-        let transaction = self.database.write().await?;
+        // One that has not begun ends with it.
+        let transaction = self.write(Scope::Organization(organization)).await?;
         transaction
             .run(
                 "update attempt set cancel_requested_by = $3
@@ -104,13 +110,40 @@ impl Store {
         Ok(moved)
     }
 
-    /// Attempts that have a sandbox, or may have one: everything that has left the queue and not ended.
+    /// What a transaction writes about that changes an attempt.
+    pub(crate) async fn scope_of(&self, organization: OrganizationId, id: AttemptId) -> Result<Scope, StoreError> {
+        let row = self
+            .database
+            .one(
+                "select task_id from attempt where id = $1 and organization_id = $2",
+                [id.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let row = row.ok_or(StoreError::NotFound { noun: "attempt" })?;
+        Ok(Scope::Task(organization, row.id("task_id", TaskId::from_uuid)?))
+    }
+
+    /// Attempts that have a sandbox with this worker, or may have one: everything that it took out of the queue and that
+    /// has not ended.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn attempts_under_way(&self) -> Result<Vec<Attempt>, StoreError> {
-        let sql = format!("select {COLUMNS} from attempt a where a.started_at is not null and a.ended_at is null");
-        self.database.all(&sql, []).await?.iter().map(attempt).collect()
+        let sql = format!(
+            "select {COLUMNS} from attempt a
+             where (a.worker_id = $1 or a.worker_id is null) and a.ended_at is null and a.started_at is not null"
+        );
+        self.database.all(&sql, [self.worker().as_uuid().into()]).await?.iter().map(attempt).collect()
+    }
+
+    /// Takes an attempt over that another worker had begun to prepare.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn take_over(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        let transaction = self.write(Scope::Task(attempt.organization, attempt.task)).await?;
+        workers::settle(self, &transaction, attempt.id).await?;
+        transaction.commit().await
     }
 }
 
@@ -133,6 +166,9 @@ async fn move_on(
         ..attempt.clone()
     };
     update(transaction, attempt.version, &moved).await?;
+    if moved.state == AttemptState::Preparing {
+        workers::settle(store, transaction, moved.id).await?;
+    }
     let unheard = messages::unheard(transaction, &moved).await?;
     // What got on is not stuck: its job begins to count anew.
     transaction
@@ -198,8 +234,8 @@ pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Resu
     transaction
         .run(
             "insert into attempt (id, organization_id, task_id, turn_id, number, state, version, environment_id,
-                 environment_version, model, base_commit, token_usage, created_at, standing, effort, retry_of, resumes)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+                 environment_version, model, base_commit, token_usage, created_at, standing, effort, retry_of, resumes, limits, agent)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
             [
                 attempt.id.as_uuid().into(),
                 attempt.organization.as_uuid().into(),
@@ -218,6 +254,8 @@ pub(crate) async fn insert(transaction: &Transaction, attempt: &Attempt) -> Resu
                 attempt.effort.clone().into(),
                 attempt.retry.map(|retry| retry.of.as_uuid()).into(),
                 attempt.retry.map(|retry| i64::from(retry.resumes)).into(),
+                json(&attempt.limits),
+                attempt.agent.clone().into(),
             ],
         )
         .await
@@ -238,10 +276,12 @@ pub(crate) fn attempt(row: &Row) -> Result<Attempt, StoreError> {
         environment_version: row.get("environment_version")?,
         model: row.get("model")?,
         effort: row.get("effort")?,
+        agent: row.get("agent")?,
         base: row
             .get::<Option<String>>("base_commit")?
             .map(|oid| oid.parse().map_err(|_| crate::database::unreadable("base_commit")))
             .transpose()?,
+        limits: row.maybe_json("limits")?.unwrap_or_default(),
         usage: row.json("token_usage")?,
         cancel_requested_by: row.maybe_json("cancel_requested_by")?,
         created_at: row.time("created_at")?,

@@ -1,14 +1,22 @@
-//! Tells listeners in this process that something was stored. It is a bell, not a message: a listener reads the
-//! database, and one that was away too long is told to read everything again.
+//! Tells listeners that something was stored, in this process and, on PostgreSQL, in all that share the database. It is a
+//! bell, not a message: a listener reads the database, and one that was away too long is told to read everything again.
+
+use std::time::Duration;
 
 use carrel_domain::{AttemptId, OrganizationId, TaskId};
-use tokio::sync::broadcast;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 /// How many changes a listener may be behind before it has to read everything again.
 const BACKLOG: usize = 4096;
 
+/// Where processes share a database, a listener is told so often to look whatever it has heard: a process may die between
+/// its last change and telling the others.
+const REMINDER: Duration = Duration::from_secs(15);
+
 /// What was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// A task's log has grown.
     Log {
@@ -25,37 +33,77 @@ pub enum Change {
     CancelRequested(AttemptId),
     /// Somebody has said something to an attempt.
     MessageSent(AttemptId),
-    /// The listener was too slow: anything may have happened.
+    /// The listener was too slow, or others could not be heard for a while: anything may have happened.
     Anything,
 }
 
-pub(crate) struct Bell(broadcast::Sender<Change>);
+#[derive(Clone)]
+pub(crate) struct Bell {
+    here: broadcast::Sender<Change>,
+    /// Towards the other processes.
+    elsewhere: Option<mpsc::UnboundedSender<Change>>,
+}
 
 impl Bell {
+    /// A bell that is heard in this process.
     pub(crate) fn new() -> Self {
-        Self(broadcast::Sender::new(BACKLOG))
+        Self { here: broadcast::Sender::new(BACKLOG), elsewhere: None }
+    }
+
+    /// The same bell, heard by whoever takes what comes out of the channel, too.
+    pub(crate) fn heard_elsewhere(self) -> (Self, mpsc::UnboundedReceiver<Change>) {
+        let (elsewhere, changes) = mpsc::unbounded_channel();
+        (Self { elsewhere: Some(elsewhere), ..self }, changes)
     }
 
     pub(crate) fn ring(&self, change: Change) {
+        self.ring_here(change);
+        if let Some(elsewhere) = &self.elsewhere {
+            // Whoever carries it on ends with the store.
+            let _carried = elsewhere.send(change);
+        }
+    }
+
+    pub(crate) fn ring_here(&self, change: Change) {
         // Nobody listening is fine.
-        let _listeners = self.0.send(change);
+        let _listeners = self.here.send(change);
     }
 
     pub(crate) fn listen(&self) -> Changes {
-        Changes(self.0.subscribe())
+        let reminder = self.elsewhere.is_some().then(next_reminder);
+        Changes { changes: self.here.subscribe(), reminder }
     }
 }
 
 /// A listener.
-pub struct Changes(broadcast::Receiver<Change>);
+pub struct Changes {
+    changes: broadcast::Receiver<Change>,
+    reminder: Option<Instant>,
+}
 
 impl Changes {
     /// The next change. Waits for ever when the store is gone.
     pub async fn next(&mut self) -> Change {
-        match self.0.recv().await {
+        let heard = match self.reminder {
+            None => self.changes.recv().await,
+            Some(at) => match tokio::time::timeout_at(at, self.changes.recv()).await {
+                Ok(heard) => heard,
+                Err(_) => {
+                    self.reminder = Some(next_reminder());
+                    return Change::Anything;
+                }
+            },
+        };
+        match heard {
             Ok(change) => change,
             Err(broadcast::error::RecvError::Lagged(_)) => Change::Anything,
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
+}
+
+fn next_reminder() -> Instant {
+    // Not all at once: a process may have thousands of listeners.
+    let chance = uuid::Uuid::new_v4().as_bytes()[0];
+    Instant::now() + REMINDER + REMINDER.mul_f64(f64::from(chance) / 1024.0)
 }

@@ -8,7 +8,7 @@ use carrel_domain::{
 use jiff::Timestamp;
 use sea_orm::Value;
 
-use crate::database::{Row, StoreError, Transaction, json, time};
+use crate::database::{Row, Scope, StoreError, Transaction, json, time};
 use crate::secrets::{self, NewSecret};
 use crate::{Store, fresh, snapshots};
 
@@ -48,7 +48,7 @@ impl Store {
     pub async fn create_environment(&self, new: NewEnvironment) -> Result<Environment, StoreError> {
         let NewEnvironment { organization, created_by, name, content } = new;
         let id = EnvironmentId::from_uuid(fresh());
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Organization(organization)).await?;
         require_room(&transaction, organization).await?;
         let made = transaction
             .run(
@@ -81,7 +81,7 @@ impl Store {
         if content.values.is_empty() && content.spec == current.spec {
             return Ok(current.clone());
         }
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Organization(current.organization)).await?;
         let changed = transaction
             .run(
                 "update environment set version = version + 1
@@ -173,7 +173,7 @@ impl Store {
         if name.as_str() == DEFAULT_ENVIRONMENT {
             return Err(StoreError::DefaultEnvironment);
         }
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Organization(organization)).await?;
         let found = living(&transaction, organization, name).await?;
         let row = transaction
             .one(

@@ -6,8 +6,8 @@ use carrel_domain::comparison::{Counter, Tally};
 use carrel_domain::{Attempt, AttemptId, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
 use sea_orm::Value;
 
-use crate::database::{Row, StoreError, Transaction, json, time};
-use crate::{Change, Store, artifacts, messages};
+use crate::database::{Row, Scope, StoreError, Transaction, time};
+use crate::{Change, Store, artifacts, budgets, messages};
 
 /// Columns of one row, and so the parameters one event takes.
 const COLUMNS: usize = 7;
@@ -26,7 +26,7 @@ impl Store {
         task: TaskId,
         events: Vec<NewEvent>,
     ) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(organization, task)).await?;
         let last_seq = append(self, &transaction, organization, task, &events).await?;
         transaction.commit().await?;
         self.shared.changes.ring(Change::Log { organization, task, last_seq });
@@ -46,7 +46,7 @@ impl Store {
         files: Vec<(String, Vec<u8>)>,
     ) -> Result<(), StoreError> {
         let written = artifacts::write_all(self, files).await?;
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(attempt.organization, attempt.task)).await?;
         for file in &written {
             artifacts::insert(self, &transaction, attempt, file).await?;
         }
@@ -226,24 +226,10 @@ impl Store {
             }
         }
     }
-
-    /// Writes down what an attempt has cost so far.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn set_usage(&self, attempt: &Attempt, usage: Usage) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
-        transaction
-            .run(
-                "update attempt set token_usage = $3 where id = $1 and organization_id = $2",
-                [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into(), json(&usage)],
-            )
-            .await?;
-        transaction.commit().await
-    }
 }
 
-/// Appends events inside a transaction and gives the log's new last sequence number.
+/// Appends events inside a transaction and gives the log's new last sequence number. What they say that models' answers
+/// have cost is counted with that.
 pub(crate) async fn append(
     store: &Store,
     transaction: &Transaction,
@@ -251,6 +237,14 @@ pub(crate) async fn append(
     task: TaskId,
     events: &[NewEvent],
 ) -> Result<i64, StoreError> {
+    let warnings = budgets::count(store, transaction, organization, events).await?;
+    let told;
+    let events = if warnings.is_empty() {
+        events
+    } else {
+        told = [events, &warnings].concat();
+        &told
+    };
     let now = time(store.now());
     let count = i64::try_from(events.len()).expect("a batch of events fits into memory");
     let row = transaction

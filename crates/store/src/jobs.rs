@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use carrel_domain::{AttemptId, JobId, OrganizationId, PublicationId};
+use carrel_domain::{AttemptId, JobId, OrganizationId, PublicationId, WorkerId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::database::{Row, StoreError, Transaction, time, unreadable};
+use crate::database::{Row, Scope, StoreError, Transaction, time, unreadable};
 use crate::{Change, Store, fresh};
 
 /// What a job is about.
@@ -39,6 +39,17 @@ pub struct Job {
     pub kind: JobKind,
     /// How often it was claimed, this time included.
     pub tries: i64,
+    /// Of an attempt: the worker that has its sandbox and its files, if one has.
+    pub home: Option<WorkerId>,
+}
+
+/// What a worker has when it has claimed a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The job.
+    pub job: JobId,
+    /// Its [`Lease::owner`] from then on.
+    pub owner: String,
 }
 
 /// The right to work on a job, until its time is over.
@@ -69,20 +80,35 @@ impl JobKind {
 }
 
 impl Store {
-    /// Claims the job of this queue that has been due for longest and is nobody's, if there is one.
+    /// Claims the job of this queue that has been due for longest and is nobody's, if there is one. Those that another
+    /// worker should take are left to it until it is gone.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn claim_job(&self, queue: Queue, lease: &Lease) -> Result<Option<Job>, StoreError> {
         let now = self.now();
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
+        let skip_locked = self.database.skip_locked();
         let row = transaction
             .one(
-                "update job set lease_owner = $1, lease_until = $2, tries = tries + 1
-                 where id = (select id from job where kind = $4 and run_at <= $3 and (lease_until is null or lease_until <= $3)
-                             order by run_at, id limit 1)
-                 returning id, organization_id, kind, subject_id, tries",
-                [lease.owner.as_str().into(), time(until(now, lease)), time(now), queue.kind().into()],
+                &format!(
+                    "update job set lease_owner = $1, lease_until = $2, tries = tries + 1, worker_id = $5
+                     where id = (select j.id from job j where j.kind = $4 and j.run_at <= $3
+                                 and (j.lease_until is null or j.lease_until <= $3)
+                                 and (j.worker_id is null or j.worker_id = $5 or not exists
+                                     (select 1 from worker w where w.id = j.worker_id and w.seen_at > $6))
+                                 order by j.run_at, j.id limit 1 {skip_locked})
+                     returning id, organization_id, kind, subject_id, tries,
+                         (select a.worker_id from attempt a where a.id = subject_id) as home"
+                ),
+                [
+                    lease.owner.as_str().into(),
+                    time(until(now, lease)),
+                    time(now),
+                    queue.kind().into(),
+                    self.worker().as_uuid().into(),
+                    time(self.gone_before()),
+                ],
             )
             .await?;
         transaction.commit().await?;
@@ -94,7 +120,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn renew_job(&self, job: JobId, lease: &Lease) -> Result<bool, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         let renewed = transaction
             .run(
                 "update job set lease_until = $3 where id = $1 and lease_owner = $2",
@@ -110,7 +136,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn finish_job(&self, job: JobId, lease: &Lease) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
                 "delete from job where id = $1 and lease_owner = $2",
@@ -125,7 +151,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn postpone_job(&self, job: JobId, lease: &Lease, run_at: Timestamp) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
                 "update job set lease_owner = null, lease_until = null, run_at = $3 where id = $1 and lease_owner = $2",
@@ -142,10 +168,11 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn hand_back_job(&self, job: JobId, lease: &Lease) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
-                "update job set lease_owner = null, lease_until = null, tries = tries - 1
+                "update job set lease_owner = null, lease_until = null, tries = tries - 1,
+                     worker_id = (select a.worker_id from attempt a where a.id = subject_id)
                  where id = $1 and lease_owner = $2",
                 [job.as_uuid().into(), lease.owner.as_str().into()],
             )
@@ -153,36 +180,60 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Gives back every job that workers of a process that is gone had claimed. One process alone may use a SQLite
-    /// folder, so at its start all claims are such.
+    /// Gives back every job that this worker had claimed before it was started anew: there is one of it at a time.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn release_all_jobs(&self) -> Result<u64, StoreError> {
-        let transaction = self.database.write().await?;
+    pub async fn release_own_jobs(&self) -> Result<u64, StoreError> {
+        let transaction = self.write(Scope::OneStatement).await?;
         let released = transaction
-            .run("update job set lease_owner = null, lease_until = null where lease_owner is not null", [])
+            .run(
+                "update job set lease_owner = null, lease_until = null
+                 where lease_owner is not null and (worker_id = $1 or worker_id is null)",
+                [self.worker().as_uuid().into()],
+            )
             .await?;
         transaction.commit().await?;
         Ok(released)
     }
 }
 
-/// Puts a job into the queue, inside the transaction that makes it necessary. One that is there already is made as new:
+/// Refuses a transaction whose claim is lost. Nobody else can claim the job until it has ended.
+pub(crate) async fn require(transaction: &Transaction, claim: &Claim) -> Result<(), StoreError> {
+    let held = transaction
+        .run(
+            "update job set lease_owner = lease_owner where id = $1 and lease_owner = $2",
+            [claim.job.as_uuid().into(), claim.owner.as_str().into()],
+        )
+        .await?;
+    if held == 1 { Ok(()) } else { Err(StoreError::ClaimLost) }
+}
+
+/// Puts a job into the queue, inside the transaction that makes it necessary, best for the worker that has the files of the
+/// attempt it is `near` to. One that is there already is made as new:
 /// whoever still holds it has lost it, and cannot take it out any more.
 pub(crate) async fn enqueue(
     store: &Store,
     transaction: &Transaction,
     organization: OrganizationId,
     kind: JobKind,
+    near: Option<AttemptId>,
 ) -> Result<(), StoreError> {
     let (kind, subject) = kind.columns();
     transaction
         .run(
-            "insert into job (id, organization_id, kind, subject_id, run_at, tries, created_at)
-             values ($1, $2, $3, $4, $5, 0, $5) on conflict (kind, subject_id)
+            "insert into job (id, organization_id, kind, subject_id, run_at, tries, created_at, worker_id)
+             values ($1, $2, $3, $4, $5, 0, $5, (select worker_id from attempt where id = $6))
+             on conflict (kind, subject_id)
              do update set run_at = excluded.run_at, tries = 0, lease_owner = null, lease_until = null",
-            [fresh().into(), organization.as_uuid().into(), kind.into(), subject.into(), time(store.now())],
+            [
+                fresh().into(),
+                organization.as_uuid().into(),
+                kind.into(),
+                subject.into(),
+                time(store.now()),
+                near.map(AttemptId::as_uuid).into(),
+            ],
         )
         .await
         .map(drop)
@@ -204,5 +255,6 @@ fn job(row: &Row) -> Result<Job, StoreError> {
         organization: row.id("organization_id", OrganizationId::from_uuid)?,
         kind,
         tries: row.get("tries")?,
+        home: row.maybe_id("home", WorkerId::from_uuid)?,
     })
 }

@@ -8,14 +8,17 @@
 mod artifacts;
 mod attachments;
 mod attempts;
+mod budgets;
 mod changes;
 mod database;
 mod environments;
+mod error;
 mod events;
 mod jobs;
 mod messages;
 mod migrations;
 mod people;
+mod prompt_diffs;
 mod publications;
 mod recipes;
 mod repositories;
@@ -24,19 +27,22 @@ mod seal;
 mod secrets;
 mod snapshots;
 mod tasks;
+mod waits;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use carrel_domain::{Redactor, SharedClock};
+use carrel_domain::{Redactor, Secret, SharedClock, WorkerId};
 
 pub use artifacts::{Artifact, Attached};
 pub use attachments::Placed;
 pub use changes::{Change, Changes};
-pub use database::StoreError;
 pub use environments::{EnvironmentContent, NewEnvironment};
-pub use jobs::{Job, JobKind, Lease, Queue};
+pub use error::StoreError;
+pub use jobs::{Claim, Job, JobKind, Lease, Queue};
 pub use people::{Owner, Principal};
+pub use prompt_diffs::{KeptDiff, NewDiff};
 pub use publications::NewPublication;
 pub use repositories::Repository;
 pub use retries::NewRetry;
@@ -44,13 +50,19 @@ pub use seal::{InvalidKeys, KeyId, SealingKeys};
 pub use secrets::{ClosedSecret, KeptSecret, NewSecret};
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use tasks::{AttemptListing, TaskListing, TaskThread, TurnThread};
+pub use workers::{GONE_AFTER, Worker};
 
-use database::Database;
+use database::{Database, Scope, Transaction};
 
 /// Where the state is kept, and what the store needs from outside.
 pub struct StoreOptions {
-    /// The folder of the database and the artifacts; made when it is not there, for its owner only.
+    /// The folder of the artifacts and, without `postgres`, of the database; made when it is not there, for its owner only.
     pub folder: PathBuf,
+    /// The URL of a PostgreSQL database, `postgres://user:password@host/name`, that any number of processes may share.
+    /// `None`: SQLite, in the folder.
+    pub postgres: Option<Secret>,
+    /// Which worker this is. Jobs that only it can go on with wait for it.
+    pub worker: WorkerId,
     /// The time.
     pub clock: SharedClock,
     /// What must never be written to the event log. It learns every value of a secret that is kept here.
@@ -64,9 +76,12 @@ pub struct StoreOptions {
 pub struct Store {
     database: Database,
     shared: Arc<Shared>,
+    /// The claim that whatever is written through this handle depends on.
+    claim: Option<Claim>,
 }
 
 struct Shared {
+    worker: WorkerId,
     clock: SharedClock,
     redactor: Redactor,
     keys: SealingKeys,
@@ -81,14 +96,20 @@ impl Store {
     /// # Errors
     /// When the folder cannot be used, or the database is not ours or from a newer version.
     pub async fn open(options: StoreOptions) -> Result<(Self, Vec<ClosedSecret>), StoreError> {
-        let StoreOptions { folder, clock, redactor, keys } = options;
+        let StoreOptions { folder, postgres, worker, clock, redactor, keys } = options;
         database::make_private_folder(&folder)?;
         let artifacts = folder.join("artifacts");
         database::make_private_folder(&artifacts)?;
         artifacts::sweep(&artifacts)?;
-        let database = Database::open(&folder.join("carrel.sqlite")).await?;
-        let changes = changes::Bell::new();
-        let store = Self { database, shared: Arc::new(Shared { clock, redactor, keys, changes, artifacts }) };
+        let (database, changes) = match &postgres {
+            Some(url) => Database::connect(url, changes::Bell::new()).await?,
+            None => (Database::open(&folder.join("carrel.sqlite")).await?, changes::Bell::new()),
+        };
+        let store = Self {
+            database,
+            shared: Arc::new(Shared { worker, clock, redactor, keys, changes, artifacts }),
+            claim: None,
+        };
         let closed = store.take_custody().await?;
         store.collect_attachments().await?;
         Ok((store, closed))
@@ -99,7 +120,7 @@ impl Store {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction.one("select 1 as one", []).await?;
         transaction.commit().await
     }
@@ -108,6 +129,28 @@ impl Store {
     #[must_use]
     pub fn changes(&self) -> Changes {
         self.shared.changes.listen()
+    }
+
+    /// The same store in the hands of a worker: it writes nothing any more once the worker has lost its claim, because its
+    /// lease ran out while the process or the machine stood still, and somebody else goes on with the job.
+    #[must_use]
+    pub fn under(&self, claim: Claim) -> Self {
+        Self { claim: Some(claim), ..self.clone() }
+    }
+
+    /// Begins a transaction that will write.
+    async fn write(&self, scope: Scope) -> Result<Transaction, StoreError> {
+        let transaction = self.database.write(scope).await?;
+        if let Some(claim) = &self.claim {
+            jobs::require(&transaction, claim).await?;
+        }
+        Ok(transaction)
+    }
+
+    /// Whether other processes may use the same database. If not, this one alone does.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.database.is_shared()
     }
 
     fn now(&self) -> jiff::Timestamp {

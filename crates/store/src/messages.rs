@@ -26,7 +26,7 @@ impl Store {
         text: &str,
         by: UserId,
     ) -> Result<Message, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(self.scope_of(organization, id).await?).await?;
         let attempt = attempts::find(&transaction, organization, id).await?;
         if attempt.cancel_requested_by.is_some() || !attempt.state.hears() {
             let state = if attempt.state.has_ended() { attempt.state.word() } else { "at its end" };

@@ -16,6 +16,10 @@ impl MigratorTrait for Migrations {
             Box::new(Script { name: "0003_recipes", sql: include_str!("migrations/0003_recipes.sql") }),
             Box::new(Script { name: "0004_models", sql: include_str!("migrations/0004_models.sql") }),
             Box::new(Script { name: "0005_turns", sql: include_str!("migrations/0005_turns.sql") }),
+            Box::new(Script { name: "0006_budgets", sql: include_str!("migrations/0006_budgets.sql") }),
+            Box::new(Script { name: "0007_diffs", sql: include_str!("migrations/0007_diffs.sql") }),
+            Box::new(Script { name: "0008_workers", sql: include_str!("migrations/0008_workers.sql") }),
+            Box::new(Script { name: "0009_agents", sql: include_str!("migrations/0009_agents.sql") }),
         ]
     }
 }

@@ -4,7 +4,7 @@
 use carrel_domain::{OrganizationId, SessionId, TokenId, UserId};
 use jiff::Timestamp;
 
-use crate::database::{Row, StoreError, Transaction, maybe_time, time};
+use crate::database::{Row, Scope, StoreError, Transaction, maybe_time, time};
 use crate::{Store, fresh};
 
 /// Who is asking, and for which organization.
@@ -34,7 +34,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn ensure_owner(&self) -> Result<Owner, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Installation).await?;
         let now = time(self.now());
         // What nobody can use any more.
         transaction.run("delete from owner_link where used_at is not null or expires_at <= $1", [now.clone()]).await?;
@@ -108,7 +108,7 @@ impl Store {
         name: &str,
         expires_at: Option<Timestamp>,
     ) -> Result<TokenId, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Organization(principal.organization)).await?;
         let id = fresh();
         transaction
             .run(
@@ -167,7 +167,7 @@ impl Store {
         hash: &str,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
                 "insert into owner_link (hash, organization_id, account_id, expires_at) values ($1, $2, $3, $4)",
@@ -192,7 +192,7 @@ impl Store {
         session_hash: &str,
         expires_at: Timestamp,
     ) -> Result<Option<Principal>, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         let row = transaction
             .one(
                 "update owner_link set used_at = $2 where hash = $1 and used_at is null and expires_at > $2
@@ -240,7 +240,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end_session(&self, hash: &str) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction.run("delete from web_session where hash = $1", [hash.into()]).await?;
         transaction.commit().await
     }

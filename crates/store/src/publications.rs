@@ -5,7 +5,7 @@ use carrel_domain::{
     UserId,
 };
 
-use crate::database::{Row, StoreError, Transaction, json, time};
+use crate::database::{Row, Scope, StoreError, Transaction, json, time};
 use crate::{Change, JobKind, Store, events, fresh, jobs};
 
 /// A publication that is to be.
@@ -32,7 +32,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn request_publication(&self, new: &NewPublication) -> Result<Publication, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(new.organization, new.task)).await?;
         let publication = match same(&transaction, new).await? {
             Some(known) if !matches!(known.state, PublicationState::Failed { .. }) => return Ok(known),
             Some(failed) => {
@@ -47,7 +47,8 @@ impl Store {
             }
             None => insert(self, &transaction, new).await?,
         };
-        jobs::enqueue(self, &transaction, new.organization, JobKind::Publication(publication.id)).await?;
+        jobs::enqueue(self, &transaction, new.organization, JobKind::Publication(publication.id), Some(new.attempt))
+            .await?;
         let last_seq = events::append(self, &transaction, new.organization, new.task, &[told(&publication)]).await?;
         transaction.commit().await?;
         self.shared.changes.ring(Change::Log { organization: new.organization, task: new.task, last_seq });
@@ -85,7 +86,7 @@ impl Store {
     ) -> Result<Publication, StoreError> {
         let moved = Publication { state: next, version: publication.version + 1, ..publication.clone() };
         let (organization, task) = (moved.organization, moved.task);
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(organization, task)).await?;
         update(&transaction, publication.version, &moved).await?;
         let last_seq = events::append(self, &transaction, organization, task, &[told(&moved)]).await?;
         transaction.commit().await?;

@@ -3,7 +3,7 @@
 use carrel_domain::{Attempt, AttemptId, Image, OrganizationId, Recipe};
 
 use crate::Store;
-use crate::database::{StoreError, json};
+use crate::database::{Scope, StoreError, json};
 
 /// How many recipes are looked through for a digest, the latest first: ids sort by age.
 const LOOKED_THROUGH: i64 = 1000;
@@ -14,7 +14,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn pin_recipe(&self, attempt: &Attempt, recipe: &Recipe) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
                 "insert into recipe (attempt_id, organization_id, body) values ($1, $2, $3)

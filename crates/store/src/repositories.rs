@@ -2,7 +2,7 @@
 
 use carrel_domain::{OrganizationId, RepositoryId, RepositoryLocation};
 
-use crate::database::{Row, StoreError, Transaction, time};
+use crate::database::{Row, Scope, StoreError, Transaction, time};
 use crate::{Store, fresh};
 
 /// A repository's row.
@@ -39,7 +39,7 @@ impl Store {
         organization: OrganizationId,
         location: &RepositoryLocation,
     ) -> Result<RepositoryId, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         let id = ensure_repository(self, &transaction, organization, location).await?;
         transaction.commit().await?;
         Ok(id)

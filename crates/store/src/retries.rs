@@ -1,8 +1,10 @@
 //! Attempts that are made again: a new one in the same turn, with its job and its first event.
 
-use carrel_domain::{Attempt, AttemptId, AttemptState, EventBody, NewEvent, OrganizationId, Retry, Usage};
+use carrel_domain::{
+    Attempt, AttemptId, AttemptLimits, AttemptState, EventBody, NewEvent, OrganizationId, Retry, Usage,
+};
 
-use crate::database::{StoreError, Transaction};
+use crate::database::{Scope, StoreError, Transaction};
 use crate::{Change, JobKind, Store, attempts, environments, events, fresh, jobs, messages};
 
 /// How many attempts a turn may have, all retries counted.
@@ -15,6 +17,8 @@ pub struct NewRetry {
     pub resumes: bool,
     /// Whether it takes the environment as it is now, instead of the version the one before was pinned to.
     pub latest_environment: bool,
+    /// What it may use; where nothing is said, as much as the one before.
+    pub limits: AttemptLimits,
 }
 
 impl Store {
@@ -34,7 +38,7 @@ impl Store {
             let attempt = self.attempt(organization, id).await?;
             self.task(organization, attempt.task).await?.task.repository
         };
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Organization(organization)).await?;
         let before = attempts::find(&transaction, organization, id).await?;
         let number = next_number(&transaction, &before).await?;
         let version = if new.latest_environment {
@@ -50,6 +54,7 @@ impl Store {
             state: AttemptState::Queued,
             version: 1,
             environment_version: version,
+            limits: new.limits.over(before.limits),
             usage: Usage::default(),
             cancel_requested_by: None,
             created_at: self.now(),
@@ -59,7 +64,7 @@ impl Store {
         };
         attempts::insert(&transaction, &attempt).await?;
         messages::pass_on(&transaction, &before, attempt.id).await?;
-        jobs::enqueue(self, &transaction, organization, JobKind::Attempt(attempt.id)).await?;
+        jobs::enqueue(self, &transaction, organization, JobKind::Attempt(attempt.id), Some(id)).await?;
         let body = EventBody::AttemptRetried { retry_of: id, resumes: new.resumes };
         let event = NewEvent { attempt: Some(attempt.id), body };
         let last_seq = events::append(self, &transaction, organization, attempt.task, &[event]).await?;

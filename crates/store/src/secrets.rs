@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sea_orm::Value;
 use uuid::Uuid;
 
-use crate::database::{Row, StoreError, Transaction, time, unreadable};
+use crate::database::{Row, Scope, StoreError, Transaction, time, unreadable};
 use crate::seal::{KeyId, Place, SealError, kind_word};
 use crate::{Store, fresh};
 
@@ -182,7 +182,7 @@ impl Store {
         if moved.is_empty() {
             return Ok(());
         }
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         for (id, organization, sealed) in moved {
             transaction
                 .run(

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sea_orm::Value;
 
 use crate::Store;
-use crate::database::{Row, StoreError, Transaction, json, time, unreadable};
+use crate::database::{Row, Scope, StoreError, Transaction, json, time, unreadable};
 
 /// The most that one question of the database is answered with.
 const MOST: i64 = 1000;
@@ -83,13 +83,13 @@ impl Store {
     /// When the database refuses.
     pub async fn insert_snapshot(&self, new: NewSnapshot) -> Result<Snapshot, StoreError> {
         let now = self.now();
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         let row = transaction
             .one(
                 &format!(
                     "insert into snapshot (id, organization_id, environment_id, repository_id, snapshot_key, parts, layer,
-                         image_digest, package_hosts, size_bytes, state, created_at, expires_at, last_used_at)
-                     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'kept', $11, $12, $11) returning {COLUMNS}"
+                         image_digest, package_hosts, size_bytes, state, created_at, expires_at, last_used_at, worker_id)
+                     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'kept', $11, $12, $11, $13) returning {COLUMNS}"
                 ),
                 [
                     new.id.as_uuid().into(),
@@ -104,6 +104,7 @@ impl Store {
                     new.size_bytes.map(bytes).into(),
                     time(now),
                     time(new.expires_at),
+                    self.worker().as_uuid().into(),
                 ],
             )
             .await?;
@@ -112,7 +113,7 @@ impl Store {
         Ok(snapshot)
     }
 
-    /// The snapshot with this key that has not expired, the newest if there are several.
+    /// The snapshot with this key that this worker has and that has not expired, the newest if there are several.
     ///
     /// # Errors
     /// When the database refuses.
@@ -126,7 +127,8 @@ impl Store {
         let sql = format!(
             "select {COLUMNS} from snapshot
              where organization_id = $1 and environment_id = $2 and repository_id = $3 and snapshot_key = $4
-               and expires_at > $5 order by created_at desc, id desc limit 1"
+               and expires_at > $5 and (worker_id = $6 or worker_id is null)
+             order by created_at desc, id desc limit 1"
         );
         let values = [
             organization.as_uuid().into(),
@@ -134,11 +136,12 @@ impl Store {
             repository.as_uuid().into(),
             key.into(),
             time(self.now()),
+            self.worker().as_uuid().into(),
         ];
         self.database.one(&sql, values).await?.as_ref().map(snapshot).transpose()
     }
 
-    /// The newest snapshot whatever its key, expired or not: it tells why there is none to be reused.
+    /// The newest snapshot that this worker has, whatever its key, expired or not: it tells why there is none to be reused.
     ///
     /// # Errors
     /// When the database refuses.
@@ -151,13 +154,18 @@ impl Store {
         let sql = format!(
             "select {COLUMNS} from snapshot
              where organization_id = $1 and environment_id = $2 and repository_id = $3
-             order by created_at desc, id desc limit 1"
+               and (worker_id = $4 or worker_id is null) order by created_at desc, id desc limit 1"
         );
-        let values = [organization.as_uuid().into(), environment.as_uuid().into(), repository.as_uuid().into()];
+        let values = [
+            organization.as_uuid().into(),
+            environment.as_uuid().into(),
+            repository.as_uuid().into(),
+            self.worker().as_uuid().into(),
+        ];
         self.database.one(&sql, values).await?.as_ref().map(snapshot).transpose()
     }
 
-    /// The newest snapshot with this key, expired or not: it tells why it is not reused.
+    /// The newest snapshot with this key that this worker has, expired or not: it tells why it is not reused.
     ///
     /// # Errors
     /// When the database refuses.
@@ -171,10 +179,15 @@ impl Store {
         let sql = format!(
             "select {COLUMNS} from snapshot
              where organization_id = $1 and environment_id = $2 and repository_id = $3 and snapshot_key = $4
-             order by created_at desc, id desc limit 1"
+               and (worker_id = $5 or worker_id is null) order by created_at desc, id desc limit 1"
         );
-        let values =
-            [organization.as_uuid().into(), environment.as_uuid().into(), repository.as_uuid().into(), key.into()];
+        let values = [
+            organization.as_uuid().into(),
+            environment.as_uuid().into(),
+            repository.as_uuid().into(),
+            key.into(),
+            self.worker().as_uuid().into(),
+        ];
         self.database.one(&sql, values).await?.as_ref().map(snapshot).transpose()
     }
 
@@ -195,18 +208,21 @@ impl Store {
         self.database.all(&sql, values).await?.iter().map(snapshot).collect()
     }
 
-    /// All snapshots of the installation, by their ids: what a disk budget goes through, which takes a layer without one
+    /// All snapshots that this worker has, by their ids: what a disk budget goes through, which takes a layer without one
     /// for a leftover. There may be any number of them.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn all_snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
-        let sql = format!("select {COLUMNS} from snapshot where id > $1 order by id limit $2");
+        let sql = format!(
+            "select {COLUMNS} from snapshot where id > $1 and (worker_id = $3 or worker_id is null)
+             order by id limit $2"
+        );
         let mut all: Vec<Snapshot> = Vec::new();
         loop {
             // By what never changes: one that is used meanwhile is not passed over.
             let after = all.last().map_or(uuid::Uuid::nil(), |last| last.id.as_uuid());
-            let page = self.database.all(&sql, [after.into(), MOST.into()]).await?;
+            let page = self.database.all(&sql, [after.into(), MOST.into(), self.worker().as_uuid().into()]).await?;
             let is_last = page.is_empty();
             for row in &page {
                 all.push(snapshot(row)?);
@@ -217,13 +233,21 @@ impl Store {
         }
     }
 
-    /// Snapshots of the installation that are reused no more, a thousand at most.
+    /// Snapshots that this worker has and that are reused no more, a thousand at most.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn expired_snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
-        let sql = format!("select {COLUMNS} from snapshot where expires_at <= $1 order by expires_at limit $2");
-        self.database.all(&sql, [time(self.now()), MOST.into()]).await?.iter().map(snapshot).collect()
+        let sql = format!(
+            "select {COLUMNS} from snapshot where expires_at <= $1 and (worker_id = $3 or worker_id is null)
+             order by expires_at limit $2"
+        );
+        self.database
+            .all(&sql, [time(self.now()), MOST.into(), self.worker().as_uuid().into()])
+            .await?
+            .iter()
+            .map(snapshot)
+            .collect()
     }
 
     /// Writes down that an attempt starts on a snapshot.
@@ -252,7 +276,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn delete_snapshot(&self, organization: OrganizationId, id: SnapshotId) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
                 "delete from snapshot where id = $1 and organization_id = $2",
@@ -267,7 +291,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn forget_snapshot(&self, id: SnapshotId) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         transaction.run("delete from snapshot where id = $1", [id.as_uuid().into()]).await?;
         transaction.commit().await
     }
@@ -281,7 +305,7 @@ impl Store {
         organization: OrganizationId,
         environment: EnvironmentId,
     ) -> Result<u64, StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Organization(organization)).await?;
         let count = reset(self, &transaction, organization, environment).await?;
         transaction.commit().await?;
         Ok(count)
@@ -294,7 +318,7 @@ impl Store {
         column: &'static str,
         value: Value,
     ) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
         let sql = format!("update snapshot set {column} = $3 where id = $1 and organization_id = $2");
         let changed = transaction.run(&sql, [id.as_uuid().into(), organization.as_uuid().into(), value]).await?;
         transaction.commit().await?;

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 
 use carrel_domain::{
-    Attachment, Attempt, AttemptId, AttemptState, Environment, EnvironmentId, EventBody, Mode, NewEvent, NewTask,
-    NewTurn, OrganizationId, Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId, Usage, UserId,
+    Attachment, Attempt, AttemptId, AttemptLimits, AttemptState, Environment, EnvironmentId, EventBody, Mode, NewEvent,
+    NewTask, NewTurn, OrganizationId, Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId,
+    Usage, UserId,
 };
 use sea_orm::Value;
 
-use crate::database::{Row, StoreError, Transaction, json, time, unreadable};
+use crate::database::{Row, Scope, StoreError, Transaction, json, time, unreadable};
 use crate::repositories::ensure_repository;
 use crate::{Change, JobKind, Store, attachments, attempts, environments, events, fresh, jobs};
 
-const COLUMNS: &str = "t.id, t.organization_id, t.repository_id, r.location, t.environment_id, t.revision, t.title,
+const COLUMNS: &str =
+    "t.id, t.organization_id, t.repository_id, r.location, t.environment_id, t.revision, t.local_changes, t.title,
     t.created_by, t.created_at, t.updated_at, t.last_seq";
 
 /// A task with everything under it.
@@ -86,14 +88,15 @@ impl Store {
     /// When the database refuses; then there is no task.
     pub async fn create_task(&self, new: &NewTask, model: &str) -> Result<TaskId, StoreError> {
         let id = TaskId::from_uuid(fresh());
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(new.organization, id)).await?;
         let repository = ensure_repository(self, &transaction, new.organization, &new.repository).await?;
         let (name, location) = (new.environment.as_ref(), &new.repository);
         let environment = environments::for_new_task(&transaction, new.organization, name, location).await?;
         transaction
             .run(
                 "insert into task (id, organization_id, repository_id, environment_id, revision, title, created_by,
-                     created_at, updated_at, last_seq) values ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0)",
+                     created_at, updated_at, last_seq, local_changes)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9)",
                 [
                     id.as_uuid().into(),
                     new.organization.as_uuid().into(),
@@ -103,6 +106,7 @@ impl Store {
                     new.turn.prompt.title().into(),
                     new.created_by.as_uuid().into(),
                     time(self.now()),
+                    new.local_changes.as_ref().map_or_else(|| None::<String>.into(), json),
                 ],
             )
             .await?;
@@ -125,7 +129,7 @@ impl Store {
         created_by: UserId,
         model: &str,
     ) -> Result<(), StoreError> {
-        let transaction = self.database.write().await?;
+        let transaction = self.write(Scope::Task(task.organization, task.id)).await?;
         let row = transaction
             .one(
                 "select count(*) as turns from turn where task_id = $1 and organization_id = $2",
@@ -334,8 +338,9 @@ async fn insert_turn(
     attachments::take(transaction, (place.organization, place.task, id), &new.attachments).await?;
     for number in 1..=new.attempts.get() {
         let attempt = queued(store, place, (id, number), environment, (model, new.effort.as_deref()));
+        let attempt = Attempt { limits: new.limits, agent: new.agent.clone(), ..attempt };
         attempts::insert(transaction, &attempt).await?;
-        jobs::enqueue(store, transaction, place.organization, JobKind::Attempt(attempt.id)).await?;
+        jobs::enqueue(store, transaction, place.organization, JobKind::Attempt(attempt.id), new.from_attempt).await?;
     }
     let body = EventBody::TurnCreated {
         turn_id: id,
@@ -366,7 +371,9 @@ fn queued(
         environment_version: environment.version,
         model: model.to_owned(),
         effort: effort.map(str::to_owned),
+        agent: None,
         base: None,
+        limits: AttemptLimits::NONE,
         usage: Usage::default(),
         cancel_requested_by: None,
         created_at: store.now(),
@@ -383,6 +390,7 @@ fn task(row: &Row) -> Result<Task, StoreError> {
         repository: row.parsed("location")?,
         environment: row.id("environment_id", EnvironmentId::from_uuid)?,
         revision: row.json("revision")?,
+        local_changes: row.maybe_json("local_changes")?,
         title: row.get("title")?,
         created_by: row.id("created_by", UserId::from_uuid)?,
         created_at: row.time("created_at")?,

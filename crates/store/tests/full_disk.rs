@@ -49,6 +49,8 @@ impl Drop for SmallDisk {
 async fn open(folder: &Path) -> (Store, Principal) {
     let options = StoreOptions {
         folder: folder.to_owned(),
+        postgres: None,
+        worker: carrel_domain::WorkerId::from_uuid(uuid::Uuid::from_u128(1)),
         clock: Arc::new(Noon),
         redactor: Redactor::default(),
         keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
@@ -65,6 +67,7 @@ fn task(owner: Principal) -> NewTask {
         repository: "/srv/code/api".parse().expect("a path"),
         revision: Revision::DefaultBranch,
         environment: None,
+        local_changes: None,
         turn: NewTurn {
             prompt: Prompt::parse(&"x".repeat(100_000)).expect("a prompt"),
             mode: Mode::Code,
@@ -73,6 +76,8 @@ fn task(owner: Principal) -> NewTask {
             from_attempt: None,
             model: None,
             effort: None,
+            agent: None,
+            limits: carrel_domain::AttemptLimits::NONE,
         },
     }
 }

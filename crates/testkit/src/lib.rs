@@ -1,10 +1,13 @@
 //! Programs that stand in for the outside world, and the [`World`](world::World) that tests stand in: the real `carrel`,
 //! run as a process, between a scripted model server and real git repositories.
 
+pub mod forge;
 pub mod model;
+pub mod postgres;
 pub mod repository;
 pub mod world;
 
+pub use postgres::Postgres;
 pub use repository::Repository;
 pub use world::{Ran, World};
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::Publication;
+use crate::{AttemptLimits, Publication};
 
 /// One agent's run at a turn.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -32,6 +32,12 @@ pub struct Attempt {
     /// How hard that model is asked to think; null when it knows no such thing, or has its server's default.
     #[serde(default)]
     pub effort: Option<String>,
+    /// The name of the agent that works on it: `carrel`, or one that runs in the sandbox.
+    #[serde(default = "own_agent")]
+    pub agent: String,
+    /// What it may use, as whoever asked for it said.
+    #[serde(default)]
+    pub limits: AttemptLimits,
     /// Tokens so far.
     pub usage: Usage,
     /// What came of it, once it is ready.
@@ -85,6 +91,9 @@ pub struct RetryAttempt {
     /// `resume`.
     #[serde(default)]
     pub latest_environment: bool,
+    /// What it may use. Default, for each of them: what the attempt that ended was given.
+    #[serde(default)]
+    pub limits: AttemptLimits,
 }
 
 /// Where an attempt stands.
@@ -384,4 +393,8 @@ pub struct Artifact {
 pub struct ArtifactList {
     /// All of them.
     pub items: Vec<Artifact>,
+}
+
+fn own_agent() -> String {
+    "carrel".to_owned()
 }

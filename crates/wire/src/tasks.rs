@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Attachment, Attempt, Named, Repository};
+use crate::{Attachment, Attempt, AttemptLimits, Named, Repository};
 
 /// What is wanted of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -98,10 +98,21 @@ pub struct CreateTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "high")]
     pub effort: Option<String>,
+    /// The agent's name, one of `GET /agents`. Default: `carrel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "carrel")]
+    pub agent: Option<String>,
     /// Files that go along, by the ids that `POST /attachments` gave: at most 20, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 20)]
     pub attachments: Vec<Uuid>,
+    /// A patch of changes that were not pushed, by the id that `POST /attachments` gave: put onto the commit to start from
+    /// before the agent begins. As `git diff --binary --full-index` writes it, 5,000,000 bytes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_changes: Option<Uuid>,
+    /// What each of its attempts may use. Default: what the environment and the service give.
+    #[serde(default)]
+    pub limits: AttemptLimits,
 }
 
 /// Follows up on a task.
@@ -117,7 +128,8 @@ pub struct CreateTurn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4)]
     pub attempts: Option<u32>,
-    /// The attempt whose files and conversation are gone on from. Default: the first ready one of the last turn that has one.
+    /// The attempt whose files and conversation are gone on from. Default: of the last turn with a ready one, the one that its
+    /// comparison suggests, or else the first ready one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_attempt_id: Option<Uuid>,
     /// The model's name, one of `GET /models`. Default: the model of the turn before.
@@ -126,10 +138,16 @@ pub struct CreateTurn {
     /// How hard the model is asked to think. Default: as in the turn before, or, with another model, that model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<String>,
+    /// The agent's name, one of `GET /agents`. Default: the agent of the turn before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// Files that go along, by the ids that `POST /attachments` gave: at most 20, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 20)]
     pub attachments: Vec<Uuid>,
+    /// What each of its attempts may use. Default, for each of them: as in the turn before.
+    #[serde(default)]
+    pub limits: AttemptLimits,
 }
 
 /// A task with its thread of turns.
@@ -147,6 +165,9 @@ pub struct Task {
     pub branch: Option<String>,
     /// The commit it was asked to start from.
     pub commit: Option<String>,
+    /// The changes that were put onto that commit before the agent began.
+    #[serde(default)]
+    pub local_changes: Option<LocalChanges>,
     /// Where it stands.
     pub state: TaskState,
     /// When it was asked for.
@@ -159,6 +180,26 @@ pub struct Task {
     pub last_seq: i64,
     /// Its turns, oldest first.
     pub turns: Vec<Turn>,
+}
+
+/// Changes that were not pushed, and that a task starts from: one commit on the commit it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LocalChanges {
+    /// The patch, one of the attachments of the first turn.
+    pub attachment_id: Uuid,
+    /// How many files it changes.
+    pub files: u64,
+    /// Lines it adds.
+    pub additions: u64,
+    /// Lines it removes.
+    pub deletions: u64,
+}
+
+impl From<carrel_domain::LocalChanges> for LocalChanges {
+    fn from(changes: carrel_domain::LocalChanges) -> Self {
+        let carrel_domain::LocalChanges { attachment, files, additions, deletions } = changes;
+        Self { attachment_id: attachment.as_uuid(), files, additions, deletions }
+    }
 }
 
 /// One prompt of a task and what came of it.
@@ -211,6 +252,10 @@ pub struct TaskSummary {
     pub state: TaskState,
     /// The mode of its last turn.
     pub mode: Mode,
+    /// What it waits for, in words, and until when; null when it does not wait, or nobody can say.
+    #[serde(default)]
+    #[schema(example = "waiting for the model: retry 3 of 5 in 12 s")]
+    pub waits_for: Option<String>,
     /// How many attempts its last turn has.
     pub attempts: u32,
     /// Lines added by the first ready attempt of the last turn.

@@ -37,6 +37,7 @@ pub(crate) const TO_TEST: &[Tool] = &[
     Tool { name: "python3", package: "python3", why: "escape attempts, real clients" },
     Tool { name: "pip3", package: "python3-pip", why: "asking package managers" },
     Tool { name: "sqlite3", package: "sqlite3", why: "looking at the database from outside" },
+    Tool { name: "pg_createcluster", package: "postgresql", why: "the other database" },
     Tool { name: "perl", package: "perl", why: "fork bombs and their like" },
     Tool { name: "curl", package: "curl", why: "a real client for the egress policy" },
     Tool { name: "ip", package: "iproute2", why: "networks of tests' own" },

@@ -29,6 +29,7 @@ const ORACLES: &[Oracle] = &[
     },
     Oracle { folder: "models-python", manager: Manager::Pip, packages: &["openai==2.54.0", "anthropic==2.12.0"] },
     Oracle { folder: "codex", manager: Manager::Npm, packages: &["@openai/codex@0.169.0"] },
+    Oracle { folder: "acp", manager: Manager::Npm, packages: &["@zed-industries/codex-acp@0.16.0"] },
 ];
 
 /// Installs what is not there yet.

@@ -17,6 +17,18 @@ export const modelsQuery = queryOptions({
   staleTime: 60_000,
 });
 
+export const agentsQuery = queryOptions({
+  queryKey: ["agents"],
+  queryFn: () => bodyOf(client.GET("/agents")),
+  staleTime: 60_000,
+});
+
+export const budgetsQuery = queryOptions({
+  queryKey: ["budgets"],
+  queryFn: () => bodyOf(client.GET("/budgets")),
+  staleTime: 30_000,
+});
+
 export const repositoriesQuery = queryOptions({
   queryKey: ["repositories"],
   queryFn: () => bodyOf(client.GET("/repositories")),

@@ -8,6 +8,7 @@ export type Attachment = Schemas["Attachment"];
 export type Attempt = Schemas["Attempt"];
 export type AttemptResult = Schemas["AttemptResult"];
 export type AttemptState = Schemas["AttemptState"];
+export type Budget = Schemas["Budget"];
 export type Citations = Schemas["Citations"];
 export type CreateTask = Schemas["CreateTask"];
 export type CreateTurn = Schemas["CreateTurn"];

@@ -5,14 +5,16 @@ import { BUTTON } from "../parts/Button";
 import { Icon } from "../parts/Icon";
 import { FieldProblem } from "../parts/PromptBox";
 import { fileSize } from "../parts/size";
-import type { Attachments, Chosen } from "./useAttachments";
+import { type Attachments, type Chosen, isPatch } from "./useAttachments";
 
 interface Props {
   readonly attachments: Attachments;
   readonly error: string | undefined;
+  /** Whether a task can start from a patch among them. */
+  readonly canStart?: boolean;
 }
 
-export function AttachmentField({ attachments, error }: Props) {
+export function AttachmentField({ attachments, error, canStart = false }: Props) {
   const id = useId();
   const input = useRef<HTMLInputElement>(null);
   const remove = (key: number) => {
@@ -45,7 +47,12 @@ export function AttachmentField({ attachments, error }: Props) {
       {attachments.chosen.length > 0 && (
         <ul aria-label="Files to go along" className="flex min-w-0 flex-wrap gap-2">
           {attachments.chosen.map((chosen) => (
-            <Preview key={chosen.key} chosen={chosen} onRemove={() => remove(chosen.key)} />
+            <Preview
+              key={chosen.key}
+              chosen={chosen}
+              onRemove={() => remove(chosen.key)}
+              onStart={canStart && isPatch(chosen.name) ? () => attachments.startFrom(chosen.key) : undefined}
+            />
           ))}
         </ul>
       )}
@@ -54,7 +61,14 @@ export function AttachmentField({ attachments, error }: Props) {
   );
 }
 
-function Preview({ chosen, onRemove }: { readonly chosen: Chosen; readonly onRemove: () => void }) {
+interface PreviewProps {
+  readonly chosen: Chosen;
+  readonly onRemove: () => void;
+  /** Has the task start from it, or no longer; undefined when it cannot. */
+  readonly onStart: (() => void) | undefined;
+}
+
+function Preview({ chosen, onRemove, onStart }: PreviewProps) {
   const { attachment, problem } = chosen;
   const name = attachment?.name ?? chosen.name;
   return (
@@ -70,6 +84,15 @@ function Preview({ chosen, onRemove }: { readonly chosen: Chosen; readonly onRem
           {problem ?? (attachment === undefined ? "Uploading…" : fileSize(chosen.sizeBytes))}
         </span>
       </span>
+      {onStart !== undefined && (
+        <label
+          className="flex min-h-8 cursor-pointer items-center gap-1.5 whitespace-nowrap"
+          title="Put it onto the commit before the agent begins"
+        >
+          <input type="checkbox" checked={chosen.isStart ?? false} onChange={onStart} />
+          Start from this
+        </label>
+      )}
       <button
         type="button"
         aria-label={`Remove ${name}`}

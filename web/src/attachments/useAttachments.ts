@@ -16,6 +16,8 @@ export interface Chosen {
   readonly attachment?: Attachment;
   /** Why it cannot go along. */
   readonly problem?: string;
+  /** Whether the task is to start from it: it is a patch. */
+  readonly isStart?: boolean;
 }
 
 export interface Attachments {
@@ -23,8 +25,12 @@ export interface Attachments {
   readonly add: (files: Iterable<File>) => void;
   readonly remove: (key: number) => void;
   readonly clear: () => void;
+  /** Has the task start from this patch, or from none. */
+  readonly startFrom: (key: number | undefined) => void;
   /** What a request takes: empty when there is nothing to take. */
   readonly fields: { attachments?: string[] };
+  /** What the request of a new task takes beside that. */
+  readonly startFields: { local_changes?: string };
   /** Why nothing can be sent yet; undefined when it can. */
   readonly unusable: string | undefined;
   /** For the form around it: files are dropped and pasted anywhere in it. */
@@ -60,7 +66,10 @@ export function useAttachments(): Attachments {
     add,
     remove: (key) => setChosen((before) => before.filter((each) => each.key !== key)),
     clear: () => setChosen([]),
+    startFrom: (key) =>
+      setChosen((before) => before.map((each) => ({ ...each, isStart: each.key === key && !each.isStart }))),
     fields: ids.length === 0 ? {} : { attachments: ids },
+    startFields: startFields(chosen),
     unusable: whyUnusable(chosen),
     handlers: {
       onPaste: (event) => take(event, event.clipboardData, add),
@@ -77,6 +86,17 @@ function take(event: ClipboardEvent | DragEvent, data: DataTransfer, add: (files
   if (data.files.length === 0) return;
   event.preventDefault();
   add([...data.files]);
+}
+
+/** Whether a file is called as patches are. */
+export function isPatch(name: string): boolean {
+  return /\.(diff|patch)$/i.test(name);
+}
+
+/** What has a task start from a patch among these. */
+export function startFields(chosen: readonly Chosen[]): { local_changes?: string } {
+  const start = chosen.find(({ isStart }) => isStart)?.attachment;
+  return start === undefined ? {} : { local_changes: start.id };
 }
 
 /** Why nothing can be sent as long as these are chosen; undefined when it can. */

@@ -24,6 +24,7 @@ export function StateLine({ attempt, worded }: Props) {
       <span className="font-mono">
         {attempt.model}
         {attempt.effort != null && ` (${attempt.effort})`}
+        {attempt.agent !== undefined && attempt.agent !== "carrel" && ` by ${attempt.agent}`}
       </span>
       {tokens > 0 && (
         <span className="tabular-nums">

@@ -2,6 +2,7 @@
 import { useCallback, useLayoutEffect, useRef, useState } from "react";
 import type { Attempt } from "../api/types";
 import { Button } from "../parts/Button";
+import { useNow } from "../parts/time";
 import { hasEnded } from "../tasks/state";
 import { EntryView } from "./EntryView";
 import { type AttemptLog, EMPTY_ATTEMPT } from "./log";
@@ -46,7 +47,7 @@ export function LogView({ attempt, log = EMPTY_ATTEMPT }: Props) {
           {log.entries.slice(hidden).map((entry) => (
             <EntryView key={entry.seq} entry={entry} environment={attempt.environment.name} />
           ))}
-          {live && <Waiting attempt={attempt} />}
+          {live && <Waiting attempt={attempt} until={log.waitsUntil} />}
           {!live && log.entries.length === 0 && (
             <p className="px-4 py-3 text-sm text-muted">Nothing was logged.</p>
           )}
@@ -92,10 +93,22 @@ const WAITING: Readonly<Partial<Record<Attempt["state"], string>>> = {
   collecting: "Collecting the changes…",
 };
 
-function Waiting({ attempt }: { readonly attempt: Attempt }) {
+interface WaitingProps {
+  readonly attempt: Attempt;
+  /** When the model is asked again, if that is waited for. */
+  readonly until: number | undefined;
+}
+
+function Waiting({ attempt, until }: WaitingProps) {
+  const now = useNow(until === undefined ? 3_600_000 : 1000);
+  const words = until === undefined ? WAITING[attempt.state] : modelWait(until - now);
   return (
-    <p className="breathe px-4 py-1.5 text-sm text-muted">
-      {attempt.cancel_requested ? "Stopping…" : WAITING[attempt.state]}
-    </p>
+    <p className="breathe px-4 py-1.5 text-sm text-muted">{attempt.cancel_requested ? "Stopping…" : words}</p>
   );
+}
+
+function modelWait(leftMs: number): string {
+  return leftMs > 0
+    ? `Waiting for the model: it is asked again in ${Math.ceil(leftMs / 1000)} s…`
+    : "Waiting for the model: it was asked again…";
 }

@@ -1,5 +1,5 @@
 // The events of a task's log as the app knows them: read from untyped JSON, unknown kinds and broken ones passed over.
-import type { AttemptState, PatchFile } from "../api/types";
+import type { AttemptState, FailingCitation, PatchFile } from "../api/types";
 
 export type CommandEnd =
   | { readonly how: "exited"; readonly code: number }
@@ -49,6 +49,14 @@ export type Body =
       readonly reason: string;
       readonly waitMs: number;
       readonly retry: number;
+      /** How often it is tried again at most; 0 when that was not said. */
+      readonly retries: number;
+    }
+  | {
+      readonly type: "citations.checked";
+      readonly holding: number;
+      readonly unchecked: number;
+      readonly failing: readonly FailingCitation[];
     }
   | { readonly type: "agent.message"; readonly text: string }
   | { readonly type: "agent.reasoning"; readonly text: string }
@@ -81,6 +89,19 @@ export type Body =
       readonly name: string;
       readonly sizeBytes: number;
       readonly description: string | undefined;
+    }
+  | {
+      readonly type: "local_changes.applied";
+      readonly files: number;
+      readonly additions: number;
+      readonly deletions: number;
+    }
+  | {
+      readonly type: "diff.provided";
+      readonly source: string;
+      /** Where it lies in the sandbox, if it could be had. */
+      readonly path: string | undefined;
+      readonly problem: string | undefined;
     }
   | { readonly type: "message.sent"; readonly messageId: string; readonly text: string }
   | { readonly type: "message.delivered"; readonly messageId: string }
@@ -145,7 +166,13 @@ function readBody(type: string, data: Fields): Body | undefined {
     case "attempt.warning":
       return { type, message: text(data.message) };
     case "model.retrying":
-      return { type, reason: text(data.reason), waitMs: number(data.wait_ms), retry: number(data.retry) };
+      return {
+        type,
+        reason: text(data.reason),
+        waitMs: number(data.wait_ms),
+        retry: number(data.retry),
+        retries: number(data.retries),
+      };
     case "agent.message":
     case "agent.reasoning":
       return { type, text: text(data.text) };
@@ -178,11 +205,28 @@ function readWords(type: string, data: Fields): Body | undefined {
   }
 }
 
-/** Events about single files of the sandbox. */
+/** Events about single files of the sandbox, and about places in them. */
 function readFileUse(type: string, data: Fields): Body | undefined {
   switch (type) {
     case "image.viewed":
       return { type, path: text(data.path), width: number(data.width), height: number(data.height) };
+    case "citations.checked":
+      return {
+        type,
+        holding: number(data.holding),
+        unchecked: number(data.unchecked),
+        failing: list(data.failing).map(readFailing),
+      };
+    case "local_changes.applied": {
+      const patch = fieldsOf(data.patch);
+      const count = (value: unknown) => (typeof value === "number" ? value : 0);
+      const files = Array.isArray(patch.files) ? patch.files.length : 0;
+      return { type, files, additions: count(patch.additions), deletions: count(patch.deletions) };
+    }
+    case "diff.provided":
+      return typeof data.source === "string"
+        ? { type, source: data.source, path: maybeText(data.path), problem: maybeText(data.problem) }
+        : undefined;
     case "artifact.attached":
       return {
         type,
@@ -290,6 +334,11 @@ function readFile(value: unknown): PatchFile {
     deletions: number(file.deletions),
     binary: file.binary === true,
   };
+}
+
+function readFailing(value: unknown): FailingCitation {
+  const failing = fieldsOf(value);
+  return { citation: text(failing.citation), reason: text(failing.reason) };
 }
 
 function fieldsOf(value: unknown): Fields {

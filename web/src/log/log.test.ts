@@ -157,3 +157,57 @@ test("an_attached_file_is_an_entry_and_counted", () => {
   expect(entriesOf(log).map(({ is }) => is)).toEqual(["note", "artifact"]);
   expect(entriesOf(log)[1]).toMatchObject({ name: "a.png", sizeBytes: 7, description: "The page" });
 });
+
+test("a_wait_for_the_model_says_how_often_and_until_when_and_ends_with_what_comes_next", () => {
+  const retrying: [string, object] = [
+    "model.retrying",
+    { reason: "overloaded", wait_ms: 12_000, retry: 3, retries: 8 },
+  ];
+  const waiting = append(EMPTY_LOG, events(1, retrying));
+  const answered = append(waiting, events(2, ["agent.message", { text: "Done." }]));
+
+  expect(entriesOf(waiting)[0]).toMatchObject({
+    text: "Waiting for the model: retry 3 of 8 in 12 s (overloaded)",
+  });
+  expect(waiting.attempts.get("a1")?.waitsUntil).toBe(Date.parse("2026-11-22T12:00:12Z"));
+  expect(answered.attempts.get("a1")?.waitsUntil).toBeUndefined();
+});
+
+test("citations_that_were_checked_are_an_entry_with_those_that_do_not_hold", () => {
+  const failing = [{ citation: "a.rs:9", reason: "the file has 3 lines" }];
+  const log = append(
+    EMPTY_LOG,
+    events(
+      1,
+      ["citations.checked", { holding: 2, failing, unchecked: 0 }],
+      ["citations.checked", { holding: 3, failing: [], unchecked: 0 }],
+      ["citations.checked", { holding: 0, failing: [], unchecked: 0 }],
+    ),
+  );
+
+  expect(entriesOf(log)).toMatchObject([
+    { is: "note", tone: "warning", text: expect.stringMatching(/2 hold, 1 does not hold\na.rs:9: the file/) },
+    { is: "note", tone: "step", text: expect.stringContaining("3 hold") },
+  ]);
+});
+
+test("local_changes_and_diffs_of_the_prompt_are_told", () => {
+  const log = append(
+    EMPTY_LOG,
+    events(
+      1,
+      [
+        "local_changes.applied",
+        { base: "a", commit: "b", patch: { files: [{}, {}], additions: 3, deletions: 1 } },
+      ],
+      ["diff.provided", { source: "https://x.example/a/b/pulls/1.diff", path: "/attachments/pulls-1.diff" }],
+      ["diff.provided", { source: "https://x.example/a/b/pulls/2.diff", problem: "404" }],
+    ),
+  );
+
+  expect(entriesOf(log)).toMatchObject([
+    { text: "Starts from local changes: 2 files, +3 −1" },
+    { text: "The diff of https://x.example/a/b/pulls/1.diff is at /attachments/pulls-1.diff" },
+    { tone: "warning", text: "The diff of https://x.example/a/b/pulls/2.diff could not be had: 404" },
+  ]);
+});

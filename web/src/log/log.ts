@@ -1,5 +1,6 @@
 // A task's log as the page shows it: events grouped by attempt into entries, a command and its output being one.
 // Pure: `append` takes a log and a batch of events and gives the next log, sharing what did not change.
+import { countsOf } from "../answer/checks";
 import type { AttemptState, PatchFile } from "../api/types";
 import { type Allowable, allowableIn } from "./allowable";
 import type { Body, CommandEnd, LogEvent, PlanStep } from "./events";
@@ -86,6 +87,8 @@ export interface AttemptLog {
   readonly offered: ReadonlySet<string>;
   /** How often the agent attached a file: what is listed changes with it. */
   readonly attached: number;
+  /** When the model is asked again, while that is what the attempt waits for. */
+  readonly waitsUntil: number | undefined;
 }
 
 export interface Log {
@@ -102,6 +105,7 @@ export const EMPTY_ATTEMPT: AttemptLog = {
   said: new Map(),
   offered: new Set(),
   attached: 0,
+  waitsUntil: undefined,
 };
 
 /** The log with a batch of events added; those it has already are passed over. */
@@ -132,6 +136,7 @@ interface Draft {
   said: Map<string, number>;
   offered: Set<string>;
   attached: number;
+  waitsUntil: number | undefined;
 }
 
 function draftOf(log: AttemptLog): Draft {
@@ -148,6 +153,7 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
   const note = (tone: "step" | "warning" | "refused" | "failed", text: string, durationMs?: number) => {
     draft.entries.push({ is: "note", seq, at, tone, text, durationMs });
   };
+  draft.waitsUntil = undefined;
   switch (body.type) {
     case "attempt.state":
       draft.state = body.state;
@@ -182,7 +188,11 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
       return;
     }
     case "model.retrying":
-      note("warning", `Retry ${body.retry} in ${Math.ceil(body.waitMs / 1000)} s: ${body.reason}`);
+      draft.waitsUntil = at + body.waitMs;
+      note("warning", waiting(body));
+      return;
+    case "citations.checked":
+      checked(body, note);
       return;
     case "agent.message":
       draft.entries.push({ is: "message", seq, at, text: body.text });
@@ -198,6 +208,16 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
       else note("step", "The agent was told what the attempt before was not.");
       return;
     }
+    case "local_changes.applied": {
+      const files = body.files === 1 ? "1 file" : `${body.files} files`;
+      note("step", `Starts from local changes: ${files}, +${body.additions} −${body.deletions}`);
+      return;
+    }
+    case "diff.provided":
+      if (body.path !== undefined) note("step", `The diff of ${body.source} is at ${body.path}`);
+      else
+        note("warning", `The diff of ${body.source} could not be had: ${body.problem ?? "nobody said why"}`);
+      return;
     case "attempt.retried":
       note(
         "step",
@@ -234,6 +254,22 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
     default:
       addToCommand(draft, seq, at, body);
   }
+}
+
+function waiting(body: Extract<Body, { readonly type: "model.retrying" }>): string {
+  const of = body.retries > 0 ? ` of ${body.retries}` : "";
+  return `Waiting for the model: retry ${body.retry}${of} in ${Math.ceil(body.waitMs / 1000)} s (${body.reason})`;
+}
+
+/** Which citations of an answer hold: an answer that is repaired is checked again, and each time is told. */
+function checked(
+  body: Extract<Body, { readonly type: "citations.checked" }>,
+  note: (tone: "step" | "warning", text: string) => void,
+): void {
+  const counts = countsOf({ ...body, failing: [...body.failing] });
+  if (counts === undefined) return;
+  const failing = body.failing.map(({ citation, reason }) => `\n${citation}: ${reason}`).join("");
+  note(failing === "" ? "step" : "warning", counts + failing);
 }
 
 function resolved(body: Extract<Body, { readonly type: "environment.resolved" }>): string {

@@ -9,6 +9,7 @@ import type { Task } from "../api/types";
 import { useLog } from "../log/useLog";
 import { Age } from "../parts/Age";
 import { Icon } from "../parts/Icon";
+import { LineCounts } from "../parts/LineCounts";
 import { ProblemNotice } from "../parts/Notice";
 import { useTitle } from "../parts/title";
 import { DraftProvider } from "../tasks/draft";
@@ -87,6 +88,16 @@ function Head({ task }: { readonly task: Task }) {
             <dd className="font-mono text-xs">
               {task.branch ?? "default branch"}
               {base != null && <span title={base}> @ {base.slice(0, 10)}</span>}
+            </dd>
+          </div>
+        )}
+        {task.local_changes != null && (
+          <div className="flex min-w-0 items-center gap-1.5">
+            <dt className="sr-only">Local changes</dt>
+            <dd>
+              starts from local changes:{" "}
+              {task.local_changes.files === 1 ? "1 file" : `${task.local_changes.files} files`},{" "}
+              <LineCounts additions={task.local_changes.additions} deletions={task.local_changes.deletions} />
             </dd>
           </div>
         )}

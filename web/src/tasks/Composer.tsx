@@ -3,7 +3,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { type FormEvent, useId, useRef, useState } from "react";
 import { asProblem, type Problem } from "../api/problem";
-import { createTask, repositoriesQuery, taskQuery, tasksQuery } from "../api/queries";
+import { budgetsQuery, createTask, repositoriesQuery, taskQuery, tasksQuery } from "../api/queries";
 import type { Me } from "../api/types";
 import { AttachmentField } from "../attachments/AttachmentField";
 import { useAttachments } from "../attachments/useAttachments";
@@ -11,6 +11,7 @@ import { Button } from "../parts/Button";
 import { Icon } from "../parts/Icon";
 import { ProblemNotice } from "../parts/Notice";
 import { FieldProblem, PromptBox, SubmitHint } from "../parts/PromptBox";
+import { BudgetNotice } from "./BudgetNotice";
 import { AttemptsChoice, ModeChoice } from "./choices";
 import { EnvironmentField } from "./EnvironmentField";
 import { type Draft, draftFrom, missingIn, type Prefill, requestOf } from "./form";
@@ -25,8 +26,10 @@ const FIELDS = [
   "attempts",
   "model",
   "effort",
+  "agent",
   "prompt",
   "attachments",
+  "local_changes",
 ] as const;
 
 export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: Prefill }) {
@@ -39,7 +42,8 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
   const unusable = whyUnusable(me, draft, handOver.isPending) ?? attachments.unusable;
   const submit = (event?: FormEvent) => {
     event?.preventDefault();
-    if (unusable === undefined) handOver.mutate({ ...requestOf(draft), ...attachments.fields });
+    if (unusable === undefined)
+      handOver.mutate({ ...requestOf(draft), ...attachments.fields, ...attachments.startFields });
   };
 
   return (
@@ -51,6 +55,7 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
       className="card space-y-3 p-4 shadow-card sm:p-5"
     >
       {me.model == null && <ModelHint hint={me.model_hint ?? null} />}
+      <BudgetNotice me={me} />
       <PromptBox
         label="What is to be done?"
         rows={3}
@@ -60,7 +65,11 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
         placeholder="Fix the failing test, explain how a request flows, find the bug behind this stack trace…"
         error={problem?.field("prompt")}
       />
-      <AttachmentField attachments={attachments} error={problem?.field("attachments")} />
+      <AttachmentField
+        attachments={attachments}
+        error={problem?.field("attachments") ?? problem?.field("local_changes")}
+        canStart
+      />
       <div className="grid gap-3 sm:grid-cols-[1fr_10rem_10rem]">
         <RepositoryField
           value={draft.repository}
@@ -88,7 +97,11 @@ export function Composer({ me, prefill }: { readonly me: Me; readonly prefill: P
         <ModelField
           value={draft.model}
           onChange={(model) => change({ model })}
-          errors={{ model: problem?.field("model"), effort: problem?.field("effort") }}
+          errors={{
+            model: problem?.field("model"),
+            effort: problem?.field("effort"),
+            agent: problem?.field("agent"),
+          }}
         />
         <div className="ml-auto flex items-center gap-3">
           <SubmitHint unusable={me.model == null ? undefined : unusable} />
@@ -111,6 +124,7 @@ function useHandOver(onProblem: (problem: Problem) => void) {
       queries.setQueryData(taskQuery(task.id).queryKey, task);
       void queries.invalidateQueries({ queryKey: tasksQuery.queryKey });
       void queries.invalidateQueries({ queryKey: repositoriesQuery.queryKey });
+      void queries.invalidateQueries({ queryKey: budgetsQuery.queryKey });
       await navigate({ to: "/tasks/$id", params: { id: task.id } });
     },
     onError: (thrown) => onProblem(asProblem(thrown)),

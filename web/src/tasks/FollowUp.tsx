@@ -17,7 +17,7 @@ import { fieldsOf, NO_CHOICE } from "./models";
 import { hasEnded } from "./state";
 import { shownAttempt } from "./view";
 
-const FIELDS = ["prompt", "mode", "attempts", "model", "effort", "attachments"];
+const FIELDS = ["prompt", "mode", "attempts", "model", "effort", "agent", "attachments"];
 
 export function FollowUp({ task }: { readonly task: Task }) {
   const { prompt, setPrompt } = useDraft();
@@ -64,7 +64,11 @@ export function FollowUp({ task }: { readonly task: Task }) {
           onChange={setModel}
           unchosen="as before"
           before={task.turns.at(-1)?.attempts[0]?.model}
-          errors={{ model: problem?.field("model"), effort: problem?.field("effort") }}
+          errors={{
+            model: problem?.field("model"),
+            effort: problem?.field("effort"),
+            agent: problem?.field("agent"),
+          }}
         />
         <div className="ml-auto flex items-center gap-3">
           {from !== undefined && (task.turns.at(-1)?.attempts.length ?? 0) > 1 && (

@@ -1,7 +1,7 @@
-// Which model, and how hard it is asked to think. Shown only where there is something to choose.
+// Which model, how hard it is asked to think, and which agent asks it. Shown only where there is something to choose.
 import { useQuery } from "@tanstack/react-query";
 import { useId } from "react";
-import { modelsQuery } from "../api/queries";
+import { agentsQuery, modelsQuery } from "../api/queries";
 import type { Model } from "../api/types";
 import { FieldProblem } from "../parts/PromptBox";
 import { type ModelChoice, modelOf } from "./models";
@@ -13,12 +13,17 @@ interface Props {
   readonly unchosen?: string;
   /** The model that is taken then, when it is not the service's default. */
   readonly before?: string | undefined;
-  readonly errors: { readonly model: string | undefined; readonly effort: string | undefined };
+  readonly errors: {
+    readonly model: string | undefined;
+    readonly effort: string | undefined;
+    readonly agent: string | undefined;
+  };
 }
 
 export function ModelField({ value, onChange, unchosen, before, errors }: Props) {
   const known = useQuery(modelsQuery);
   const models = known.data?.items ?? [];
+  const agents = useQuery(agentsQuery).data?.items ?? [];
   const model = modelOf(models, value.model ?? before);
   const efforts = model?.efforts ?? [];
   return (
@@ -31,7 +36,7 @@ export function ModelField({ value, onChange, unchosen, before, errors }: Props)
           choices={models.map(({ name }) => name)}
           unchosen={unchosen ?? defaultModel(models)}
           // Another model has other efforts.
-          onChange={(name) => onChange({ model: name, effort: undefined })}
+          onChange={(name) => onChange({ ...value, model: name, effort: undefined })}
           error={errors.model}
         />
       )}
@@ -48,6 +53,17 @@ export function ModelField({ value, onChange, unchosen, before, errors }: Props)
           }
           onChange={(effort) => onChange({ ...value, effort })}
           error={errors.effort}
+        />
+      )}
+      {agents.length > 1 && (
+        <Choice
+          label="Agent"
+          name="agent"
+          value={value.agent}
+          choices={agents.map(({ name }) => name)}
+          unchosen={unchosen ?? agents.find((agent) => agent.is_default)?.name ?? "default"}
+          onChange={(agent) => onChange({ ...value, agent })}
+          error={errors.agent}
         />
       )}
     </>

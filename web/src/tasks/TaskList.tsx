@@ -98,6 +98,7 @@ function TaskRow({ task }: { readonly task: TaskSummary }) {
           <p className="truncate text-xs text-muted">
             {task.mode === "ask" ? "Ask" : "Code"} · {task.repository.name}
             {task.attempts > 1 && ` · ${task.attempts} attempts`}
+            {task.waits_for != null && ` · ${task.waits_for}`}
           </p>
         </div>
         <div className="order-4 flex items-center justify-end gap-3 text-xs text-muted sm:order-none">

@@ -9,7 +9,7 @@ import { Comparison } from "../attempts/Comparison";
 import type { Log } from "../log/log";
 import { Age } from "../parts/Age";
 import { StateBadge } from "./state";
-import { shownAttempt, type View } from "./view";
+import { goesOnFrom, shownAttempt, type View } from "./view";
 
 interface Props {
   readonly task: Task;
@@ -35,7 +35,7 @@ export function TurnView({ task, turn, log, last }: Props) {
   );
   return (
     <li aria-label={`Turn ${turn.number}`}>
-      <Prompt turn={turn} />
+      <Prompt task={task} turn={turn} />
       {turn.attempts.length === 1 ? (
         shown
       ) : (
@@ -84,7 +84,8 @@ function useTurnView(turn: Turn, last: boolean): [View, (view: View) => void] {
 /** Longer prompts are folded. */
 const FOLD_CHARS = 1200;
 
-function Prompt({ turn }: { readonly turn: Turn }) {
+function Prompt({ task, turn }: { readonly task: Task; readonly turn: Turn }) {
+  const from = goesOnFrom(task, turn);
   const [open, setOpen] = useState(false);
   const long = turn.prompt.length > FOLD_CHARS;
   return (
@@ -92,6 +93,7 @@ function Prompt({ turn }: { readonly turn: Turn }) {
       <p className="flex items-center gap-2 text-xs text-muted">
         <span className="font-medium">{turn.mode === "ask" ? "Ask" : "Code"}</span>
         <Age at={turn.created_at} />
+        {from !== undefined && <span>goes on from attempt {from}</span>}
       </p>
       <p className="mt-1 whitespace-pre-wrap">
         {long && !open ? `${turn.prompt.slice(0, FOLD_CHARS)}…` : turn.prompt}

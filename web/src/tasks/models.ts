@@ -5,6 +5,8 @@ import type { Model } from "../api/types";
 export interface ModelChoice {
   readonly model: string | undefined;
   readonly effort: string | undefined;
+  /** The agent that asks it. */
+  readonly agent?: string | undefined;
 }
 
 export const NO_CHOICE: ModelChoice = { model: undefined, effort: undefined };
@@ -15,8 +17,16 @@ export function modelOf(models: readonly Model[], name: string | undefined): Mod
 }
 
 /** The fields of a request that say what is chosen. */
-export function fieldsOf({ model, effort }: ModelChoice): { model?: string; effort?: string } {
-  return { ...(model === undefined ? {} : { model }), ...(effort === undefined ? {} : { effort }) };
+export function fieldsOf({ model, effort, agent }: ModelChoice): {
+  model?: string;
+  effort?: string;
+  agent?: string;
+} {
+  return {
+    ...(model === undefined ? {} : { model }),
+    ...(effort === undefined ? {} : { effort }),
+    ...(agent === undefined ? {} : { agent }),
+  };
 }
 
 /** What an attempt has cost, or nothing when no price is configured: `$0.0123`. */

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { Attempt, Turn } from "../api/types";
+import type { Attempt, Task, Turn } from "../api/types";
 import { draftFrom, missingIn, readPrefill, requestOf } from "./form";
 import { NO_CHOICE } from "./models";
-import { readView, shownAttempt, shownTab } from "./view";
+import { goesOnFrom, readView, shownAttempt, shownTab } from "./view";
 
 function attempt(id: string, state: Attempt["state"], patch = false): Attempt {
   const result =
@@ -42,6 +42,16 @@ test("the_chosen_attempt_is_shown_else_the_first_ready_one", () => {
   } as unknown as Turn;
 
   expect([undefined, "c", "gone"].map((chosen) => shownAttempt(turn, chosen)?.id)).toEqual(["b", "c", "b"]);
+});
+
+test("the_suggested_attempt_is_shown_and_said_to_be_gone_on_from", () => {
+  const attempts = [attempt("a", "ready"), { ...attempt("b", "ready"), number: 2 }];
+  const first = { attempts, comparison: { suggested_attempt_id: "b", reason: "r" } } as unknown as Turn;
+  const second = { attempts: [attempt("c", "ready")], from_attempt_id: "b" } as unknown as Turn;
+  const task = { turns: [first, second] } as unknown as Task;
+
+  expect([undefined, "a"].map((chosen) => shownAttempt(first, chosen)?.id)).toEqual(["b", "a"]);
+  expect([first, second].map((turn) => goesOnFrom(task, turn))).toEqual([undefined, 2]);
 });
 
 test("a_tab_that_is_not_there_yet_is_not_shown", () => {

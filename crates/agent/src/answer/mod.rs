@@ -16,6 +16,7 @@ mod verify;
 use carrel_domain::{AnswerNotes, EventBody, Mode};
 use serde_json::Value;
 
+use crate::frame::framed;
 use crate::model::{is_by_model, message_text};
 use crate::output::clean::visible;
 use crate::preamble::message;
@@ -185,13 +186,14 @@ fn note(held: &Held) -> Option<String> {
     let mut text =
         format!("{NOTE}\nYour final message was held against the files and the record of this turn. What is wrong:\n");
     for failing in citations.failing.iter().take(MAX_TOLD) {
-        text.push_str(&format!("- {} does not hold: {}\n", shortened(&failing.citation), failing.reason));
+        let (citation, reason) = (framed(&shortened(&failing.citation)), framed(&failing.reason));
+        text.push_str(&format!("- {citation} does not hold: {reason}\n"));
     }
     if citations.failing.len() > MAX_TOLD {
         text.push_str(&format!("- {} more citations do not hold\n", citations.failing.len() - MAX_TOLD));
     }
     for fault in faults.iter().chain(lacks) {
-        text.push_str(&format!("- {fault}\n"));
+        text.push_str(&format!("- {}\n", framed(fault)));
     }
     text.push_str(
         "Look again where you must (line numbers of a file: `nl -ba`; of output: `read_output`), then write the whole final message again, corrected; leave out what you cannot support. Say nothing about this check: the person sees only the corrected message. You are told this once.\n</answer_check>",

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
-use super::{framed, shortened};
+use super::shortened;
+use crate::frame::framed;
 use crate::model::{Call, is_compaction, message_text};
 use crate::output::clean::visible;
 
@@ -147,7 +148,7 @@ impl Record {
         if text.is_empty() {
             return text;
         }
-        format!("<record>\n{}\n</record>", framed(&shortened(&text, most)))
+        format!("<record>\n{}\n</record>", framed(shortened(&text, most).trim()))
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod answer;
 mod decode;
+pub(crate) mod door;
 mod encode;
 mod events;
 pub(crate) mod failure;

@@ -1,9 +1,13 @@
 //! The part of a command's output that the model has not seen yet, and its form for the model.
 
+use super::bare::Bare;
 use super::ends::{Ends, Position, count_lines};
 
 /// A token is taken for this many bytes, as Codex does: models are used to counts made so.
 pub(crate) const BYTES_PER_TOKEN: usize = 4;
+
+/// How often a part is made smaller until it fits.
+const FITTING_TRIES: usize = 8;
 
 /// Output with its middle left out when there is too much of it.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ impl Unread {
         let budget = tokens.saturating_mul(BYTES_PER_TOKEN);
         if excerpt.gap_bytes == 0 {
             let whole = text(&excerpt.head);
-            if whole.len() <= budget {
+            if told_bytes(&excerpt.head) <= budget {
                 return Taken { text: whole, original_tokens, begins };
             }
         }
@@ -98,7 +102,7 @@ impl Gap {
 
 /// At most so many bytes of the beginning, whole lines if they are not much shorter.
 fn first_bytes(bytes: &[u8], max: usize) -> &[u8] {
-    let mut end = fitting(bytes, max);
+    let mut end = fitting(bytes.len().min(max), |length| &bytes[..length]);
     while end > 0 && end < bytes.len() && is_inside_character(bytes[end]) {
         end -= 1;
     }
@@ -110,7 +114,7 @@ fn first_bytes(bytes: &[u8], max: usize) -> &[u8] {
 
 /// At most so many bytes of the end, whole lines if they are not much shorter.
 fn last_bytes(bytes: &[u8], max: usize) -> &[u8] {
-    let mut start = bytes.len() - fitting(bytes, max);
+    let mut start = bytes.len() - fitting(bytes.len().min(max), |length| &bytes[bytes.len() - length..]);
     while start < bytes.len() && is_inside_character(bytes[start]) {
         start += 1;
     }
@@ -121,10 +125,24 @@ fn last_bytes(bytes: &[u8], max: usize) -> &[u8] {
     }
 }
 
-/// How many bytes may be taken so that their text keeps to the limit: what is no text grows to three times its length.
-fn fitting(bytes: &[u8], max: usize) -> usize {
-    let max = max.min(bytes.len());
-    if std::str::from_utf8(bytes).is_ok() { max } else { max / 3 }
+/// How many of so many bytes may be taken so that what the model is told of them keeps to that: what is no text, or does not
+/// show, grows.
+fn fitting<'b>(max: usize, part: impl Fn(usize) -> &'b [u8]) -> usize {
+    let mut fits = max;
+    for _ in 0..FITTING_TRIES {
+        let told = told_bytes(part(fits));
+        // A character cut in two is made whole by whoever asks.
+        if told <= max + char::MAX_LEN_UTF8 {
+            break;
+        }
+        fits = fits * max / told;
+    }
+    fits
+}
+
+/// How long it is as the model is told it.
+fn told_bytes(bytes: &[u8]) -> usize {
+    Bare::of(&text(bytes)).text.len()
 }
 
 fn is_inside_character(byte: u8) -> bool {
@@ -207,6 +225,19 @@ mod tests {
         let taken = unread.take(100, "c");
 
         assert!(taken.text.len() < 400 + 120, "{}", taken.text.len());
+    }
+
+    #[test]
+    fn what_does_not_show_keeps_to_the_budget() {
+        for piece in ["a\u{200b}", "\u{1b}x", "\u{1b}[31mred "] {
+            let mut unread = Unread::new(10_000);
+            unread.push(piece.repeat(8000).as_bytes());
+
+            let taken = unread.take(100, "c");
+
+            let told = Bare::of(&taken.text).text;
+            assert!((200..400 + 150).contains(&told.len()), "{piece:?}: {}", told.len());
+        }
     }
 
     #[test]

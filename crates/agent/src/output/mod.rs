@@ -1,6 +1,7 @@
 //! What commands print, on its way to two readers: people, who get clean text in bounded events ([`show`]), and the
 //! model, which gets what it asked for within its budget ([`keep`]) and can read more of it later ([`recorded`]).
 
+pub(crate) mod bare;
 pub(crate) mod clean;
 pub(crate) mod ends;
 pub(crate) mod keep;

@@ -3,6 +3,7 @@
 
 use regex::Regex;
 
+use super::bare::Bare;
 use super::ends::{Excerpt, Position, count_lines};
 use super::keep::text;
 
@@ -71,8 +72,18 @@ impl Recorded {
         Self { excerpt: Excerpt { head: text.into_bytes(), gap_lines: Some(0), ..Excerpt::default() }, from }
     }
 
-    /// The part, as text of about so many bytes at most.
+    /// The part, as text of about so many bytes at most when the model is told it.
     pub(crate) fn read(&self, part: &Part, budget_bytes: usize) -> String {
+        let read = self.read_raw(part, budget_bytes);
+        let told = Bare::of(&read).text.len();
+        // What does not show takes more room as its code point.
+        if told <= budget_bytes.saturating_mul(2) || told <= read.len() {
+            return read;
+        }
+        self.read_raw(part, budget_bytes.saturating_mul(budget_bytes) / told)
+    }
+
+    fn read_raw(&self, part: &Part, budget_bytes: usize) -> String {
         let (head, tail) = self.behind_start();
         let (head_text, tail_text) = (text(head), text(tail));
         match part {

@@ -73,7 +73,8 @@ impl Agent<'_> {
             };
             retries += 1;
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            self.context.journal.record(vec![EventBody::ModelRetrying { reason, wait_ms, retry: retries }]).await?;
+            let waiting = EventBody::ModelRetrying { reason, wait_ms, retry: retries, retries: most };
+            self.context.journal.record(vec![waiting]).await?;
             sleep(wait).await;
         }
     }

@@ -17,7 +17,8 @@ impl Agent<'_> {
     pub(super) async fn begin(&mut self, task: &AgentTask) -> Result<(), AgentError> {
         let instructions = preamble::repository_instructions(self.context.sandbox, &task.workspace).await?;
         let mut bodies = Vec::new();
-        for item in [Some(preamble::environment(task)), instructions].into_iter().flatten() {
+        let first = [Some(preamble::environment(task)), preamble::repository(task), instructions];
+        for item in first.into_iter().flatten() {
             let item = self.context.redactor.redact_json(item);
             if !live(&task.history).contains(&item) {
                 self.conversation.push(&item);

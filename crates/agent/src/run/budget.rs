@@ -1,10 +1,14 @@
-//! What an attempt may spend: steps, tokens, money. Before the last of it goes, the model is told to sum up, so that there
+//! What an attempt may spend: steps, tokens, money, time. Before the last of it goes, the model is told to sum up, so that there
 //! is an answer and a patch instead of nothing.
+
+use std::future::Future;
 
 use carrel_domain::{EventBody, Usage};
 use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Agent;
+use crate::journal::Bell;
 use crate::{AgentError, AgentLimits, AgentTask, Limit, preamble};
 
 /// How the message begins that asks to sum up.
@@ -17,6 +21,8 @@ const ANSWER_TOKENS: u64 = 4_000;
 #[derive(Debug)]
 pub(super) struct Budget {
     limits: AgentLimits,
+    /// From when on it is time to sum up, and when it is over.
+    farewell: Instant,
     /// What was spent before a resumption.
     before: Usage,
     /// What the last request cost.
@@ -37,7 +43,8 @@ enum Closing {
 
 impl Budget {
     pub(super) fn new(task: &AgentTask) -> Self {
-        Self { limits: task.limits, before: task.spent, last_cost: 0, closing: Closing::Open }
+        let farewell = Instant::now() + task.limits.wall_clock.saturating_sub(task.limits.farewell);
+        Self { limits: task.limits, farewell, before: task.spent, last_cost: 0, closing: Closing::Open }
     }
 
     /// Takes note of an item of before a resumption.
@@ -83,7 +90,10 @@ impl Agent<'_> {
             Closing::Open => {
                 let item = preamble::message(&note(&limit));
                 self.conversation.push(&item);
-                let message = format!("{}; the model was asked to sum up", limit.reached());
+                let message = match &limit {
+                    Limit::Budget { .. } => format!("the model was asked to sum up: {limit}"),
+                    other => format!("{}; the model was asked to sum up", other.reached()),
+                };
                 let hit = EventBody::LimitHit { limit: limit.word().to_owned(), message };
                 self.context.journal.record(vec![hit, EventBody::ConversationItem { item }]).await?;
             }
@@ -102,8 +112,17 @@ impl Agent<'_> {
 
     /// The limit that so many requests beyond the next one would pass; with 0, the one that is passed already.
     pub(super) fn near(&self, requests: u32) -> Option<Limit> {
-        let Budget { limits, before, last_cost, .. } = &self.budget;
+        let Budget { limits, farewell, before, last_cost, .. } = &self.budget;
         let tokens_of = |usage: &Usage| usage.input_tokens.saturating_add(usage.output_tokens);
+        // These two say themselves when the last request is due.
+        if requests > 0 {
+            if Instant::now() >= *farewell {
+                return Some(Limit::WallClock { wall_clock: limits.wall_clock });
+            }
+            if let Some(reason) = self.context.journal.bell().closing() {
+                return Some(Limit::Budget { reason: reason.to_owned() });
+            }
+        }
         let steps = limits.steps;
         if self.steps.saturating_add(requests) >= steps {
             return Some(Limit::Steps { steps });
@@ -120,6 +139,24 @@ impl Agent<'_> {
         let cost = cost.saturating_add(more.saturating_mul(*last_cost));
         limits.cost_usd_micros.filter(|most| cost >= *most).map(|most| Limit::Cost { cost_usd_micros: most })
     }
+}
+
+/// Lets a run go on until its time is over. Some time before, what it waits for in the sandbox is cut short, so that the
+/// model can be asked to sum up.
+pub(super) async fn within_time<T>(
+    limits: AgentLimits,
+    bell: &Bell,
+    mut work: impl Future<Output = Result<T, AgentError>> + Unpin,
+) -> Result<T, AgentError> {
+    let began = Instant::now();
+    let farewell = began + limits.wall_clock.saturating_sub(limits.farewell);
+    let over = || AgentError::Limit(Limit::WallClock { wall_clock: limits.wall_clock });
+    tokio::select! {
+        biased;
+        () = sleep_until(farewell) => bell.ring(),
+        ended = &mut work => return ended,
+    }
+    timeout_at(began + limits.wall_clock, work).await.unwrap_or_else(|_| Err(over()))
 }
 
 /// What the model is told.

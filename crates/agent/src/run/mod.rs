@@ -21,9 +21,8 @@ use std::collections::BTreeMap;
 
 use carrel_domain::{Redactor, Usage};
 use serde_json::Value;
-use tokio::time::sleep;
 
-use self::budget::Budget;
+use self::budget::{Budget, within_time};
 use self::compact::Room;
 use crate::answer::{Review, Settled, Verdict};
 use crate::conversation::Conversation;
@@ -31,7 +30,7 @@ use crate::guard::Guard;
 use crate::history;
 use crate::model::Call;
 use crate::tools::{Sessions, Tools, definitions};
-use crate::{AgentContext, AgentError, AgentTask, Finished, Limit};
+use crate::{AgentContext, AgentError, AgentTask, Finished};
 
 /// What every model is told first.
 const INSTRUCTIONS: &str = include_str!("../prompt/instructions.md");
@@ -52,7 +51,7 @@ pub async fn run(mut task: AgentTask, context: &AgentContext<'_>) -> Result<Fini
         let most = usize::try_from(window / RESULTS_IN_WINDOW).unwrap_or(usize::MAX);
         task.limits.tool_output_tokens = task.limits.tool_output_tokens.min(most);
     }
-    let wall_clock = task.limits.wall_clock;
+    let (limits, bell) = (task.limits, context.journal.bell());
     let sessions = Sessions::new(
         context.sandbox.clone(),
         context.journal.clone(),
@@ -64,8 +63,7 @@ pub async fn run(mut task: AgentTask, context: &AgentContext<'_>) -> Result<Fini
     let ended = tokio::select! {
         biased;
         () = context.cancel.cancelled() => Err(AgentError::Cancelled),
-        () = sleep(wall_clock) => Err(AgentError::Limit(Limit::WallClock { wall_clock })),
-        ended = Box::pin(Agent::new(&task, context, &tools).work(task)) => ended,
+        ended = within_time(limits, &bell, Box::pin(Agent::new(&task, context, &tools).work(task))) => ended,
     };
     match &ended {
         Err(AgentError::Journal(_) | AgentError::Sandbox { .. }) => {}

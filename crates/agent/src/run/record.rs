@@ -9,6 +9,7 @@ use super::Agent;
 use crate::AgentError;
 use crate::guard::Verdict;
 use crate::model::{Answer, Call, can_be_sent_back, message_text, reasoning_text};
+use crate::output::bare::Bare;
 use crate::output::for_people;
 use crate::tools::{Outcome, Pending};
 
@@ -52,12 +53,14 @@ impl Agent<'_> {
     /// Makes the result of a call durable, with what the guard has to say about it.
     pub(super) async fn record_result(&mut self, call: &Call, outcome: Outcome) -> Result<(), AgentError> {
         let redactor = self.context.redactor;
-        let Outcome { mut text, image, events, attachments, result } = outcome;
+        let Outcome { text, image, events, attachments, result } = outcome;
         let verdict = match result {
             Some(result) => self.guard.saw(&call.name, &call.input, &result),
             // Only a poll has none.
             None => self.guard.waited(&call.name, text.ends_with("Output:\n")),
         };
+        // Secrets are looked for in what was printed, and in what is left of it: a colour must not cut one in two.
+        let mut text = Bare::of(&redactor.redact(&text)).told();
         if let Verdict::Tell(note) = &verdict {
             text.push_str("\n\n");
             text.push_str(note);

@@ -153,7 +153,7 @@ async fn an_endless_flood_can_be_looked_at_and_ends_with_the_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_people_see_is_clean_and_what_the_model_sees_is_not_changed() {
+async fn neither_people_nor_the_model_are_told_anything_that_does_not_show() {
     let world = World::new(Script::new([
         Reply::command("printf '\\033]0;title\\007\\033[31mred\\033[0m\\033[2J\\u202e\\n\\xff'"),
         Reply::message("Done."),
@@ -163,7 +163,10 @@ async fn what_people_see_is_clean_and_what_the_model_sees_is_not_changed() {
     world.answer("Go.").await;
 
     assert_eq!(world.shown(), "\u{1b}[31mred\u{1b}[0m\\u{202e}\n\u{fffd}");
-    assert!(world.result(0).contains("\u{1b}[2J\u{202e}\n\u{fffd}"));
+    let told = world.result(0);
+    assert!(told.contains("\\u{1b}]0;title\\u{7}red\\u{1b}[2J\\u{202e}\n\u{fffd}"), "{told}");
+    assert!(told.contains("[Note of the service: 4 characters above do not show"), "{told}");
+    assert!(told.contains("2 colour sequences are left out"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

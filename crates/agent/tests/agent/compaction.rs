@@ -253,3 +253,26 @@ async fn a_follow_up_goes_on_from_the_compacted_form() {
     assert!(last.contains("I looked around.") && !last.contains("100100"), "{last}");
     assert_eq!(last.matches("environment_context>").count(), 2, "{last}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_stopped_while_its_summary_is_written() {
+    let script = Script::new((0..40).map(prints)).when(ASKED, [Step::always(Fault::Stall { after_bytes: 0 })]);
+    let world = world(script, 16_000).await;
+
+    let (ended, took) = within(60, async {
+        tokio::join!(world.run("Go."), async {
+            let mut number = 0;
+            while !is_for_a_summary(&world.model.request(number).await) {
+                number += 1;
+            }
+            let began = std::time::Instant::now();
+            world.cancel.cancel();
+            began
+        })
+    })
+    .await;
+
+    assert!(took.elapsed() < std::time::Duration::from_secs(1), "{:?}", took.elapsed());
+    assert!(matches!(ended, Err(AgentError::Cancelled)), "{ended:?}");
+    assert!(compactions(&world).is_empty(), "a summary that was not written is not gone on from");
+}

@@ -239,3 +239,48 @@ async fn nothing_is_done_that_cannot_be_recorded() {
     assert!(matches!(ended, Err(AgentError::Journal(_))), "{ended:?}");
     assert_eq!(world.shell("ls").await, "greeting.txt\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_its_time_is_over_an_agent_is_asked_to_sum_up_though_a_command_runs() {
+    let call = Reply::call("exec_command", json!({"cmd": "sleep 1235", "yield_time_ms": 60_000}));
+    let world = World::new(Script::new([call, Reply::message("Half of it is done.")])).await;
+    let (wall_clock, farewell) = (Duration::from_secs(12), Duration::from_millis(10_500));
+    let limits = AgentLimits { wall_clock, farewell, ..AgentLimits::default() };
+
+    let finished = within(20, world.run_task(AgentTask { limits, ..world.task("Go.") })).await.expect("an answer");
+
+    assert_eq!(finished.answer, "Half of it is done.");
+    assert_eq!((was_told(&world), limits_hit(&world)), (vec![false, true], vec!["wall clock".to_owned()]));
+    let last = String::from_utf8_lossy(&world.requests()[1].body).into_owned();
+    assert!(last.contains("the time of 12 s is all but over"), "{last}");
+    assert_eq!(world.shell("pgrep -c sleep").await, "0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_budget_is_used_up_makes_one_more_request_whatever_it_waits_for() {
+    let call = Reply::call("exec_command", json!({"cmd": "echo on; sleep 1236", "yield_time_ms": 60_000}));
+    let world = World::new(Script::new([call, Reply::message("Half of it is done.")])).await;
+
+    let (finished, ()) = within(20, async {
+        tokio::join!(world.run("Go."), async {
+            world.wait_for("command.output").await;
+            world.journal.bell().close("the budget of Ada is used up".to_owned());
+        })
+    })
+    .await;
+
+    assert_eq!(finished.expect("an answer").answer, "Half of it is done.");
+    assert_eq!((was_told(&world), limits_hit(&world)), (vec![false, true], vec!["budget".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_works_on_beyond_its_budget_is_stopped_with_the_reason() {
+    let world = World::new(Script::new((0..9).map(|number| Reply::command(format!("echo {number}"))))).await;
+    world.journal.bell().close("the budget of Ada is used up".to_owned());
+
+    let ended = within(20, world.run("Go.")).await;
+
+    assert_eq!(ended.expect_err("stopped").to_string(), "the budget of Ada is used up");
+    // One is made before there is any work to sum up.
+    assert_eq!(was_told(&world), [false, true]);
+}

@@ -86,9 +86,11 @@ impl World {
         AgentTask {
             prompt: prompt.to_owned(),
             given: Vec::new(),
+            missing: Vec::new(),
             mode: Mode::Code,
             workspace: WORKSPACE.to_owned(),
             base: "a".repeat(40).parse().expect("an object name"),
+            facts: None,
             network: carrel_domain::NetworkPolicy::default(),
             branch: Some("main".parse().expect("a branch name")),
             history: Vec::new(),

@@ -10,12 +10,14 @@ use carrel_wire::{Attempt, Problem, RetryAttempt};
 use crate::caller::Caller;
 use crate::extract::{Body, Id};
 use crate::problem::ApiError;
+use crate::tasks::limits;
 use crate::{Shared, view};
 
 /// Makes an attempt again
 ///
 /// One that failed or was stopped, of the task's last turn. The new attempt belongs to the same turn, starts from the same
-/// commit, and has the same model and, unless asked otherwise, the same version of the environment.
+/// commit, and has the same model and, unless asked otherwise, the same version of the environment. What is said of its
+/// limits counts over what was said of those of the one before.
 #[utoipa::path(
     post, path = "/attempts/{id}/retry", tag = "attempts", operation_id = "retry_attempt",
     security(("token" = []), ("session" = [])),
@@ -36,7 +38,8 @@ pub(crate) async fn retry(
     Body(request): Body<RetryAttempt>,
 ) -> Result<(StatusCode, Json<Attempt>), ApiError> {
     let organization = caller.principal.organization;
-    let new = NewRetry { resumes: request.resume, latest_environment: request.latest_environment };
+    let limits = limits(request.limits)?;
+    let new = NewRetry { resumes: request.resume, latest_environment: request.latest_environment, limits };
     let attempt = shared.control.retry(organization, id, new).await?;
     let thread = shared.control.store().task(organization, attempt.task).await?;
     Ok((StatusCode::CREATED, Json(view::attempt(attempt, &thread.publications, &thread.environments))))

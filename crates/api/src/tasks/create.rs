@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
-use carrel_domain::{NewTask, NewTurn, RepositoryLocation, Revision};
+use carrel_domain::{AttachmentId, LocalChanges, NewTask, NewTurn, RepositoryLocation, Revision};
 use carrel_store::Principal;
 use carrel_wire::{CreateTask, Problem, Task};
 
-use super::{attachments, attempts, prompt, refused, shown};
+use super::{attachments, attempts, limits, prompt, refused, shown};
 use crate::Shared;
 use crate::caller::Caller;
 use crate::extract::Body;
@@ -22,7 +22,7 @@ use crate::problem::ApiError;
     responses(
         (status = 201, description = "The task", body = Task, headers(("location" = String, description = "Its URL"))),
         (status = 401, description = "Not authenticated", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "No model is configured", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "No model is configured, or a budget is used up", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field makes no sense", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -55,6 +55,7 @@ fn understood(request: CreateTask, principal: Principal) -> Result<NewTask, ApiE
         repository: repository.map_err(|error| ApiError::field("repository", error))?,
         revision,
         environment: environment.map_err(|error| ApiError::field("environment", error))?,
+        local_changes: request.local_changes.map(|id| LocalChanges::unread(AttachmentId::from_uuid(id))),
         turn: NewTurn {
             prompt: prompt(&request.prompt)?,
             mode: request.mode.into(),
@@ -63,6 +64,8 @@ fn understood(request: CreateTask, principal: Principal) -> Result<NewTask, ApiE
             from_attempt: None,
             model: request.model,
             effort: request.effort,
+            agent: request.agent,
+            limits: limits(request.limits)?,
         },
     })
 }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use carrel_domain::{AttemptId, NewTurn, TaskId};
 use carrel_wire::{CreateTurn, Problem, Task};
 
-use super::{attachments, attempts, prompt, refused, shown};
+use super::{attachments, attempts, limits, prompt, refused, shown};
 use crate::Shared;
 use crate::caller::Caller;
 use crate::extract::{Body, Id};
@@ -24,7 +24,7 @@ use crate::problem::ApiError;
         (status = 201, description = "The task with its new turn", body = Task),
         (status = 401, description = "Not authenticated", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such task", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is still being worked on", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is still being worked on, or a budget is used up", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field makes no sense", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -45,6 +45,8 @@ pub(crate) async fn follow_up(
         from_attempt: request.from_attempt_id.map(AttemptId::from_uuid),
         model: request.model,
         effort: request.effort,
+        agent: request.agent,
+        limits: limits(request.limits)?,
     };
     shared.control.follow_up(principal.organization, id, new, principal.user).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(shown(&shared, principal, id).await?)))

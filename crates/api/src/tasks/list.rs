@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use carrel_domain::TaskId;
+use carrel_store::TaskListing;
 use carrel_wire::{Problem, TaskPage};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -51,7 +52,12 @@ pub(crate) async fn list(
     let mut listings = shared.control.store().tasks(caller.principal.organization, before, limit + 1).await?;
     let more = listings.len() > limit as usize;
     listings.truncate(limit as usize);
-    let items: Vec<_> = listings.into_iter().map(view::summary).collect();
+    let mut waits = shared.control.store().waits(caller.principal.organization, &listings).await?;
+    let shown = |listing: TaskListing| {
+        let wait = waits.remove(&listing.task.id);
+        view::summary(listing, wait)
+    };
+    let items: Vec<_> = listings.into_iter().map(shown).collect();
     let next = items.last().filter(|_| more).map(|last| last.id);
     Ok(Json(TaskPage { items, next }))
 }

@@ -330,7 +330,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Seconds.
-fn duration(text: &str) -> Result<u32, String> {
+pub(crate) fn duration(text: &str) -> Result<u32, String> {
     if text == "none" {
         return Ok(0);
     }

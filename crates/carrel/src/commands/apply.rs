@@ -46,6 +46,20 @@ pub(super) async fn apply(client: &Client, id: Uuid, which: Which, json: bool) -
             output::line("the patch is applied already; nothing was changed")
         };
     }
+    // The checkout has the local changes the task started from, and they are most often not staged: three ways would want that.
+    if task.local_changes.is_some() {
+        let plain = git(&["-C", &top, "apply", "--binary", "--whitespace=nowarn", "-"], Some(&patch))?;
+        if plain.status.success() {
+            return if json {
+                output::document(&json!({ "applied": files, "conflicts": [] }))
+            } else {
+                output::line(&format!(
+                    "applied to {}, beside your own changes; nothing is staged",
+                    output::files(files.len())
+                ))
+            };
+        }
+    }
     let applied = git(&["-C", &top, "apply", "--3way", "--binary", "--whitespace=nowarn", "-"], Some(&patch))?;
     let conflicts = conflicts(&top)?;
     if applied.status.success() && conflicts.is_empty() {

@@ -13,7 +13,11 @@ pub(crate) async fn retry(client: &Client, arguments: RetryArguments, json: bool
     let id = arguments.id;
     let before: Task = client.get(&format!("tasks/{id}")).await?;
     let attempts = before.turns.last().map(|turn| turn.attempts.as_slice()).unwrap_or_default();
-    let request = RetryAttempt { resume: arguments.resume, latest_environment: arguments.latest_environment };
+    let request = RetryAttempt {
+        resume: arguments.resume,
+        latest_environment: arguments.latest_environment,
+        limits: arguments.limits.into(),
+    };
     for attempt in meant(attempts, arguments.attempt)? {
         let _queued: Attempt = client.post(&format!("attempts/{}/retry", attempt.id), &request).await?;
     }

@@ -141,11 +141,16 @@ impl Printer {
             "attempt.progress" => format!("{DIM}{}{DIM:#}", text("message")),
             "attempt.warning" => format!("{WARNING}{}{WARNING:#}", text("message")),
             "model.retrying" => {
-                let wait = event.data["wait_ms"].as_u64().unwrap_or_default();
+                let number = |field: &str| event.data[field].as_u64().unwrap_or_default();
+                let of = match number("retries") {
+                    0 => String::new(),
+                    retries => format!(" of {retries}"),
+                };
                 format!(
-                    "{WARNING}the model did not answer ({}); trying again in {:.1} s{WARNING:#}",
+                    "{WARNING}waiting for the model: retry {}{of} in {:.1} s ({}){WARNING:#}",
+                    number("retry"),
+                    millis(number("wait_ms")),
                     text("reason"),
-                    millis(wait)
                 )
             }
             "agent.message" => text("text"),
@@ -157,6 +162,8 @@ impl Printer {
             "patch.applied" => changed(&event.data),
             "image.viewed" => format!("{DIM}looked at {}{DIM:#}", text("path")),
             "artifact.attached" => attached(&event.data),
+            "local_changes.applied" => started_from(&event.data),
+            "diff.provided" => provided(&event.data),
             "message.sent" => format!("{BOLD}you:{BOLD:#} {}", text("text")),
             "message.delivered" => format!("{DIM}the agent was told{DIM:#}"),
             "attempt.retried" if event.data["resumes"] == true => {
@@ -289,6 +296,22 @@ fn attached(data: &Value) -> String {
         (text("name"), data["size_bytes"].as_u64().unwrap_or_default(), text("description"));
     let description = if description.is_empty() { description } else { format!(": {description}") };
     format!("attached {BOLD}{name}{BOLD:#} ({size} bytes){description}")
+}
+
+/// Local changes that the attempt starts from.
+fn started_from(data: &Value) -> String {
+    let patch = &data["patch"];
+    let files = output::files(patch["files"].as_array().map_or(0, Vec::len));
+    format!("starts from local changes: {files}, +{} -{}", patch["additions"], patch["deletions"])
+}
+
+/// A diff that the prompt names or holds.
+fn provided(data: &Value) -> String {
+    let text = |field: &str| data[field].as_str().map(safe).unwrap_or_default();
+    match data["path"].as_str() {
+        Some(path) => format!("{DIM}the diff of {} is at {}{DIM:#}", text("source"), safe(path)),
+        None => format!("{WARNING}the diff of {} could not be had: {}{WARNING:#}", text("source"), text("problem")),
+    }
 }
 
 fn plan(data: &Value) -> String {

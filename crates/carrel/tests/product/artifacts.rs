@@ -61,7 +61,7 @@ async fn an_attached_file_is_listed_served_harmlessly_and_saved() {
 async fn a_follow_up_reads_what_a_command_of_the_turn_before_printed() {
     let script = says([Reply::command("seq 1 20000"), Reply::message("Counted.")]).when(
         "Again",
-        [Reply::call("read_output", json!({"session_id": 2, "start_line": 19_999})), Reply::message("Read.")],
+        [Reply::call("read_output", json!({"session_id": 3, "start_line": 19_999})), Reply::message("Read.")],
     );
     let world = World::new(CARREL, script).await;
     let repository = world.repository("api", FILES);

@@ -89,3 +89,42 @@ pub(crate) fn running(command: &str) -> bool {
     let processes = std::fs::read_dir("/proc").expect("proc").flatten();
     processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok()).any(|line| line == wanted.as_bytes())
 }
+
+/// A file system of a few megabytes over the data folder, gone with this value.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// Nothing where it cannot be mounted: only root may.
+    fn over(folder: &std::path::Path) -> Option<Self> {
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs"])
+            .arg(folder)
+            .output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _unmounted = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_fills_the_disk_of_the_service_ends_and_gives_it_back() {
+    let filler = "head -c 100000000 /dev/zero > big; seq -s ' ' 100000 160000";
+    let script = says([Reply::command(filler), Reply::command(filler), Reply::message("Done.")])
+        .when("Say hello", [Reply::message("Hello.")]);
+    let mut world = World::new(CARREL, script).await;
+    let repository = world.repository("api", FILES);
+    world.kill().await;
+    let Some(_disk) = SmallDisk::over(&world.data()) else { return };
+    world.start().await;
+
+    let full = world.run(&repository, "Grow").await;
+    let after = world.run(&repository, "Say hello").await;
+
+    assert!(reason(&full).contains("the disk of the data folder is full; free some space"), "{}", reason(&full));
+    assert_eq!(attempt(&full)["failure"]["retryable"], true);
+    assert_eq!(after["state"], "ready", "its sandbox is not kept: {after:#}");
+}

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use carrel_domain::{DomainRule, EnvironmentSpec, EventBody, NetworkPolicy, SecretKind};
-use carrel_egress::{Decision, NetworkSecret, Phase, Session, SessionPolicy};
+use carrel_egress::{Decision, ModelDoor, NetworkSecret, Phase, Session, SessionPolicy};
 use carrel_sandbox::Sandbox;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -34,8 +34,30 @@ pub(crate) async fn during<T>(
     packages: &[DomainRule],
     work: impl Future<Output = T>,
 ) -> Result<T, Halt> {
+    let policy = policy(site, phase, packages).await?;
+    under(site, sandbox, policy, work).await
+}
+
+/// The same in the agent's phase, with a way to the attempt's model for an agent that runs in the sandbox.
+pub(super) async fn during_with_model<T>(
+    site: &Site<'_>,
+    sandbox: &Sandbox,
+    packages: &[DomainRule],
+    model: Option<ModelDoor>,
+    work: impl Future<Output = T>,
+) -> Result<T, Halt> {
+    let policy = SessionPolicy { model, ..policy(site, Phase::Agent, packages).await? };
+    under(site, sandbox, policy, work).await
+}
+
+async fn under<T>(
+    site: &Site<'_>,
+    sandbox: &Sandbox,
+    policy: SessionPolicy,
+    work: impl Future<Output = T>,
+) -> Result<T, Halt> {
     let (decisions, decided) = mpsc::channel(QUEUE);
-    let session = site.control.inner.egress.session(policy(site, phase, packages).await?, decisions);
+    let session = site.control.inner.egress.session(policy, decisions);
     let mut tunnels = sandbox.tunnels();
     let serve = async move {
         let mut open = JoinSet::new();
@@ -126,6 +148,7 @@ async fn policy(site: &Site<'_>, phase: Phase, packages: &[DomainRule]) -> Resul
         network: network_of(phase, &environment.spec).clone(),
         packages: packages.to_vec(),
         secrets: secrets.collect(),
+        model: None,
     })
 }
 

@@ -1,8 +1,10 @@
 //! Preparing: the mirror is fetched, the base commit pinned, and what the sandbox is made of is settled and written down:
 //! the environment's version, what the repository says of itself, and the digest of the image.
 
+mod diffs;
 mod folder;
 mod image;
+pub(crate) mod local_changes;
 
 use std::time::Instant;
 
@@ -30,6 +32,7 @@ pub(super) async fn prepare(scene: &Scene<'_>) -> Result<Step, Halt> {
         .await?;
     let recipe = settle(scene, &mirror, &base.commit).await?;
     scene.store().pin_recipe(scene.attempt, &recipe).await?;
+    Box::pin(diffs::provide(scene)).await?;
     Ok(Step::to(AttemptState::SettingUp))
 }
 
@@ -40,7 +43,10 @@ async fn pin(scene: &Scene<'_>, mirror: &Mirror) -> Result<Base, Halt> {
     let known = scene.attempt.base.clone().or_else(|| inherited(scene));
     let base = match known {
         Some(commit) => Base { commit, branch },
-        None => mirror.resolve(&scene.thread.task.revision).await?,
+        None => {
+            let named = mirror.resolve(&scene.thread.task.revision).await?;
+            Box::pin(local_changes::onto(scene, mirror, named)).await?
+        }
     };
     if scene.attempt.base.is_some() {
         return Ok(base);

@@ -3,19 +3,20 @@
 
 use std::time::Duration;
 
-use carrel_agent::{AgentContext, AgentError, AgentLimits, AgentTask, Entry, Given, Journal, Limit, Said};
-use carrel_domain::{AttemptId, AttemptState, NewEvent, ResourceLimits};
-use carrel_egress::Phase;
+use carrel_agent::{AgentContext, AgentError, AgentTask, Bell, Entry, Given, Journal, Limit, Said};
+use carrel_domain::repository_facts::RepositoryFacts;
+use carrel_domain::{AttemptId, AttemptState, NewEvent};
+use carrel_egress::ModelDoor;
 use carrel_sandbox::{Sandbox, SandboxError};
-use carrel_store::StoreError;
+use carrel_store::{KeptDiff, StoreError};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::network;
-use super::raise::Raise;
+use super::{door, network};
 use super::setup::attachments;
+use super::spending::{self, Allowed};
 use super::{Halt, Scene, Step, limits};
-use crate::steer;
+use crate::{Agent, steer};
 
 /// How many entries of the journal are stored in one transaction at most.
 const BATCH: usize = 64;
@@ -34,17 +35,26 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         .clone()
         .with_effort(scene.attempt.effort.as_deref());
     let endpoint = &endpoint;
-    let sandbox = attach(scene).await?;
+    let (sandbox, facts) = tokio::join!(attach(scene), facts(scene));
+    let sandbox = sandbox?;
     let recipe = scene.recipe().await?;
-    let task = describe(scene, &recipe.limits).await?;
+    let allowed = Allowed::of(scene, &recipe.limits);
+    let task = describe(scene, allowed, facts).await?;
+    if task.resumed.is_empty() {
+        spending::admit(scene).await?;
+    }
     let (journal, entries) = Journal::channel();
     let (changes, bell) = (scene.store().changes(), journal.bell());
+    spending::watch(scene, &bell).await?;
     if !scene.store().waiting_messages(scene.attempt).await?.is_empty() {
         bell.ring();
     }
     // The journal goes with the agent's end, and the storing ends with it. Where storing fails, the agent finds its
     // journal closed and ends too.
     let place = &sandbox;
+    let guest = guest(scene)?;
+    let (model, asked) = ModelDoor::new();
+    let model = guest.map(|_| model);
     let agent = async move {
         let context = AgentContext {
             endpoint,
@@ -54,16 +64,18 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
             redactor: &inner.redactor,
             cancel: scene.cancel.clone(),
         };
-        carrel_agent::run(task, &context).await
+        match guest {
+            Some(guest) => door::run(guest, task, asked, &context).await,
+            None => carrel_agent::run(task, &context).await,
+        }
     };
-    let raise = Raise { environment: scene.environment, limits: &recipe.limits };
-    let work = Box::pin(async { tokio::join!(agent, store_entries(scene, entries, raise)) });
+    let work = Box::pin(async { tokio::join!(agent, store_entries(scene, entries, allowed, &bell)) });
     let work = Box::pin(limits::during(scene, &sandbox, &recipe.limits, work));
-    let work = Box::pin(network::during(scene, &sandbox, Phase::Agent, &recipe.package_hosts, work));
+    let work = Box::pin(network::during_with_model(scene, &sandbox, &recipe.package_hosts, model, work));
     let (outcome, stored) = tokio::select! {
         biased;
         done = work => done??,
-        never = steer::ring(changes, scene.attempt, &bell) => match never {},
+        never = steer::ring(scene.store(), changes, scene.attempt, &bell) => match never {},
     };
     stored?;
     match outcome {
@@ -71,14 +83,19 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         Err(AgentError::Cancelled) => Err(Halt::Cancelled),
         Err(AgentError::ContextFull { reason }) => Err(Halt::Failed { reason, retryable: false }),
         Err(AgentError::Model { reason, retryable }) => Err(Halt::Failed { reason, retryable }),
-        // The agent was given what was left; a person set the whole.
-        Err(AgentError::Limit(Limit::WallClock { .. })) => Err(out_of_time(scene, &recipe.limits)),
-        Err(error @ AgentError::Limit(_)) => Err(Halt::failed(error)),
+        Err(AgentError::Limit(limit)) => Err(allowed.halt(limit)),
         Err(AgentError::Sandbox { action, source }) => {
             Err(Halt::Failed { reason: format!("the sandbox could not {action}: {source}"), retryable: true })
         }
         Err(error @ AgentError::Journal(_)) => Err(Halt::Around(error.to_string())),
     }
+}
+
+/// The agent that runs in the sandbox, if one does.
+fn guest<'a>(scene: &Scene<'a>) -> Result<Option<&'a Agent>, Halt> {
+    let Some(name) = &scene.attempt.agent else { return Ok(None) };
+    let found = scene.control.inner.agents.get(name);
+    found.map(Some).ok_or_else(|| Halt::failed(format!("the agent `{name}` is no longer configured: see CARREL_AGENTS_FILE")))
 }
 
 async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
@@ -92,18 +109,30 @@ async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
     }
 }
 
-async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTask, Halt> {
+/// What the mirror says of the commit the attempt starts from: the same whenever it is asked, and in milliseconds.
+async fn facts(scene: &Scene<'_>) -> Option<RepositoryFacts> {
+    let mirror = scene.control.inner.forge.mirror(scene.thread.task.repository_id);
+    match &scene.attempt.base {
+        Some(base) => Some(mirror.facts(base).await),
+        None => None,
+    }
+}
+
+async fn describe(scene: &Scene<'_>, allowed: Allowed<'_>, facts: Option<RepositoryFacts>) -> Result<AgentTask, Halt> {
     let attempt = scene.attempt;
     let base = attempt.base.clone().ok_or_else(|| Halt::failed("the attempt has no base commit"))?;
     let resumed = scene.store().conversation(attempt.organization, attempt.id).await?;
     let shown = scene.store().shown_output(attempt.organization, attempt.id).await?;
+    let diffs = scene.store().prompt_diffs(attempt.organization, scene.turn.id).await?;
     Ok(AgentTask {
         prompt: prompt(scene),
-        given: given(scene).await?,
+        given: given(scene, &diffs).await?,
+        missing: missing(diffs),
         mode: scene.turn.mode,
         workspace: scene.workspace(),
         base,
         branch: scene.branch(),
+        facts,
         network: scene.environment.spec.agent_network.clone(),
         history: history(scene).await?,
         resumed,
@@ -111,11 +140,7 @@ async fn describe(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<AgentTas
         shown,
         cache_key: scene.task().to_string(),
         spent: scene.store().spent(attempt).await?,
-        limits: AgentLimits {
-            wall_clock: time_left(scene, bounds)?,
-            output_bytes: bounds.output_bytes,
-            ..scene.control.inner.limits.agent
-        },
+        limits: allowed.agent(time_left(scene, allowed)?),
     })
 }
 
@@ -130,7 +155,7 @@ fn prompt(scene: &Scene<'_>) -> String {
 }
 
 /// The files that came with the turn. Those of earlier turns are in the conversation.
-async fn given(scene: &Scene<'_>) -> Result<Vec<Given>, Halt> {
+async fn given(scene: &Scene<'_>, diffs: &[KeptDiff]) -> Result<Vec<Given>, Halt> {
     let mut given = Vec::new();
     for one in attachments::so_far(scene).await?.into_iter().filter(|one| one.turn == scene.turn.id) {
         let is_image = one.attachment.media_type.is_some();
@@ -139,31 +164,24 @@ async fn given(scene: &Scene<'_>) -> Result<Vec<Given>, Halt> {
             path: format!("{}/{}", carrel_domain::attachment::FOLDER, one.attachment.name),
             size_bytes: one.attachment.size_bytes,
             image,
+            origin: diffs.iter().find(|diff| diff.attachment == Some(one.attachment.id)).map(|diff| diff.source.clone()),
         });
     }
     Ok(given)
 }
 
+/// The diffs that the prompt names and that could not be had.
+fn missing(diffs: Vec<KeptDiff>) -> Vec<(String, String)> {
+    diffs.into_iter().filter_map(|diff| Some((diff.source, diff.problem?))).collect()
+}
+
 /// How much of its time the attempt still has, however often its worker was another.
-fn time_left(scene: &Scene<'_>, bounds: &ResourceLimits) -> Result<Duration, Halt> {
-    let limit = wall_clock(scene, bounds.wall_clock_s);
+fn time_left(scene: &Scene<'_>, allowed: Allowed<'_>) -> Result<Duration, Halt> {
+    let wall_clock = allowed.wall_clock();
     let since = scene.attempt.started_at.unwrap_or(scene.attempt.created_at);
     let gone = Duration::try_from(scene.control.inner.clock.now().duration_since(since)).unwrap_or_default();
-    let left = limit.saturating_sub(gone);
-    if left.is_zero() { Err(out_of_time(scene, bounds)) } else { Ok(left) }
-}
-
-/// How long the attempt may take: what the environment says, and never more than the installation allows.
-fn wall_clock(scene: &Scene<'_>, wall_clock_s: Option<u32>) -> Duration {
-    let installation = scene.control.inner.limits.agent.wall_clock;
-    wall_clock_s.map_or(installation, |seconds| installation.min(Duration::from_secs(seconds.into())))
-}
-
-fn out_of_time(scene: &Scene<'_>, bounds: &ResourceLimits) -> Halt {
-    let wall_clock = wall_clock(scene, bounds.wall_clock_s);
-    let raise = Raise { environment: scene.environment, limits: bounds };
-    let installation = scene.control.inner.limits.agent.wall_clock;
-    Halt::failed(AgentError::Limit(Limit::WallClock { wall_clock })).with_way_out(&raise.of_wall_clock(installation))
+    let left = wall_clock.saturating_sub(gone);
+    if left.is_zero() { Err(allowed.halt(Limit::WallClock { wall_clock })) } else { Ok(left) }
 }
 
 /// The conversations of the attempts this one goes on from, the oldest first.
@@ -171,6 +189,9 @@ async fn history(scene: &Scene<'_>) -> Result<Vec<Value>, StoreError> {
     let mut items = Vec::new();
     for id in earlier(scene).into_iter().rev() {
         items.extend(scene.store().conversation(scene.attempt.organization, id).await?);
+    }
+    if scene.attempt.agent.is_none() {
+        items.retain(|item| !carrel_agent::is_of_a_guest(item));
     }
     Ok(items)
 }
@@ -201,10 +222,9 @@ async fn recall(scene: &Scene<'_>, command_id: &str) -> Result<Option<String>, S
 async fn store_entries(
     scene: &Scene<'_>,
     mut entries: mpsc::Receiver<Entry>,
-    raise: Raise<'_>,
+    allowed: Allowed<'_>,
+    bell: &Bell,
 ) -> Result<(), StoreError> {
-    // What was spent before a worker died is in the log.
-    let mut usage = scene.store().spent(scene.attempt).await?;
     let mut batch = Vec::with_capacity(BATCH);
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let mut waiting = Vec::with_capacity(batch.len());
@@ -214,7 +234,7 @@ async fn store_entries(
         for entry in batch.drain(..) {
             match entry {
                 Entry::Store { bodies, attachments, stored } => {
-                    let bodies = bodies.into_iter().map(|body| raise.told(body));
+                    let bodies = bodies.into_iter().map(|body| allowed.told(body));
                     events.extend(bodies.map(|body| NewEvent { attempt: Some(scene.attempt.id), body }));
                     files.extend(attachments.into_iter().map(|file| (file.name, file.bytes)));
                     waiting.push(stored);
@@ -224,12 +244,12 @@ async fn store_entries(
                 Entry::Messages { waiting } => listeners.push(waiting),
             }
         }
-        let spent = events.iter().filter_map(|event| event.body.cost()).fold(usage, |mut sum, one| {
-            sum += one;
-            sum
-        });
         if !events.is_empty() {
+            let has_cost = spending::has_cost(&events);
             scene.store().append_with_files(scene.attempt, events, files).await?;
+            if has_cost {
+                spending::watch(scene, bell).await?;
+            }
         }
         for stored in waiting {
             // Live output is not waited for: then nobody listens.
@@ -247,10 +267,6 @@ async fn store_entries(
             let said = scene.store().waiting_messages(scene.attempt).await?;
             let said = said.into_iter().map(|message| Said { id: message.id, text: message.text }).collect();
             let _nobody = waiting.send(said);
-        }
-        if spent != usage {
-            usage = spent;
-            scene.store().set_usage(scene.attempt, usage).await?;
         }
     }
     Ok(())

@@ -14,6 +14,8 @@ use crate::Control;
 /// A sandbox that is prepared and worked in, and what for.
 pub(crate) struct Site<'a> {
     pub(crate) control: &'a Control,
+    /// The state, in the hands of whoever works here.
+    pub(crate) store: &'a Store,
     pub(crate) organization: OrganizationId,
     /// The environment, at the version that counts here.
     pub(crate) environment: &'a Environment,
@@ -36,12 +38,20 @@ pub(crate) enum Listener<'a> {
 
 impl Site<'_> {
     pub(crate) fn store(&self) -> &Store {
-        &self.control.inner.store
+        self.store
     }
 
     /// The folder of the repository in the sandbox.
     pub(crate) fn workspace(&self) -> String {
         format!("/workspace/{}", self.repository.name())
+    }
+
+    /// The agent that is to run in it, by its name, if one is.
+    pub(crate) fn guest(&self) -> Option<&str> {
+        match &self.listener {
+            Listener::Log(attempt) => attempt.agent.as_deref(),
+            Listener::Viewer(_) => None,
+        }
     }
 
     pub(crate) async fn tell(&self, body: EventBody) -> Result<(), Halt> {

@@ -74,6 +74,7 @@ impl TryOut {
         let (listener, told) = mpsc::channel(EVENTS);
         let site = Site {
             control,
+            store: &control.inner.store,
             organization: self.environment.organization,
             environment: &self.environment,
             repository_id: self.repository_id,

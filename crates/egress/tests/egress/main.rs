@@ -4,6 +4,8 @@
 
 mod allowed;
 mod destinations;
+mod door;
+mod downloads;
 mod framing;
 mod limits;
 mod machine;

@@ -102,6 +102,7 @@ impl World {
             hosts: vec![name(API)],
         };
         let policy = SessionPolicy {
+            model: None,
             network: NetworkPolicy { internet: Internet::Off, domains, methods: Methods::All },
             packages: Vec::new(),
             secrets: vec![secret],

@@ -2,6 +2,7 @@
 
 mod bomb;
 mod commit;
+mod facts;
 mod fetch;
 mod hostile;
 mod http;

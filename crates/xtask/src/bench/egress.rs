@@ -111,6 +111,7 @@ async fn proxy(origin: SocketAddr, folder: &Path) -> Result<SocketAddr> {
     tokio::spawn(async move { while decisions.recv().await.is_some() {} });
     let session = egress.session(
         SessionPolicy {
+            model: None,
             network: NetworkPolicy { internet: Internet::Off, domains: vec![NAME.parse()?], methods: Methods::All },
             packages: Vec::new(),
             secrets: Vec::new(),

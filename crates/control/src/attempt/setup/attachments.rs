@@ -26,11 +26,12 @@ pub(super) async fn put(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(), Halt
     scene.progress(format!("put {what} into {FOLDER}"), since).await
 }
 
-/// The attachments of this turn and of those before it.
+/// The attachments of this turn and of those before it, without the patch that the commit already has.
 pub(crate) async fn so_far(scene: &Scene<'_>) -> Result<Vec<Placed>, Halt> {
     let all = scene.store().task_attachments(scene.attempt.organization, scene.task()).await?;
     let is_later = |one: &Placed| {
         scene.thread.turns.iter().any(|other| other.turn.id == one.turn && other.turn.number > scene.turn.number)
     };
-    Ok(all.into_iter().filter(|one| !is_later(one)).collect())
+    let local_changes = scene.thread.task.local_changes.map(|changes| changes.attachment);
+    Ok(all.into_iter().filter(|one| !is_later(one) && Some(one.attachment.id) != local_changes).collect())
 }

@@ -75,8 +75,14 @@ pub(super) async fn spec(
     if let Some(path) = variables.get("PATH").cloned() {
         variables.insert("CARREL_PATH".to_owned(), path);
     }
+    let guest = site.guest().and_then(|name| site.control.inner.agents.get(name));
+    let guest = guest.into_iter().flat_map(crate::Agent::mounts);
     Ok(SandboxSpec {
-        mounts: std::iter::once(objects).chain(trust.mounts).chain(kit.iter().flat_map(Kit::mounts)).collect(),
+        mounts: std::iter::once(objects)
+            .chain(trust.mounts)
+            .chain(kit.iter().flat_map(Kit::mounts))
+            .chain(guest)
+            .collect(),
         environment: variables.into_iter().collect(),
         root,
         layers,

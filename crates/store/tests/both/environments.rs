@@ -1,7 +1,6 @@
 //! Environments, their sealed secrets and their snapshots, on a real database in a folder of its own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,10 +10,11 @@ use carrel_domain::{
     NewTask, NewTurn, Prompt, Redactor, RepositoryId, Revision, Secret, SecretKind, SnapshotId, TaskId,
 };
 use carrel_store::{
-    ClosedSecret, EnvironmentContent, NewEnvironment, NewSecret, NewSnapshot, Principal, SealingKeys, Store,
-    StoreError, StoreOptions,
+    ClosedSecret, EnvironmentContent, NewEnvironment, NewSecret, NewSnapshot, Principal, SealingKeys, Store, StoreError,
 };
 use jiff::Timestamp;
+
+use crate::place::Place;
 
 const CANARY: &str = "hunter2-canary-77";
 
@@ -28,7 +28,7 @@ impl Clock for StandingClock {
 }
 
 struct Fixture {
-    folder: tempfile::TempDir,
+    place: Place,
     key: Mutex<String>,
     clock: StandingClock,
     store: Store,
@@ -38,17 +38,18 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        let (folder, clock, redactor) = (tempfile::tempdir().expect("a folder"), <_>::default(), Redactor::default());
+        let (place, clock, redactor) = (Place::of(module_path!()), StandingClock::default(), Redactor::default());
         let key = fresh_key();
-        let (store, _) = open(folder.path(), &clock, &redactor, &key).await;
+        let (store, _) = place.open(Arc::new(clock.clone()), redactor.clone(), &key).await;
         let owner = store.ensure_owner().await.expect("an owner").principal;
-        Self { folder, key: Mutex::new(key), clock, store, redactor, owner }
+        Self { place, key: Mutex::new(key), clock, store, redactor, owner }
     }
 
     /// The same data, opened with these keys and nothing remembered.
     async fn again(&mut self, keys: &str) -> Vec<ClosedSecret> {
         self.redactor = Redactor::default();
-        let (store, closed) = open(self.folder.path(), &self.clock, &self.redactor, keys).await;
+        let clock = Arc::new(self.clock.clone());
+        let (store, closed) = self.place.open(clock, self.redactor.clone(), keys).await;
         self.store = store;
         closed
     }
@@ -79,6 +80,7 @@ impl Fixture {
             repository: "/srv/code/api".parse().expect("a path"),
             revision: Revision::DefaultBranch,
             environment: environment.map(name),
+            local_changes: None,
             turn: turn(),
         };
         self.store.create_task(&new, "gpt-test").await
@@ -99,16 +101,6 @@ impl Fixture {
     }
 }
 
-async fn open(folder: &Path, clock: &StandingClock, redactor: &Redactor, keys: &str) -> (Store, Vec<ClosedSecret>) {
-    let options = StoreOptions {
-        folder: folder.join("data"),
-        clock: Arc::new(clock.clone()),
-        redactor: redactor.clone(),
-        keys: SealingKeys::parse(&Secret::new(keys)).expect("keys"),
-    };
-    Store::open(options).await.expect("a store")
-}
-
 fn fresh_key() -> String {
     SealingKeys::fresh().expect("chance").expose().to_owned()
 }
@@ -126,6 +118,8 @@ fn turn() -> NewTurn {
         from_attempt: None,
         model: None,
         effort: None,
+        agent: None,
+        limits: carrel_domain::AttemptLimits::NONE,
     }
 }
 
@@ -273,12 +267,9 @@ async fn no_value_is_readable_in_the_files_of_the_store_or_goes_into_an_event() 
     let events = fixture.store.events(fixture.owner.organization, task, 0, 100).await.expect("events");
     assert!(format!("{events:?}").contains("It is [redacted]."), "{events:?}");
     let mut read = 0;
-    for file in std::fs::read_dir(fixture.folder.path().join("data")).expect("the folder").flatten() {
-        if file.file_type().expect("known").is_file() {
-            let bytes = std::fs::read(file.path()).expect("our own file");
-            assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()), "{:?}", file.path());
-            read += bytes.len();
-        }
+    for (file, bytes) in fixture.place.files() {
+        assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()), "{}", file.display());
+        read += bytes.len();
     }
     assert!(read > 10_000, "there is something to look at");
 }
@@ -320,14 +311,12 @@ async fn a_row_moved_to_another_environment_does_not_open_there() {
     let mut fixture = Fixture::new().await;
     let mine = fixture.create("mine", vec![secret("TOKEN", CANARY)]).await;
     let theirs = fixture.create("theirs", vec![secret("TOKEN", "their-value")]).await;
-    let file = fixture.folder.path().join("data/carrel.sqlite");
     let sql = format!(
         "update secret set sealed = (select sealed from secret where environment_id = x'{}') where environment_id = x'{}'",
         mine.id.as_uuid().simple(),
         theirs.id.as_uuid().simple()
     );
-    let moved = std::process::Command::new("sqlite3").arg(&file).arg(&sql).output().expect("sqlite3 is installed");
-    assert!(moved.status.success(), "{moved:?}");
+    fixture.place.sql(&sql);
 
     let stolen = fixture.values(&theirs).await;
 
@@ -424,9 +413,7 @@ async fn all_snapshots_are_all_however_many_there_are() {
          insert into snapshot (id, {columns}, last_used_at) select randomblob(16), {columns}, last_used_at + n
          from snapshot, number"
     );
-    let file = fixture.folder.path().join("data/carrel.sqlite");
-    let more = std::process::Command::new("sqlite3").arg(&file).arg(&sql).output().expect("sqlite3 is installed");
-    assert!(more.status.success(), "{more:?}");
+    fixture.place.sql(&sql);
 
     let all = fixture.store.all_snapshots().await.expect("asked");
 
@@ -468,33 +455,4 @@ async fn an_attempt_that_waits_in_the_queue_holds_its_version_too() {
     fixture.edit(&first, EnvironmentSpec::default(), Vec::new()).await;
 
     assert_eq!(fixture.values(&first).await.expect("kept for it"), ["first-value"]);
-}
-
-#[tokio::test]
-async fn a_database_from_before_environments_keeps_its_own_as_it_was() {
-    let (folder, clock) = (tempfile::tempdir().expect("a folder"), StandingClock::default());
-    std::fs::create_dir(folder.path().join("data")).expect("a folder");
-    let earlier = concat!(
-        // The program would take what begins with `--` for an option.
-        "\n",
-        include_str!("../src/migrations/0001_first.sql"),
-        "create table seaql_migrations (version varchar not null primary key, applied_at bigint not null);
-         insert into seaql_migrations values ('0001_first', 1800000000);
-         insert into organization values (x'0198c1de7a3b7c4e9d5f000000000001', 'My organization', 0);
-         insert into account values (x'0198c1de7a3b7c4e9d5f000000000002', 'Owner', 0);
-         insert into member values (x'0198c1de7a3b7c4e9d5f000000000001', x'0198c1de7a3b7c4e9d5f000000000002', 'owner');
-         insert into environment values (x'0198c1de7a3b7c4e9d5f000000000003', x'0198c1de7a3b7c4e9d5f000000000001', 'default', 1);
-         insert into environment_version values
-             (x'0198c1de7a3b7c4e9d5f000000000003', 1, x'0198c1de7a3b7c4e9d5f000000000001', 'host', 0);"
-    );
-    let file = folder.path().join("data/carrel.sqlite");
-    let made = std::process::Command::new("sqlite3").arg(&file).arg(earlier).output().expect("sqlite3 is installed");
-    assert!(made.status.success(), "{made:?}");
-
-    let (store, _) = open(folder.path(), &clock, &Redactor::default(), &fresh_key()).await;
-
-    let owner = store.ensure_owner().await.expect("the owner").principal;
-    let all = store.environments(owner.organization).await.expect("the environments");
-    assert_eq!(all.len(), 1);
-    assert_eq!((all[0].name.as_str(), &all[0].spec), ("default", &EnvironmentSpec::of_default()));
 }

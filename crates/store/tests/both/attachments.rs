@@ -8,8 +8,10 @@ use carrel_domain::task::Attempts;
 use carrel_domain::{
     Attachment, AttachmentId, Clock, Mode, NewTask, NewTurn, OrganizationId, Prompt, Redactor, Revision, TaskId,
 };
-use carrel_store::{Principal, SealingKeys, Store, StoreError, StoreOptions};
+use carrel_store::{NewDiff, Principal, Store, StoreError};
 use jiff::Timestamp;
+
+use crate::place::Place;
 
 #[derive(Clone, Default)]
 struct Hours(Arc<AtomicI64>);
@@ -21,7 +23,7 @@ impl Clock for Hours {
 }
 
 struct Fixture {
-    _folder: tempfile::TempDir,
+    _place: Place,
     store: Store,
     hours: Hours,
     owner: Principal,
@@ -29,16 +31,10 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        let (folder, hours) = (tempfile::tempdir().expect("a folder"), Hours::default());
-        let options = StoreOptions {
-            folder: folder.path().join("data"),
-            clock: Arc::new(hours.clone()),
-            redactor: Redactor::default(),
-            keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
-        };
-        let (store, _) = Store::open(options).await.expect("a store");
+        let (place, hours) = (Place::of(module_path!()), Hours::default());
+        let store = place.open_once(Arc::new(hours.clone()), Redactor::default()).await;
         let owner = store.ensure_owner().await.expect("an owner").principal;
-        Self { _folder: folder, store, hours, owner }
+        Self { _place: place, store, hours, owner }
     }
 
     async fn give(&self, name: &str, bytes: &[u8]) -> Attachment {
@@ -53,6 +49,7 @@ impl Fixture {
             repository: "/srv/code/api".parse().expect("a path"),
             revision: Revision::DefaultBranch,
             environment: None,
+            local_changes: None,
             turn: NewTurn {
                 prompt: Prompt::parse("Look").expect("a prompt"),
                 mode: Mode::Code,
@@ -61,6 +58,8 @@ impl Fixture {
                 from_attempt: None,
                 model: None,
                 effort: None,
+                agent: None,
+                limits: carrel_domain::AttemptLimits::NONE,
             },
         };
         self.store.create_task(&new, "gpt-test").await
@@ -130,4 +129,34 @@ async fn names_are_numbered_within_a_task_and_what_is_not_there_is_refused() {
     assert!(matches!(strange, Err(StoreError::NotFound { .. })), "{strange:?}");
     let tasks = fixture.store.tasks(fixture.owner.organization, None, 10).await.expect("a list");
     assert_eq!(tasks.len(), 1, "nothing is stored of what was refused");
+}
+
+#[tokio::test]
+async fn a_diff_of_a_prompt_is_kept_once_for_all_attempts_of_its_turn_and_told_once() {
+    let fixture = Fixture::new().await;
+    let given = fixture.give("prompt.diff", b"mine").await;
+    let task = fixture.task(vec![given.id]).await.expect("a task");
+    let organization = fixture.owner.organization;
+    let thread = fixture.store.task(organization, task).await.expect("a thread");
+    let attempt = &thread.turns[0].attempts[0];
+    let had = |bytes: &[u8]| NewDiff {
+        position: 0,
+        source: "the prompt".to_owned(),
+        content: Ok(("prompt.diff".to_owned(), bytes.to_vec())),
+    };
+    let missing = NewDiff { position: 1, source: "https://x/1.diff".to_owned(), content: Err("404".to_owned()) };
+
+    for new in [had(b"first"), had(b"second"), missing.clone(), missing] {
+        fixture.store.keep_prompt_diff(attempt, new).await.expect("the database answers");
+    }
+
+    let kept = fixture.store.prompt_diffs(organization, attempt.turn).await.expect("the database answers");
+    let places: Vec<_> = kept.iter().map(|diff| (diff.position, diff.attachment.is_some(), diff.problem.as_deref())).collect();
+    assert_eq!(places, [(0, true, None), (1, false, Some("404"))]);
+    let placed = fixture.store.task_attachments(organization, task).await.expect("the database answers");
+    let names: Vec<_> = placed.iter().map(|one| one.attachment.name.as_str()).collect();
+    assert_eq!(names, ["prompt.diff", "prompt-2.diff"], "what a person gave keeps its name");
+    assert_eq!(std::fs::read(&placed[1].path).expect("its bytes"), b"first");
+    let events = fixture.store.events(organization, task, 0, 100).await.expect("the database answers");
+    assert_eq!(events.iter().filter(|event| event.body.kind() == "diff.provided").count(), 2);
 }

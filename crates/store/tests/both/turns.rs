@@ -7,10 +7,13 @@ use carrel_domain::{
     AnswerNotes, Attempt, AttemptState, CancelledBy, Clock, EventBody, Mode, NewEvent, NewTask, NewTurn,
     OrganizationId, Prompt, Redactor, Revision, Secret, Stage,
 };
-use carrel_store::{Change, NewRetry, Principal, SealingKeys, Store, StoreError, StoreOptions, TaskThread};
+use carrel_store::{Change, NewRetry, Principal, Store, StoreError, TaskThread};
 use jiff::Timestamp;
 
-const ANEW: NewRetry = NewRetry { resumes: false, latest_environment: false };
+use crate::place::Place;
+
+const ANEW: NewRetry =
+    NewRetry { resumes: false, latest_environment: false, limits: carrel_domain::AttemptLimits::NONE };
 
 struct Noon;
 
@@ -21,23 +24,17 @@ impl Clock for Noon {
 }
 
 struct Fixture {
-    _folder: tempfile::TempDir,
+    _place: Place,
     store: Store,
     owner: Principal,
 }
 
 impl Fixture {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = StoreOptions {
-            folder: folder.path().join("data"),
-            clock: Arc::new(Noon),
-            redactor: Redactor::new([&Secret::new("hunter2-hunter2")]),
-            keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
-        };
-        let (store, _) = Store::open(options).await.expect("a store");
+        let place = Place::of(module_path!());
+        let store = place.open_once(Arc::new(Noon), Redactor::new([&Secret::new("hunter2-hunter2")])).await;
         let owner = store.ensure_owner().await.expect("an owner").principal;
-        Self { _folder: folder, store, owner }
+        Self { _place: place, store, owner }
     }
 
     /// The first attempt of a new task.
@@ -48,6 +45,7 @@ impl Fixture {
             repository: "/srv/code/api".parse().expect("a path"),
             revision: Revision::DefaultBranch,
             environment: None,
+            local_changes: None,
             turn: NewTurn {
                 prompt: Prompt::parse("Fix it").expect("a prompt"),
                 mode: Mode::Code,
@@ -56,6 +54,8 @@ impl Fixture {
                 from_attempt: None,
                 model: None,
                 effort: None,
+                agent: None,
+                limits: carrel_domain::AttemptLimits::NONE,
             },
         };
         let task = self.store.create_task(&new, "gpt-test").await.expect("a task");

@@ -11,10 +11,10 @@ use carrel_domain::{
     NewTurn, OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage,
     Standing, TaskId, UserId,
 };
-use carrel_store::{
-    AttemptListing, Change, Lease, NewPublication, Principal, Queue, SealingKeys, Store, StoreError, StoreOptions,
-};
+use carrel_store::{AttemptListing, Change, Lease, NewPublication, Principal, Queue, Store, StoreError};
 use jiff::Timestamp;
+
+use crate::place::Place;
 
 /// A clock that stands still until it is moved.
 #[derive(Clone, Default)]
@@ -33,7 +33,7 @@ impl Clock for StandingClock {
 }
 
 struct Fixture {
-    _folder: tempfile::TempDir,
+    _place: Place,
     store: Store,
     clock: StandingClock,
     owner: Principal,
@@ -41,18 +41,11 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let clock = StandingClock::default();
-        let (store, _) = Store::open(StoreOptions {
-            folder: folder.path().join("data"),
-            clock: Arc::new(clock.clone()),
-            redactor: Redactor::new([&Secret::new("hunter2-hunter2")]),
-            keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
-        })
-        .await
-        .expect("a store");
+        let (place, clock) = (Place::of(module_path!()), StandingClock::default());
+        let redactor = Redactor::new([&Secret::new("hunter2-hunter2")]);
+        let store = place.open_once(Arc::new(clock.clone()), redactor).await;
         let owner = store.ensure_owner().await.expect("an owner").principal;
-        Self { _folder: folder, store, clock, owner }
+        Self { _place: place, store, clock, owner }
     }
 
     async fn task(&self, attempts: u32) -> TaskId {
@@ -62,6 +55,7 @@ impl Fixture {
             repository: "/srv/code/api".parse().expect("a path"),
             revision: Revision::DefaultBranch,
             environment: None,
+            local_changes: None,
             turn: turn("Fix it\nnow", attempts),
         };
         self.store.create_task(&new, "gpt-test").await.expect("a task")
@@ -77,6 +71,8 @@ fn turn(prompt: &str, attempts: u32) -> NewTurn {
         from_attempt: None,
         model: None,
         effort: None,
+        agent: None,
+        limits: carrel_domain::AttemptLimits::NONE,
     }
 }
 
@@ -99,18 +95,6 @@ async fn there_is_one_organization_and_owner_however_often_the_service_starts() 
     let again = fixture.store.ensure_owner().await.expect("an owner");
 
     assert_eq!(again.principal, fixture.owner);
-}
-
-#[tokio::test]
-async fn the_database_can_be_read_by_its_owner_only() {
-    use std::os::unix::fs::PermissionsExt;
-    let fixture = Fixture::new().await;
-    let folder = fixture._folder.path().join("data");
-
-    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
-
-    assert_eq!(mode(&folder), 0o700);
-    assert_eq!(mode(&folder.join("carrel.sqlite")), 0o600);
 }
 
 #[tokio::test]

@@ -1,0 +1,262 @@
+//! An agent that is not ours and runs in the sandbox: started there as a command, spoken to in lines of JSON over its
+//! standard streams, its model behind a door of ours (see [`GuestModel`](crate::GuestModel)).
+//!
+//! Everything it says is as untrusted as the output of any command. What it does in the sandbox it may do; what it tells
+//! becomes events, bounded; what it leaves are its files and its last message.
+//!
+//! When its worker dies, it is not taken over: the next worker ends it, starts it anew, and has it go on with its session,
+//! which says what ran before. So no command is run twice by us, and none silently.
+
+mod acp;
+mod codex;
+mod lines;
+mod show;
+
+use std::time::Duration;
+
+use carrel_domain::{AnswerNotes, EventBody};
+use carrel_sandbox::SandboxError;
+use serde_json::{Value, json};
+
+use crate::preamble;
+use crate::{AgentContext, AgentError, AgentTask, Finished, GuestModel, Limit};
+use show::Show;
+
+/// Where it keeps what it needs to go on with a session: beside the repository, so that it is never in the patch, and
+/// kept with the attempt's files.
+const FOLDER: &str = "/workspace/.agent";
+
+/// The base URL of the model, inside.
+const MODEL_URL: &str = "http://model.carrel.internal/v1";
+
+/// How long it may take to start, and to answer what takes no thinking.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long nothing may be heard of it, nor of its model, before it counts as stuck.
+const STALLED: Duration = Duration::from_mins(30);
+
+/// The type of the item that names a session.
+const SESSION: &str = "guest_session";
+
+/// Whether an item of a conversation is only of use to an agent that runs in a sandbox.
+#[must_use]
+pub fn is_of_a_guest(item: &Value) -> bool {
+    item["type"] == SESSION
+}
+
+/// An agent that runs in the sandbox.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// What people call it.
+    pub name: String,
+    /// What is spoken with it.
+    pub protocol: GuestProtocol,
+    /// The program and its arguments, inside.
+    pub command: Vec<String>,
+    /// Variables of its own. Never a secret.
+    pub environment: Vec<(String, String)>,
+}
+
+/// What is spoken with an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestProtocol {
+    /// That of `codex app-server`.
+    CodexAppServer,
+    /// The Agent Client Protocol, version 1.
+    Acp,
+}
+
+/// A protocol that is none of the two.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no protocol of agents; give codex-app-server or acp")]
+pub struct UnknownGuestProtocol(String);
+
+impl GuestProtocol {
+    /// The name it is configured by.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::CodexAppServer => "codex-app-server",
+            Self::Acp => "acp",
+        }
+    }
+}
+
+impl std::str::FromStr for GuestProtocol {
+    type Err = UnknownGuestProtocol;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [Self::CodexAppServer, Self::Acp].into_iter().find(|known| known.word() == text);
+        known.ok_or_else(|| UnknownGuestProtocol(text.to_owned()))
+    }
+}
+
+/// What an agent is asked, and with what it goes on.
+struct Work<'a> {
+    guest: &'a Guest,
+    context: &'a AgentContext<'a>,
+    model: &'a GuestModel,
+    workspace: String,
+    /// What it is told before the prompt: mode, network, and what was said earlier where it does not know.
+    instructions: String,
+    /// The prompt, with the files that came along.
+    prompt: String,
+    /// Images that came along, as data URLs.
+    images: Vec<String>,
+    /// The session to go on with.
+    session: Option<String>,
+    /// What was said in earlier turns, for an agent that cannot go on with its session.
+    history: String,
+    effort: Option<String>,
+}
+
+/// Runs one attempt to its end with an agent inside. `model` is what answers at the door.
+///
+/// # Errors
+/// Whenever there is no answer. No process is left in the sandbox then, unless the sandbox or the journal is lost.
+pub async fn run_guest(
+    guest: &Guest,
+    task: AgentTask,
+    model: &GuestModel,
+    context: &AgentContext<'_>,
+) -> Result<Finished, AgentError> {
+    let wall_clock = task.limits.wall_clock;
+    let before = model.spent();
+    let work = async {
+        // An earlier worker's agent may still run; two in one folder would spoil each other's work.
+        context.sandbox.kill_all().await.map_err(sandbox("end what ran before"))?;
+        let work = begin(guest, &task, model, context).await?;
+        let show = Show::new(context, task.shown.keys().cloned());
+        match guest.protocol {
+            GuestProtocol::CodexAppServer => codex::run(&work, show).await,
+            GuestProtocol::Acp => acp::run(&work, show).await,
+        }
+    };
+    let answered = task.resumed.last().filter(|item| item["role"] == "assistant").and_then(crate::model::message_text);
+    if let Some(answer) = answered {
+        // All was said when the worker died.
+        return Ok(Finished { answer, notes: AnswerNotes::default(), usage: carrel_domain::Usage::default() });
+    }
+    let ended = tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => Err(AgentError::Cancelled),
+        limit = model.reached() => Err(AgentError::Limit(limit)),
+        ended = tokio::time::timeout(wall_clock, Box::pin(work)) => {
+            ended.unwrap_or(Err(AgentError::Limit(Limit::WallClock { wall_clock })))
+        }
+    };
+    if !matches!(ended, Err(AgentError::Journal(_) | AgentError::Sandbox { .. })) {
+        // What cannot be ended goes with the sandbox.
+        let _gone = context.sandbox.kill_all().await;
+    }
+    let answer = context.redactor.redact(&ended?).into_owned();
+    let item =
+        json!({ "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": answer }] });
+    context.journal.record(vec![EventBody::ConversationItem { item }]).await?;
+    let mut usage = model.spent();
+    usage.input_tokens -= before.input_tokens.min(usage.input_tokens);
+    usage.cached_input_tokens -= before.cached_input_tokens.min(usage.cached_input_tokens);
+    usage.output_tokens -= before.output_tokens.min(usage.output_tokens);
+    usage.reasoning_tokens -= before.reasoning_tokens.min(usage.reasoning_tokens);
+    usage.requests -= before.requests.min(usage.requests);
+    usage.cost_usd_micros -= before.cost_usd_micros.min(usage.cost_usd_micros);
+    Ok(Finished { answer, notes: AnswerNotes::default(), usage })
+}
+
+/// Says what there is to say, and finds the session to go on with.
+async fn begin<'a>(
+    guest: &'a Guest,
+    task: &AgentTask,
+    model: &'a GuestModel,
+    context: &'a AgentContext<'a>,
+) -> Result<Work<'a>, AgentError> {
+    let is_resumed = !task.resumed.is_empty();
+    let given = crate::given::prompt(task, context.endpoint);
+    let (mut prompt, mut images) = (Vec::new(), Vec::new());
+    for part in given["content"].as_array().into_iter().flatten() {
+        prompt.extend(part["text"].as_str().map(str::to_owned));
+        images.extend(part["image_url"].as_str().map(str::to_owned));
+    }
+    let items = || task.history.iter().chain(&task.resumed);
+    let session = items().rfind(|item| item["type"] == SESSION && item["agent"] == guest.name.as_str());
+    let session = session.and_then(|item| item["session"].as_str()).map(str::to_owned);
+    if is_resumed {
+        let message = format!(
+            "the service was restarted: the agent `{}` was ended and started anew, with whatever commands it ran; it is told \
+             to look at what is there before it goes on",
+            guest.name
+        );
+        context.journal.record(vec![EventBody::Warning { message }]).await?;
+        prompt.insert(0, CUT_OFF.to_owned());
+    } else {
+        let item = context.redactor.redact_json(preamble::message(&prompt.join("\n\n")));
+        context.journal.record(vec![EventBody::ConversationItem { item }]).await?;
+    }
+    let facts = preamble::environment(task);
+    let facts = facts["content"][0]["text"].as_str().unwrap_or_default().to_owned();
+    let ask = match task.mode {
+        carrel_domain::Mode::Ask => "\nThe person asks a question: changes to files are not kept. Answer it.",
+        carrel_domain::Mode::Code => "",
+    };
+    Ok(Work {
+        guest,
+        context,
+        model,
+        workspace: task.workspace.clone(),
+        instructions: format!("{facts}\nYou work in a sandbox of your own; nobody can be asked for permission.{ask}"),
+        prompt: prompt.join("\n\n"),
+        images,
+        session,
+        history: earlier(items()),
+        effort: match &context.endpoint.reasoning {
+            crate::Reasoning::On { effort } => effort.clone(),
+            crate::Reasoning::Off => None,
+        },
+    })
+}
+
+const CUT_OFF: &str = "Your work on the request below was cut off, and the commands that ran then were ended. Look at what is \
+                       there before you run anything again, and go on from it.";
+
+/// How much of what was said earlier is told again.
+const MAX_HISTORY_BYTES: usize = 64 << 10;
+
+/// What people and the agent said earlier, as text, the last of it if it is too long.
+fn earlier<'a>(items: impl Iterator<Item = &'a Value>) -> String {
+    let mut text = String::new();
+    for item in items.filter(|item| item["type"] == "message") {
+        let said: Vec<&str> =
+            item["content"].as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect();
+        let who = item["role"].as_str().unwrap_or_default();
+        text.push_str(&format!("<{who}>\n{}\n</{who}>\n", crate::frame::framed(&said.join("\n"))));
+    }
+    let from = text.ceil_char_boundary(text.len().saturating_sub(MAX_HISTORY_BYTES));
+    text.split_off(from)
+}
+
+/// The item by which a session is found again.
+fn session_item(guest: &Guest, session: &str) -> EventBody {
+    EventBody::ConversationItem { item: json!({ "type": SESSION, "agent": guest.name, "session": session }) }
+}
+
+fn sandbox(action: &'static str) -> impl FnOnce(SandboxError) -> AgentError {
+    move |source| AgentError::Sandbox { action, source }
+}
+
+impl Work<'_> {
+    /// That the agent is at fault, with what its model said last if that is why.
+    fn failed(&self, what: &str) -> AgentError {
+        let name = &self.guest.name;
+        let trouble = self.model.trouble().map(|trouble| format!("; its model: {trouble}")).unwrap_or_default();
+        let what = self.context.redactor.redact(what).into_owned();
+        let reason = format!("the agent `{name}` {what}{trouble}");
+        AgentError::Model { reason: crate::output::clean::visible(&reason), retryable: true }
+    }
+}
+
+/// Writes down that a person's words were told to the agent.
+async fn record_said(work: &Work<'_>, said: &crate::Said) -> Result<(), AgentError> {
+    let item = work.context.redactor.redact_json(preamble::message(&said.text));
+    let told = [EventBody::ConversationItem { item }, EventBody::MessageDelivered { message_id: said.id }];
+    Ok(work.context.journal.record(told.into()).await?)
+}

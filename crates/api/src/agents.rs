@@ -1,0 +1,3 @@
+//! The agents tasks may be given to.
+
+pub(crate) mod list;

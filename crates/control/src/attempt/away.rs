@@ -1,0 +1,59 @@
+//! An attempt whose worker is gone: its sandbox and its files are on a machine that nobody has heard of for a while.
+//!
+//! What had not begun is prepared here instead. What had begun ends, with the reason, and is made again here from its
+//! beginning: a sandbox that cannot be reached may still be working, and nothing of it must be taken for done.
+
+use carrel_domain::{Attempt, AttemptLimits, AttemptState, WorkerId};
+use carrel_store::{Job, NewRetry, Store, StoreError};
+
+use super::Halt;
+use crate::Control;
+
+/// Where the attempt was.
+pub(super) struct Away {
+    home: WorkerId,
+}
+
+impl Away {
+    /// Where the attempt of a job was, if that is not here.
+    pub(super) fn of(job: &Job, store: &Store) -> Option<Self> {
+        job.home.filter(|home| *home != store.worker()).map(|home| Self { home })
+    }
+
+    /// Goes on with an attempt here, if that can be.
+    pub(super) async fn taken_up(&self, store: &Store, attempt: &Attempt) -> Result<(), Halt> {
+        match attempt.state {
+            AttemptState::Preparing => Ok(store.take_over(attempt).await?),
+            AttemptState::SettingUp | AttemptState::Running | AttemptState::Collecting { .. }
+                if store.worker_of(attempt.organization, attempt.id).await? == Some(self.home) =>
+            {
+                Err(Halt::Failed { reason: self.words(store).await?, retryable: true })
+            }
+            // Nobody has begun with it, or this worker has by now, or it is over.
+            _ => Ok(()),
+        }
+    }
+
+    async fn words(&self, store: &Store) -> Result<String, StoreError> {
+        let worker = store.find_worker(self.home).await?;
+        let (name, since) = match &worker {
+            Some(worker) => (format!("`{}`", worker.name), format!("since {}", worker.seen_at)),
+            None => ("that had it".to_owned(), "for a while".to_owned()),
+        };
+        Ok(format!("the worker {name} was not heard of {since}, and the attempt's sandbox is on its machine"))
+    }
+
+    /// Has an attempt made again here that ended because its worker is gone. Once: one that was made again for whatever
+    /// reason is left to a person.
+    pub(super) async fn made_again(&self, control: &Control, attempt: &Attempt) {
+        let AttemptState::Failed { retryable: true, .. } = attempt.state else { return };
+        if attempt.retry.is_some() {
+            return;
+        }
+        let again = NewRetry { resumes: false, latest_environment: false, limits: AttemptLimits::NONE };
+        // A worker that died right here has done it, or the next one does: the store makes one of two.
+        if let Err(error) = control.retry(attempt.organization, attempt.id, again).await {
+            tracing::info!(attempt = %attempt.id, %error, "an attempt whose worker is gone is not made again");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! From the ending of a file's name to the language it is written in.
+
+/// The language of a file, if its name tells; data, prose and pictures have none.
+pub(super) fn of(name: &str) -> Option<&'static str> {
+    let (_, ending) = name.rsplit_once('.')?;
+    let language = match ending.to_ascii_lowercase().as_str() {
+        "rs" => "Rust",
+        "py" | "pyi" | "pyx" => "Python",
+        "ts" | "tsx" | "mts" | "cts" => "TypeScript",
+        "js" | "jsx" | "mjs" | "cjs" => "JavaScript",
+        "go" => "Go",
+        "java" => "Java",
+        "kt" | "kts" => "Kotlin",
+        "c" | "h" => "C",
+        "cc" | "cpp" | "cxx" | "hpp" | "hh" | "hxx" => "C++",
+        "cs" => "C#",
+        "fs" | "fsx" => "F#",
+        "rb" | "rake" => "Ruby",
+        "php" => "PHP",
+        "swift" => "Swift",
+        "m" | "mm" => "Objective-C",
+        "scala" | "sc" => "Scala",
+        "clj" | "cljs" | "cljc" => "Clojure",
+        "ex" | "exs" => "Elixir",
+        "erl" | "hrl" => "Erlang",
+        "hs" => "Haskell",
+        "ml" | "mli" => "OCaml",
+        "lua" => "Lua",
+        "pl" | "pm" => "Perl",
+        "r" => "R",
+        "jl" => "Julia",
+        "dart" => "Dart",
+        "zig" => "Zig",
+        "nim" => "Nim",
+        "sh" | "bash" | "zsh" => "Shell",
+        "ps1" => "PowerShell",
+        "sql" => "SQL",
+        "vue" => "Vue",
+        "svelte" => "Svelte",
+        "html" | "htm" => "HTML",
+        "css" | "scss" | "sass" | "less" => "CSS",
+        "tf" => "Terraform",
+        "nix" => "Nix",
+        "proto" => "Protocol Buffers",
+        "sol" => "Solidity",
+        "asm" | "s" => "Assembly",
+        "f90" | "f95" | "f" => "Fortran",
+        "v" | "sv" => "Verilog",
+        _ => return None,
+    };
+    Some(language)
+}

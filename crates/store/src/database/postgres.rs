@@ -1,0 +1,136 @@
+//! PostgreSQL: many processes on one database.
+
+use std::time::Duration;
+
+use carrel_domain::Secret;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Scope, statement};
+use crate::StoreError;
+use crate::migrations::Migrations;
+
+/// Connections of one process, to read and to write.
+const CONNECTIONS: u32 = 16;
+
+/// How long a statement waits for a connection: a database that restarts or fails over is back by then, or it is down.
+const ACQUIRE: Duration = Duration::from_secs(20);
+
+/// How long to wait before a cut connection is made anew.
+const REST: Duration = Duration::from_millis(50);
+
+/// Names our lock among those that others take in the same database: "carrel" in ASCII.
+const MIGRATING: i64 = 0x0063_6172_7265_6c00;
+
+/// The same, for what is written about the whole installation.
+const INSTALLATION: i64 = MIGRATING + 1;
+
+// Whoever has a lock of something small shares those of what it is in.
+const LOCK: &str = "select pg_advisory_xact_lock($1)";
+const LOCK_ORGANIZATION: &str = "select pg_advisory_xact_lock_shared($1), pg_advisory_xact_lock($2)";
+const LOCK_TASK: &str = "select pg_advisory_xact_lock_shared($1), pg_advisory_xact_lock_shared($2), \
+                         pg_advisory_xact_lock($3)";
+
+/// Connects, and migrates as needed.
+pub(super) async fn open(url: &Secret) -> Result<DatabaseConnection, StoreError> {
+    let mut options = ConnectOptions::new(url.expose());
+    options
+        .max_connections(CONNECTIONS)
+        .sqlx_logging(false)
+        .acquire_timeout(ACQUIRE)
+        .connect_timeout(ACQUIRE)
+        // What is done on a connection that was cut is done again on another: no need to ask it first.
+        .test_before_acquire(false)
+        .map_sqlx_postgres_opts(|options| options.application_name("carrel"));
+    let connection = sea_orm::Database::connect(options).await?;
+    migrate(&connection).await?;
+    Ok(connection)
+}
+
+/// Brings the schema up to date, one process at a time.
+async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
+    let transaction = connection.begin().await?;
+    lock(&transaction, LOCK, [MIGRATING]).await?;
+    // Within the transaction that holds the lock: whoever comes second finds all of it done.
+    Migrations::up(&transaction, None).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// With what changes nothing it is tried again as long as it fails for its connection: a database that was started anew, or
+/// has failed over, leaves a pool full of connections that were cut.
+pub(super) struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self { until: Instant::now() + ACQUIRE }
+    }
+
+    /// Whether to try again. If so, a moment has passed.
+    pub(super) async fn outlasts(&self, error: &DbErr) -> bool {
+        let is_worth_it = is_cut(error) && Instant::now() < self.until;
+        if is_worth_it {
+            tokio::time::sleep(REST).await;
+        }
+        is_worth_it
+    }
+}
+
+/// Whether it is the connection that failed, and not what was asked.
+fn is_cut(error: &DbErr) -> bool {
+    let (DbErr::Conn(inner) | DbErr::Exec(inner) | DbErr::Query(inner)) = error else { return false };
+    let RuntimeErr::SqlxError(error) = inner else { return false };
+    match &**error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        // "operator intervention", such as a shutdown, and "connection exception": PostgreSQL, appendix A.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        _ => false,
+    }
+}
+
+/// Begins a transaction, and waits until nobody else writes about the same.
+pub(super) async fn begin(connection: &DatabaseConnection, scope: Scope) -> Result<DatabaseTransaction, StoreError> {
+    let patience = Patience::new();
+    loop {
+        match begin_locked(connection, scope).await {
+            Err(error) if patience.outlasts(&error).await => {}
+            settled => return Ok(settled?),
+        }
+    }
+}
+
+async fn begin_locked(connection: &DatabaseConnection, scope: Scope) -> Result<DatabaseTransaction, DbErr> {
+    let transaction = connection.begin().await?;
+    match scope {
+        Scope::Task(organization, task) => {
+            let keys = [INSTALLATION, key(organization.as_uuid()), key(task.as_uuid())];
+            lock(&transaction, LOCK_TASK, keys).await?;
+        }
+        Scope::Organization(organization) => {
+            lock(&transaction, LOCK_ORGANIZATION, [INSTALLATION, key(organization.as_uuid())]).await?;
+        }
+        Scope::Installation => lock(&transaction, LOCK, [INSTALLATION]).await?,
+        Scope::OneStatement => {}
+    }
+    Ok(transaction)
+}
+
+async fn lock<const N: usize>(transaction: &DatabaseTransaction, sql: &str, keys: [i64; N]) -> Result<(), DbErr> {
+    let values = keys.into_iter().map(Into::into).collect();
+    transaction.execute_raw(statement(transaction, sql, values)).await?;
+    Ok(())
+}
+
+/// The half of an id that chance has made.
+fn key(id: Uuid) -> i64 {
+    let (_, chance) = id.as_u64_pair();
+    chance.cast_signed()
+}

@@ -1,0 +1,114 @@
+//! SQLite: one file, many readers, one writer.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sea_orm::{
+    ConnectOptions, DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::StoreError;
+use crate::migrations::Migrations;
+
+/// Connections that read at the same time.
+const READERS: u32 = 8;
+
+/// The connection that writes. SQLite has one writer. Waiting here is fair and wakes at once; its own busy handler sleeps
+/// for up to 100 ms.
+#[derive(Clone)]
+pub(super) struct Writer {
+    file: Arc<Path>,
+    desk: Arc<Mutex<Desk>>,
+}
+
+struct Desk {
+    connection: DatabaseConnection,
+    doubt: Doubt,
+}
+
+/// Whether a statement or a commit has failed on the connection. SQLite may have rolled back by itself then (on a full disk
+/// it does), and the driver counts a transaction that is no more: the connection is not used again.
+#[derive(Clone, Default)]
+pub(super) struct Doubt(Arc<AtomicBool>);
+
+/// The right to write, until it is dropped.
+pub(super) struct Turn {
+    pub(super) doubt: Doubt,
+    _desk: OwnedMutexGuard<Desk>,
+}
+
+impl Doubt {
+    fn is_there(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Takes note of a failure: its connection is doubtful from then on.
+    pub(super) fn note(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Opens a file, making or migrating it as needed: what reads from it, and what writes.
+pub(super) async fn open(file: &Path) -> Result<(DatabaseConnection, Writer), StoreError> {
+    let desk = Desk::at(file).await?;
+    Migrations::up(&desk.connection, None).await?;
+    let readers = connect(file, READERS).await?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = file.as_os_str().to_owned();
+        path.push(suffix);
+        match fs::set_permissions(Path::new(&path), fs::Permissions::from_mode(0o600)) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(source.into()),
+            _ => {}
+        }
+    }
+    Ok((readers, Writer { file: file.into(), desk: Arc::new(Mutex::new(desk)) }))
+}
+
+impl Writer {
+    /// Waits for the right to write, and begins.
+    pub(super) async fn begin(&self) -> Result<(DatabaseTransaction, Turn), StoreError> {
+        let mut desk = Arc::clone(&self.desk).lock_owned().await;
+        if desk.doubt.is_there() {
+            let doubtful = std::mem::replace(&mut *desk, Desk::at(&self.file).await?);
+            doubtful.connection.close().await?;
+        }
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let doubt = desk.doubt.clone();
+        let begun: Result<_, DbErr> = desk.connection.begin_with_options(options).await;
+        let transaction = begun.inspect_err(|_| doubt.note())?;
+        Ok((transaction, Turn { doubt, _desk: desk }))
+    }
+}
+
+impl Desk {
+    async fn at(file: &Path) -> Result<Self, StoreError> {
+        Ok(Self { connection: connect(file, 1).await?, doubt: Doubt::default() })
+    }
+}
+
+async fn connect(file: &Path, connections: u32) -> Result<DatabaseConnection, StoreError> {
+    let mut options = ConnectOptions::new("sqlite://carrel.sqlite?mode=rwc");
+    options.max_connections(connections).sqlx_logging(false).acquire_timeout(Duration::from_secs(30));
+    // The path is given here, for in a URL some of its characters would mean something.
+    let path = file.to_owned();
+    options.map_sqlx_sqlite_opts(move |options| {
+        options
+            .filename(&path)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30))
+            .pragma("journal_mode", "wal")
+            // In WAL mode this loses nothing when the process dies; a power cut may take the last moments.
+            .pragma("synchronous", "normal")
+    });
+    Ok(sea_orm::Database::connect(options).await?)
+}

@@ -1,0 +1,29 @@
+//! What holds on SQLite and on PostgreSQL alike: every test runs on both.
+#![expect(clippy::duplicate_mod, reason = "each file is compiled once for each database")]
+
+mod place;
+
+#[path = "attachments.rs"]
+mod attachments_on_postgres;
+#[path = "attachments.rs"]
+mod attachments_on_sqlite;
+#[path = "budgets.rs"]
+mod budgets_on_postgres;
+#[path = "budgets.rs"]
+mod budgets_on_sqlite;
+#[path = "claims.rs"]
+mod claims_on_postgres;
+#[path = "claims.rs"]
+mod claims_on_sqlite;
+#[path = "environments.rs"]
+mod environments_on_postgres;
+#[path = "environments.rs"]
+mod environments_on_sqlite;
+#[path = "store.rs"]
+mod store_on_postgres;
+#[path = "store.rs"]
+mod store_on_sqlite;
+#[path = "turns.rs"]
+mod turns_on_postgres;
+#[path = "turns.rs"]
+mod turns_on_sqlite;
