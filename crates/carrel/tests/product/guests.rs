@@ -177,6 +177,41 @@ async fn a_follow_up_keeps_its_agent_and_what_that_knows() {
 }
 
 #[tokio::test]
+async fn carrels_own_agent_goes_on_from_what_another_one_said() {
+    let script = says([Reply::message("First.")]).when("And then", [Reply::message("Second.")]);
+    let Some((world, _folder)) = codex_world(script).await else { return };
+    let repository = world.repository("api", FILES);
+    let id = world.create_with(&repository, &["--agent", "guest", "Begin"]).await;
+    world.ended(&id).await;
+
+    world.json(&["task", "follow-up", &id, "--agent", "carrel", "And then"]).await;
+    let task = world.ended(&id).await;
+
+    assert_eq!(attempt(&task)["result"]["answer"], "Second.", "{task:#}");
+    assert_eq!(attempt(&task)["agent"], "carrel");
+    let requests = world.model().requests();
+    let last = requests.last().expect("two requests").json()["input"].to_string();
+    assert!(last.contains("Begin") && last.contains("First.") && !last.contains("guest_session"), "{last}");
+}
+
+#[tokio::test]
+async fn what_is_said_reaches_the_model_of_an_agent_in_the_turn_that_runs() {
+    let wait = json!({"cmd": "while [ ! -e /tmp/go ]; do sleep 0.1; done & sleep 2", "yield_time_ms": 3000});
+    let script = says([Reply::call("exec_command", wait), Reply::message("Never.")])
+        .when("Mind the weather", [Reply::message("I minded it.")]);
+    let Some((world, _folder)) = codex_world(script).await else { return };
+    let repository = world.repository("api", FILES);
+    let id = world.create_with(&repository, &["--agent", "guest", "Wait"]).await;
+    world.events_until(&id, |events| !of_type(events, "command.started").is_empty()).await;
+
+    world.json(&["task", "steer", &id, "Mind the weather"]).await;
+    let task = world.ended(&id).await;
+
+    assert_eq!(attempt(&task)["result"]["answer"], "I minded it.", "{task:#} {}", words(&world.events(&id).await));
+    assert_eq!(world.model().requests().len(), 2, "in the same turn");
+}
+
+#[tokio::test]
 async fn an_agent_stops_at_the_limit_of_its_attempt() {
     let again = || Reply::call("exec_command", json!({"cmd": "true"}));
     let Some((world, _folder)) = codex_world(says([again(), again(), again(), again()])).await else { return };

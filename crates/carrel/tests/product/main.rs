@@ -38,6 +38,7 @@ mod steering;
 mod stopping;
 mod terminal;
 mod turns;
+mod workers;
 
 use carrel_testkit::model::{Reply, Script, Step};
 use carrel_testkit::{Ran, Repository, World};
