@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask up`, `test`, `tidy`, `openapi`, `bench`.
+//! The project's own commands: `cargo xtask up`, `test`, `tidy`, `openapi`, `torture`, `bench`.
 
 mod machine;
 mod oracles;
@@ -31,6 +31,12 @@ enum Command {
     Tidy,
     /// Write docs/openapi.json anew from the routes
     Openapi,
+    /// Pull the plug again and again: kill, stop and crash what there is under load, and look whether anything is lost
+    Torture {
+        /// How long, half of it on SQLite and half on PostgreSQL
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
+    },
     /// Measure, side by side with others where there are any
     Bench {
         /// Which one; one that is not there is answered with all there are
@@ -50,6 +56,7 @@ fn main() -> ExitCode {
         Command::Test => test::test(),
         Command::Tidy => tidy::tidy(&root()),
         Command::Openapi => openapi(),
+        Command::Torture { minutes } => bench("torture", Some(minutes.saturating_mul(60)), &[]),
         Command::Bench { what, iterations, more } => bench(&what, iterations, &more),
     };
     match outcome {
@@ -78,7 +85,7 @@ fn bench(what: &str, iterations: Option<u32>, more: &[String]) -> Result<()> {
     let mut programs = run::cargo(&["build", "--profile", "up", "--package", "carrel-runner"]);
     // Only these run the whole service, which takes minutes to build.
     let checks_only = more.iter().any(|option| option == "--check");
-    let whole = matches!(what, "workspace" | "harness" | "waiting" | "faults") || (what == "replay" && !checks_only);
+    let whole = matches!(what, "workspace" | "harness" | "waiting" | "faults" | "torture") || (what == "replay" && !checks_only);
     programs.args(whole.then_some(["--package", "carrel"]).into_iter().flatten());
     run::run(&mut programs)?;
     let package = ["--package", "carrel-xtask", "--features", "bench", "--bin", "bench"];

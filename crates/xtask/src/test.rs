@@ -41,8 +41,10 @@ pub(crate) fn test() -> Result<()> {
         run(cargo(&["test", "--workspace", "--no-fail-fast"]).args(bench))?;
     }
     step("real bug fixes through the product");
-    let replay = ["run", "--quiet", "--package", "carrel-xtask", "--bin", "bench"];
-    run(cargo(&replay).args(bench).args(["--", "replay", "--seed"]))?;
+    let program = ["run", "--quiet", "--package", "carrel-xtask", "--bin", "bench"];
+    run(cargo(&program).args(bench).args(["--", "replay", "--seed"]))?;
+    step("the plug pulled for half a minute");
+    run(cargo(&program).args(bench).args(["--", "torture", "30"]))?;
     if machine::has_cargo("deny") {
         step("licences and sources of dependencies");
         run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;

@@ -141,16 +141,17 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn heard(mut message: Value) -> Option<Heard> {
-    let params = message["params"].take();
-    let id = message["id"].take();
-    match message["method"].as_str() {
+fn heard(message: Value) -> Option<Heard> {
+    let Value::Object(mut message) = message else { return None };
+    let mut take = |name: &str| message.remove(name).unwrap_or_default();
+    let (params, id, method) = (take("params"), take("id"), take("method"));
+    match method.as_str() {
         Some(method) if id.is_null() => Some(Heard::Told { method: method.to_owned(), params }),
         Some(method) => Some(Heard::Asked { id, method: method.to_owned(), params }),
         None => {
             let id = id.as_i64()?;
-            let result = match message["error"].take() {
-                Value::Null => Ok(message["result"].take()),
+            let result = match take("error") {
+                Value::Null => Ok(take("result")),
                 error => Err(error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned)),
             };
             Some(Heard::Answered { id, result })

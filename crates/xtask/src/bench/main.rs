@@ -7,13 +7,14 @@ mod harness;
 mod many;
 mod replay;
 mod sandbox;
+mod torture;
 mod waiting;
 mod warm;
 mod workspace;
 
 /// What can be measured.
 const NAMES: &str = "`sandbox`, `workspace` (its number is that of the files), `many` (that of the sandboxes), \
-    `egress`, `harness` (that of the turns), `faults` (that of the rounds), `waiting` (that of the attempts), `replay`";
+    `egress`, `harness` (that of the turns), `faults` (that of the rounds), `waiting` (that of the attempts), `torture` (that of the seconds), `replay`";
 
 use anyhow::{Context, Result, bail};
 
@@ -31,6 +32,7 @@ fn main() -> Result<()> {
         Some("harness") => harness::run(&count.map_or_else(|| vec![20, 200], |count| vec![count])),
         Some("faults") => faults::run(count.unwrap_or(1)),
         Some("waiting") => waiting::run(count.unwrap_or(500)),
+        Some("torture") => torture::run(count.unwrap_or(600)),
         Some("many") => many::run(count.unwrap_or(100)),
         Some(other) => bail!("there is no benchmark `{other}`; there are {NAMES}"),
         None => bail!("which benchmark? {NAMES}"),
