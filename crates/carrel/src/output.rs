@@ -202,6 +202,9 @@ fn remarks(text: &mut String, result: &AttemptResult) {
     for failing in &result.citations.failing {
         push(text, format_args!("      {}: {}", safe(&failing.citation), safe(&failing.reason)));
     }
+    for fault in &result.faults {
+        push(text, format_args!("    not borne out by the record: {}", safe(fault)));
+    }
     for suggestion in &result.suggestions {
         push(text, format_args!("    ask next: {}", safe(suggestion)));
     }

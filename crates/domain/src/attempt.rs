@@ -142,6 +142,8 @@ pub struct Outcome {
 pub struct AnswerNotes {
     /// Which of its citations hold.
     pub citations: CitationsCheck,
+    /// What it claims and the record of the attempt does not bear out: text with untrusted parts.
+    pub faults: Vec<String>,
     /// What the agent suggests to ask next, at most three: plain text, untrusted.
     pub suggestions: Vec<String>,
 }
@@ -150,7 +152,7 @@ impl AnswerNotes {
     /// Whether there is nothing to tell.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.citations.is_empty() && self.suggestions.is_empty()
+        self.citations.is_empty() && self.faults.is_empty() && self.suggestions.is_empty()
     }
 }
 

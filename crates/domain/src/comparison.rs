@@ -77,12 +77,17 @@ struct Open {
 }
 
 impl Counter {
+    /// The kinds of events that say something of an attempt's work: the others need not be read.
+    pub const KINDS: [&str; 5] = ["command.started", "command.output", "command.ended", "attempt.warning", "limit.hit"];
+
     /// Takes the next event of the attempt. Those that say nothing of its work are passed over.
     pub fn saw(&mut self, body: &EventBody) {
         match body {
             EventBody::CommandStarted { command_id, command, .. } if self.open.len() < MAX_OPEN => {
-                let open = || Open { command: shortened(command), tail: String::new() };
-                self.open.insert(command_id.clone(), tests_run::is_test(command).then(open));
+                // What else the command line did is no part of which test it is: a test that is seen failing after a
+                // look at a file, and passing by itself, is one.
+                let open = |test: &str| Open { command: shortened(test), tail: String::new() };
+                self.open.insert(command_id.clone(), tests_run::test_in(command).map(open));
             }
             EventBody::CommandOutput { command_id, text } => {
                 if let Some(Some(open)) = self.open.get_mut(command_id) {
@@ -167,6 +172,29 @@ mod tests {
         assert_eq!((tally.commands, tally.failed_commands, tally.passes()), (4, 2, Some(true)));
         let summary = Some("test result: ok. 2 passed; 0 failed; 0 ignored".to_owned());
         assert_eq!(tally.tests, [TestRun { command: "cargo test".to_owned(), passed: true, summary }]);
+    }
+
+    #[test]
+    fn a_test_is_the_same_whatever_is_done_on_the_same_line() {
+        let tally = counted(&[
+            ran("1", "nl -ba calc.py; pytest -q", "1 failed in 0.1s\n", 1),
+            ran("2", "cd src && pytest -q", "1 passed in 0.1s\n", 0),
+        ]);
+
+        assert_eq!((tally.tests.len(), tally.passes()), (1, Some(true)));
+        assert_eq!(tally.tests[0].command, "pytest -q");
+    }
+
+    #[test]
+    fn every_kind_that_is_counted_is_among_those_that_are_read() {
+        let (warning, limit) = (String::new(), String::new());
+        let mut bodies = ran("1", "ls", "", 0);
+        bodies.push(EventBody::Warning { message: warning });
+        bodies.push(EventBody::LimitHit { limit, message: String::new() });
+
+        let kinds: Vec<&str> = bodies.iter().map(EventBody::kind).collect();
+
+        assert_eq!(kinds, Counter::KINDS);
     }
 
     #[test]

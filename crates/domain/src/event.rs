@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, AttemptState, CitationsCheck, CommitOid, FileChange, MessageId, Mode, OrganizationId, PatchSummary, PublicationId,
-    PublicationState, SnapshotId, TaskId, TurnId, Usage,
+    AttemptId, AttemptState, CitationsCheck, CommitOid, FileChange, MessageId, Mode, OrganizationId, PatchSummary,
+    PublicationId, PublicationState, SnapshotId, TaskId, TurnId, Usage,
 };
 
 /// An event as it is stored.

@@ -41,8 +41,8 @@ pub use environment::{
 pub use event::{Event, EventBody, NewEvent};
 pub use git::{BranchName, CommitOid, CommitPrefix, RepositoryLocation, Revision};
 pub use ids::{
-    AttachmentId, AttemptId, BudgetId, EnvironmentId, JobId, MessageId, OrganizationId, PublicationId, RepositoryId, SandboxId,
-    SessionId, SnapshotId, TaskId, TokenId, TurnId, UserId, WorkerId,
+    AttachmentId, AttemptId, BudgetId, EnvironmentId, JobId, MessageId, OrganizationId, PublicationId, RepositoryId,
+    SandboxId, SessionId, SnapshotId, TaskId, TokenId, TurnId, UserId, WorkerId,
 };
 pub use message::Message;
 pub use network::{DomainRule, HostName, Internet, Methods, NetworkPolicy};

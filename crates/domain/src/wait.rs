@@ -41,7 +41,9 @@ impl Wait {
     pub fn words(&self, now: Timestamp) -> String {
         match self {
             Self::Worker { before: 0 } => "waiting for a free worker: it is the next".to_owned(),
-            Self::Worker { before } if *before >= MANY => format!("waiting for a free worker: {MANY} or more before it"),
+            Self::Worker { before } if *before >= MANY => {
+                format!("waiting for a free worker: {MANY} or more before it")
+            }
             Self::Worker { before } => format!("waiting for a free worker: {before} before it"),
             Self::Model { retry, retries, until } => {
                 let of = if *retries == 0 { String::new() } else { format!(" of {retries}") };

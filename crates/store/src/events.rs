@@ -209,10 +209,12 @@ impl Store {
             let rows = self
                 .database
                 .all(
-                    "select organization_id, task_id, seq, attempt_id, at, body from event
-                     where attempt_id = $1 and organization_id = $2 and seq > $3
-                     and kind in ('command.started', 'command.output', 'command.ended', 'warning', 'limit.hit')
-                     order by seq limit 1000",
+                    &format!(
+                        "select organization_id, task_id, seq, attempt_id, at, body from event
+                         where attempt_id = $1 and organization_id = $2 and seq > $3 and kind in ('{}')
+                         order by seq limit 1000",
+                        Counter::KINDS.join("', '")
+                    ),
                     [attempt.id.as_uuid().into(), attempt.organization.as_uuid().into(), after.into()],
                 )
                 .await?;

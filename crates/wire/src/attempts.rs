@@ -158,6 +158,10 @@ pub struct AttemptResult {
     /// Which of the answer's citations hold.
     #[serde(default)]
     pub citations: Citations,
+    /// What the answer claims and the record of the attempt does not bear out, such as a check that is said to have passed
+    /// and did not: text with untrusted parts.
+    #[serde(default)]
+    pub faults: Vec<String>,
     /// What the agent suggests to ask next, at most three: plain text, untrusted.
     #[serde(default)]
     pub suggestions: Vec<String>,
@@ -275,7 +279,8 @@ pub struct Failure {
     pub stage: Option<String>,
     /// Why, in words for a person.
     pub reason: String,
-    /// Whether trying again may help.
+    /// Whether the same may end better when it is tried again with nothing changed. Where it is false, a retry with something
+    /// changed, such as a higher limit, may: an attempt that had begun can be resumed either way.
     pub retryable: bool,
 }
 
@@ -321,8 +326,9 @@ impl From<carrel_domain::Usage> for Usage {
 impl From<carrel_domain::Outcome> for AttemptResult {
     fn from(outcome: carrel_domain::Outcome) -> Self {
         let carrel_domain::Outcome { answer, patch, notes, tally } = outcome;
-        let carrel_domain::AnswerNotes { citations, suggestions } = notes;
-        Self { answer, patch: patch.map(Into::into), citations: citations.into(), suggestions, work: tally.into() }
+        let carrel_domain::AnswerNotes { citations, faults, suggestions } = notes;
+        let (patch, citations, work) = (patch.map(Into::into), citations.into(), tally.into());
+        Self { answer, patch, citations, faults, suggestions, work }
     }
 }
 

@@ -34,5 +34,7 @@ pub use problem::{FieldError, Problem};
 pub use publications::{CreatePublication, Publication, PublicationState};
 pub use repositories::{Repository, RepositoryList};
 pub use sessions::{CreateSession, DefaultModel, Me, Named, OwnerLink};
-pub use tasks::{Comparison, CreateTask, CreateTurn, LocalChanges, Mode, Task, TaskChange, TaskPage, TaskState, TaskSummary, Turn};
+pub use tasks::{
+    Comparison, CreateTask, CreateTurn, LocalChanges, Mode, Task, TaskChange, TaskPage, TaskState, TaskSummary, Turn,
+};
 pub use terminals::{TerminalNews, TerminalRequest};

@@ -8,7 +8,7 @@ import { countsOf } from "./checks";
 import Prose from "./Prose";
 
 export default function Answer({ result }: { readonly result: AttemptResult }) {
-  const { answer, citations, suggestions = [] } = result;
+  const { answer, citations, faults = [], suggestions = [] } = result;
   if (answer.trim() === "") {
     return <p className="text-muted">The agent said nothing.</p>;
   }
@@ -16,6 +16,7 @@ export default function Answer({ result }: { readonly result: AttemptResult }) {
     <section aria-label="Answer" className="card p-4 sm:p-5" data-testid="answer">
       <Prose text={answer} failing={citations?.failing} />
       {citations !== undefined && <Checked citations={citations} />}
+      {faults.length > 0 && <Faults faults={faults} />}
       {suggestions.length > 0 && <Suggestions suggestions={suggestions} />}
       <div className="mt-4 flex items-center gap-2">
         <CopyButton label="Copy answer" text={answer} />
@@ -43,6 +44,23 @@ function Checked({ citations }: { readonly citations: Citations }) {
           ))}
         </ul>
       )}
+    </div>
+  );
+}
+
+/** What the answer claims and the record does not bear out. */
+function Faults({ faults }: { readonly faults: readonly string[] }) {
+  return (
+    <div className="mt-4 text-sm" data-testid="faults">
+      <p className="text-muted">Not borne out by the record</p>
+      <ul className="mt-1 space-y-0.5 text-warn">
+        {faults.map((fault) => (
+          <li key={fault} className="flex min-w-0 items-baseline gap-1.5">
+            <Icon name="warning" className="shrink-0 self-center" />
+            <span className="min-w-0 break-words">{fault}</span>
+          </li>
+        ))}
+      </ul>
     </div>
   );
 }

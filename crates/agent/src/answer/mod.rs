@@ -154,7 +154,9 @@ impl Review {
             Mode::Code if self.evidence.has_changed_files() => sections::missing(&answer).collect(),
             Mode::Code | Mode::Ask => Vec::new(),
         };
-        Ok(Held { settled: Settled { answer, notes: AnswerNotes { citations: check, suggestions } }, faults, lacks })
+        let told = faults.iter().map(|fault| visible(&context.redactor.redact(fault))).collect();
+        let notes = AnswerNotes { citations: check, faults: told, suggestions };
+        Ok(Held { settled: Settled { answer, notes }, faults, lacks })
     }
 
     /// Records what is still wrong.

@@ -31,6 +31,10 @@ const AFTER_REFUSAL: u64 = 50;
 /// So often in a row may making room be of no use for more than one answer.
 const MAX_IN_VAIN: u32 = 4;
 
+/// So often in a row may the model write no summary, so that only our own record stands for what was left out: one that
+/// cannot do better runs in circles at its owner's cost.
+const MAX_UNSUMMARISED: u32 = 5;
+
 /// How long git may look for changes, how much it may say, and how many lines are taken.
 const GIT_TIMEOUT: Duration = Duration::from_secs(10);
 const GIT_BYTES: usize = 64 << 10;
@@ -45,6 +49,8 @@ pub(super) struct Room {
     last: Option<u32>,
     /// How often in a row that was of no use.
     in_vain: u32,
+    /// How often in a row the model wrote no summary.
+    unsummarised: u32,
 }
 
 impl Agent<'_> {
@@ -118,6 +124,11 @@ impl Agent<'_> {
         let before_tokens = self.conversation.meter().tokens();
         let (all, before) = self.everything().await?;
         let summary = self.summarize(live(&all), &mut bodies).await?;
+        self.room.unsummarised = if summary.is_some() { 0 } else { self.room.unsummarised + 1 };
+        if self.room.unsummarised > MAX_UNSUMMARISED {
+            let reason = "the conversation was too long for the model's context window, and the model wrote no summary of it, six times in a row; split the task, or choose a model with a larger window";
+            return Err(AgentError::ContextFull { reason: reason.to_owned() });
+        }
         let mut record = Record::of(&all, before);
         record.changed = self.changed_files().await;
         let room = self.room_tokens().unwrap_or(before_tokens);

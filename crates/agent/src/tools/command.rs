@@ -94,6 +94,8 @@ impl Tools {
         let mut command = Command::new(command_id(position), [shell, login, exec.cmd.as_str()])
             .directory(directory.clone())
             .output(Output::Kept { limit_bytes: KEPT_BYTES })
+            // A repository without a `.gitignore` would get them into its patch.
+            .variable("PYTHONPYCACHEPREFIX", "/tmp/pycache")
             .variable("PAGER", "cat")
             .variable("GIT_PAGER", "cat");
         command = if exec.tty.unwrap_or(false) {

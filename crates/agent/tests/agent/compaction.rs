@@ -135,6 +135,19 @@ async fn a_model_that_cannot_summarise_goes_on_from_the_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_never_summarises_does_not_run_in_circles_for_ever() {
+    // Asked for a summary, it calls a tool; asked to go on, it does the same few things again.
+    let script = Script::new((0..500).map(|number| prints(number % 7))).when(ASKED, [prints(0)]);
+    let world = world(script, 16_000).await;
+
+    let ended = within(120, world.run("Go.")).await;
+
+    let Err(AgentError::ContextFull { reason }) = ended else { panic!("{ended:?}") };
+    assert!(reason.contains("wrote no summary"), "{reason}");
+    assert_eq!(compactions(&world).len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_even_the_shortest_is_given_up() {
     let full = || Fault::Failed { code: "context_length_exceeded".to_owned(), message: "too long".to_owned() };
     let script = Script::new([Step::from(prints(1)), Step::always(full())])

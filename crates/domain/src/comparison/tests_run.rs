@@ -63,9 +63,9 @@ const WITH: &[(&str, &[&str])] = &[
     ("artisan", &["test"]),
 ];
 
-/// Whether a shell command runs tests, as far as that can be told from its words.
-pub(super) fn is_test(command: &str) -> bool {
-    command.split(['\n', ';', '|', '&', '(', ')']).any(|part| {
+/// The part of a shell command that runs tests, as far as that can be told from its words.
+pub(super) fn test_in(command: &str) -> Option<&str> {
+    command.split(['\n', ';', '|', '&', '(', ')']).map(str::trim).find(|part| {
         let words: Vec<&str> = part.split_whitespace().collect();
         runs_tests(&words)
     })
@@ -159,7 +159,7 @@ mod tests {
             "python manage.py test",
             "set -e\nmake test",
         ] {
-            assert!(is_test(command), "{command}");
+            assert!(test_in(command).is_some(), "{command}");
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
             "timeout",
             "cargo",
         ] {
-            assert!(!is_test(command), "{command}");
+            assert!(!test_in(command).is_some(), "{command}");
         }
     }
 

@@ -183,6 +183,23 @@ async fn a_retry_has_the_next_number_the_same_pins_and_what_was_not_heard() {
 }
 
 #[tokio::test]
+async fn warnings_and_limits_count_in_what_an_attempt_has_done() {
+    let fixture = Fixture::new().await;
+    let attempt = fixture.attempt().await;
+    let told = [
+        EventBody::Warning { message: "the answer: untrue".to_owned() },
+        EventBody::LimitHit { limit: "disk".to_owned(), message: "full".to_owned() },
+        EventBody::AgentMessage { text: "Hm.".to_owned() },
+    ];
+    let events = told.map(|body| NewEvent { attempt: Some(attempt.id), body }).to_vec();
+    fixture.store.append_with_files(&attempt, events, Vec::new()).await.expect("told");
+
+    let tally = fixture.store.tally(&attempt).await.expect("counted");
+
+    assert_eq!((tally.warnings, tally.commands), (2, 0));
+}
+
+#[tokio::test]
 async fn only_the_last_of_what_has_no_result_is_made_again() {
     let fixture = Fixture::new().await;
     let (running, failed) = (fixture.running().await, fixture.failed().await);

@@ -39,7 +39,8 @@ const PATCH: &str = "*** Begin Patch\n*** Update File: answer\n@@\n-41\n+42\n***
 pub(crate) fn run(seconds: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let each = Duration::from_secs(u64::from(seconds)) / 2;
-    for (name, workers, on_postgres) in [("one service on SQLite", 1, false), ("three workers on PostgreSQL", 3, true)] {
+    for (name, workers, on_postgres) in [("one service on SQLite", 1, false), ("three workers on PostgreSQL", 3, true)]
+    {
         let report = runtime.block_on(async {
             let mut place = Place::new(workers, on_postgres).await?;
             place.torture(each).await
@@ -217,7 +218,11 @@ impl Place {
             }
         }
         if !self.reasons.is_empty() {
-            bail!("{} tasks failed, and nothing that was done to them is a reason: {:?}", self.reasons.len(), self.reasons);
+            bail!(
+                "{} tasks failed, and nothing that was done to them is a reason: {:?}",
+                self.reasons.len(),
+                self.reasons
+            );
         }
         Ok(())
     }
