@@ -13,6 +13,7 @@ mod environments;
 mod extract;
 mod guard;
 mod health;
+mod metrics;
 mod models;
 mod problem;
 mod publications;
@@ -21,6 +22,7 @@ mod sessions;
 mod shared_errors;
 mod tasks;
 mod terminals;
+mod trace;
 mod view;
 
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use guard::Hosts;
+pub use metrics::figures;
 use problem::ApiError;
 pub use sessions::owner_link::sign_in_url;
 
@@ -65,7 +68,7 @@ type Shared = Arc<ApiOptions>;
 /// Every route, ready to be served.
 ///
 /// Open to everybody: `/healthz`, `/readyz`, `/api/v1/openapi.json`, the web app's own files (which hold no data), and
-/// `POST /api/v1/sessions`, whose body is the proof.
+/// `POST /api/v1/sessions`, whose body is the proof. `/metrics` wants a proof.
 pub fn router(options: ApiOptions) -> Router {
     let shared: Shared = Arc::new(options);
     let (open, document) = open_routes().split_for_parts();
@@ -80,15 +83,20 @@ pub fn router(options: ApiOptions) -> Router {
         .fallback(async || ApiError::not_found("route"))
         .method_not_allowed_fallback(async || ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"))
         .layer(middleware::map_response(guard::api_headers));
+    let metrics = Router::new()
+        .route("/metrics", get(metrics::show))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), caller::require));
     Router::new()
         .nest("/api/v1", api)
         .route("/api/{*rest}", axum::routing::any(async || ApiError::not_found("route")))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .merge(metrics)
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::check))
-        .layer(TraceLayer::new_for_http())
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), metrics::time))
+        .layer(TraceLayer::new_for_http().make_span_with(trace::span))
         .with_state(shared)
 }
 

@@ -61,6 +61,7 @@ fn title(kind: &str) -> &'static str {
         "budget-exhausted" => "a budget is used up",
         "not-allowed" => "the person may not do that",
         "name-taken" => "the name is taken",
+        "artifacts-unavailable" => "the bytes cannot be had or kept now",
         "secret-unusable" => "a secret's value cannot be used",
         "conflict" => "somebody else has changed it in the meantime",
         _ => "the service has a problem",
@@ -106,6 +107,11 @@ impl From<StoreError> for ApiError {
             | StoreError::DefaultEnvironment => Self::new(StatusCode::CONFLICT, "not-now").detail(error.to_string()),
             StoreError::SecretGone { .. } | StoreError::SecretClosed { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "secret-unusable").detail(error.to_string())
+            }
+            StoreError::Artifacts { .. } | StoreError::ArtifactLost { .. } => {
+                tracing::error!(%error, "a request failed for an artifact");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "artifacts-unavailable")
+                    .detail(format!("{error}; nothing was changed"))
             }
             StoreError::OwnersOnly { .. } => Self::new(StatusCode::FORBIDDEN, "not-allowed").detail(error.to_string()),
             StoreError::Conflict { noun } => Self::new(StatusCode::CONFLICT, "conflict")

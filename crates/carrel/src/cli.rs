@@ -117,7 +117,14 @@ Settings (environment variables):
   CARREL_DATA             folder of all data [default: ~/.local/share/carrel]
   DATABASE_URL            PostgreSQL database of tasks and events in place of the one in the data folder:
                           postgres://user:password@host/name [default: SQLite]
+  CARREL_ARTIFACTS        where patches, attachments and other files are kept, for all workers on the same database:
+                          file:///shared/folder, or s3://bucket/prefix with AWS_ACCESS_KEY_ID,
+                          AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL [default: the data folder]
+  CARREL_ARTIFACT_CACHE_BYTES
+                          how much of a bucket is kept in the data folder, too [default: 2000000000]
   CARREL_WORKER_NAME      what others on the same database know this worker by [default: the machine's name]
+  CARREL_WORKER_GONE_SECONDS
+                          how long a worker may be silent before others make its attempts again [default: 60]
   CARREL_LISTEN           address and port to listen on [default: 127.0.0.1:7070]
   CARREL_PUBLIC_URL       address people use, if it is another
   CARREL_MODEL_URL        model server [OPENAI_BASE_URL, then https://api.openai.com/v1]
@@ -149,11 +156,16 @@ Settings (environment variables):
   CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]
   CARREL_MAX_ATTEMPT_SECONDS
                           how long an attempt may take, whatever its environment says [default: 7200]
-  CARREL_MAX_STEPS        requests to the model of one attempt [default: 200]
+  CARREL_MAX_STEPS        answers of the model in one attempt, summaries not counted [default: 200]
   CARREL_MAX_TOKENS       tokens of one attempt, sent and produced ones together [default: any number]
   CARREL_MAX_COST_USD     what one attempt may cost, where prices are configured: `2.50` [default: any amount]
   CARREL_MAX_PATCH_BYTES  longest patch that is kept, 268435456 at most [default: 100000000]
-  CARREL_LOG              what is logged, such as `info` or `carrel_control=debug` [default: info]";
+  CARREL_LOG              what is logged, such as `info` or `carrel_control=debug` [default: info]
+  CARREL_LOG_FORMAT       `text` for people, `json` for one object a line [default: text]
+  CARREL_METRICS_LISTEN   further address and port for `/metrics`, `/healthz` and `/readyz`, which want no token there:
+                          docs/operations.md [default: none]
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                          collector that traces are sent to by OTLP over HTTP [default: none are made]";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TaskCommand {

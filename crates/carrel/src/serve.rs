@@ -1,8 +1,10 @@
 //! `carrel serve`: everything in one process, put together here and nowhere else.
 
+mod figures;
 mod keys;
 mod logs;
 mod places;
+mod traces;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -24,6 +26,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::client::{ADDRESS_FILE, TOKEN_FILE};
@@ -58,6 +61,9 @@ pub(crate) struct Service {
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
     worker: JoinHandle<()>,
+    /// Serves figures on an address of their own, as long as the service lives.
+    traces: Option<traces::Traces>,
+    _figures: Option<AbortOnDropHandle<()>>,
     _recorded: RecordedModel,
     _lock: File,
 }
@@ -85,7 +91,9 @@ impl Service {
             .map_err(|error| Failure::usage(error.to_string()))?;
         let configured = models::load(&settings.models)?;
         let redactor = Redactor::new(&secrets(&settings, &configured, &token)?);
-        logs::start(&settings.log, redactor.clone())?;
+        let traces = traces::Traces::start(settings.traces.as_ref(), &settings.worker_name)?;
+        let tracer = traces.as_ref().map(traces::Traces::tracer);
+        logs::start(&settings.log, settings.log_format, redactor.clone(), tracer)?;
         let clock: SharedClock = Arc::new(SystemClock);
         let store = open_store(&settings, &clock, &redactor).await?;
         let identity = Identity::new(store.clone(), Arc::clone(&clock));
@@ -118,11 +126,12 @@ impl Service {
         });
         control.recover().await.map_err(|error| Failure::service(error.to_string()))?;
         let (listener, url) = listen(&settings).await?;
-        let link = identity.owner_link(owner.principal).await.map_err(|error| Failure::service(error.to_string()))?;
         let stop = CancellationToken::new();
+        let figures = figures::serve(settings.metrics_listen, &control, &stop).await?;
+        let link = identity.owner_link(owner.principal).await.map_err(|error| Failure::service(error.to_string()))?;
         let worker = tokio::spawn({
             let (control, stop) = (control.clone(), stop.clone());
-            async move { control.work(stop).await }
+            async move { Box::pin(control.work(stop)).await }
         });
         let hosts = Hosts::new(settings.listen().ip(), &url);
         let sign_in = carrel_api::sign_in_url(&url, link.secret.expose());
@@ -132,7 +141,7 @@ impl Service {
         let server = tokio::spawn(async move {
             axum::serve(listener, app).with_graceful_shutdown(async move { ended.cancelled().await }).await
         });
-        Ok(Self { url, token, sign_in, model, stop, server, worker, _recorded: recorded, _lock: lock })
+        Ok(Self { url, token, sign_in, model, stop, server, worker, traces, _figures: figures, _recorded: recorded, _lock: lock })
     }
 
     /// Lets go of the work and ends.
@@ -147,7 +156,11 @@ impl Service {
                 Err(error) => Err(Failure::service(format!("the server ended badly: {error}"))),
             }
         };
-        tokio::time::timeout(GRACE, ended).await.unwrap_or(Ok(()))
+        let ended = tokio::time::timeout(GRACE, ended).await.unwrap_or(Ok(()));
+        if let Some(traces) = self.traces {
+            traces.end().await;
+        }
+        ended
     }
 }
 
@@ -225,6 +238,7 @@ fn secrets(settings: &Settings, configured: &Configured, token: &Secret) -> Resu
     for password in database.filter_map(|url| url.password().map(str::to_owned)) {
         secrets.extend([percent_decoded(&password), password].map(Secret::new));
     }
+    secrets.extend(settings.artifacts.secrets());
     let Some(file) = settings.git.credentials() else { return Ok(secrets) };
     let failed = |error| Failure::usage(format!("cannot read the git credentials in {}: {error}", file.display()));
     let text = fs::read_to_string(&file).map_err(failed)?;
@@ -253,8 +267,11 @@ async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redacto
     let keys = keys::load(&settings.secrets, redactor)?;
     let (folder, clock, redactor) = (settings.data.clone(), Arc::clone(clock), redactor.clone());
     let postgres = settings.postgres().map_err(|error| Failure::usage(error.to_string()))?;
+    let artifacts = settings.artifact_place().map_err(|error| Failure::usage(error.to_string()))?;
     let worker = worker_id(&settings.data.join("worker"))?;
-    let opened = Store::open(StoreOptions { folder, postgres, worker, clock, redactor, keys: keys.all.clone() }).await;
+    let keys_at_hand = keys.all.clone();
+    let options = StoreOptions { folder, postgres, artifacts, worker, clock, redactor, keys: keys_at_hand };
+    let opened = Store::open(options).await;
     let (store, closed) = opened.map_err(|error| Failure::service(error.to_string()))?;
     keys.settle(&settings.secrets, &closed)?;
     Ok(store)
@@ -285,6 +302,9 @@ fn limits(settings: &Settings) -> ControlLimits {
         layer_bytes: settings.max_layer_bytes,
         ..ControlLimits::default()
     };
+    if let Some(seconds) = settings.worker_gone_s {
+        limits.gone_after = std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
+    }
     limits.agent.steps = settings.max_steps.unwrap_or(limits.agent.steps);
     limits.agent.tokens = settings.max_tokens;
     limits.agent.cost_usd_micros = settings.max_cost_usd_micros;
@@ -299,6 +319,7 @@ pub(crate) fn sandbox_options(settings: &Settings, folder: PathBuf) -> LocalOpti
     let mut private_paths = vec![settings.data.clone(), settings.git.home.clone(), "/etc/gitconfig".into()];
     private_paths.push(settings.git.credentials_file.clone());
     private_paths.push(settings.secrets.key_file.clone());
+    private_paths.extend(settings.artifacts.folder());
     private_paths.extend(settings.private_paths.iter().cloned());
     LocalOptions {
         folder,

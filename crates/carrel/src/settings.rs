@@ -1,5 +1,6 @@
 //! The settings: one typed tree, made from environment variables by a pure function. `carrel serve --help` lists them.
 
+mod artifacts;
 mod models;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use carrel_domain::Secret;
 use carrel_egress::PrivateHost;
 use url::Url;
 
+pub(crate) use artifacts::ArtifactSettings;
 pub(crate) use models::{ModelSettings, ModelsSettings};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
@@ -25,8 +27,12 @@ pub(crate) struct Settings {
     /// The URL of a PostgreSQL database in place of the one in the data folder. Only the service looks at it: other
     /// programs have variables of the same name.
     pub(crate) database_url: Option<Secret>,
+    /// Where artifacts are kept.
+    pub(crate) artifacts: ArtifactSettings,
     /// What other workers on the same database know this one by.
     pub(crate) worker_name: String,
+    /// After how many seconds without a sign of life a worker is gone; nothing when nothing was said.
+    pub(crate) worker_gone_s: Option<usize>,
     /// Where the service listens; `None` when nothing was said.
     pub(crate) listen: Option<SocketAddr>,
     /// The address people use.
@@ -60,8 +66,23 @@ pub(crate) struct Settings {
     pub(crate) max_cost_usd_micros: Option<u64>,
     /// What is logged.
     pub(crate) log: String,
+    /// How it is written.
+    pub(crate) log_format: LogFormat,
+    /// Where traces are sent.
+    pub(crate) traces: Option<Url>,
+    /// A further address that figures are served on, to anybody.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// Where the client finds a service on another machine.
     pub(crate) remote: Option<Remote>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One object a line.
+    Json,
 }
 
 /// What git needs from its surroundings.
@@ -151,8 +172,10 @@ impl Settings {
         }
         Ok(Self {
             git: variables.git(&data, home)?,
+            worker_gone_s: variables.positive("CARREL_WORKER_GONE_SECONDS")?,
             worker_name: variables.text("CARREL_WORKER_NAME")?.unwrap_or_else(host_name),
             database_url: variables.text("DATABASE_URL").ok().flatten().map(Secret::new),
+            artifacts: variables.artifacts()?,
             listen: variables.parsed("CARREL_LISTEN", "is not an address and a port, such as 127.0.0.1:7070")?,
             public_url: variables.url("CARREL_PUBLIC_URL")?,
             models: variables.models()?,
@@ -171,6 +194,14 @@ impl Settings {
             max_tokens: variables.positive("CARREL_MAX_TOKENS")?.map(|tokens| tokens as u64),
             max_cost_usd_micros: variables.usd_micros("CARREL_MAX_COST_USD")?,
             log: variables.text("CARREL_LOG")?.unwrap_or_else(|| "info,sea_orm_migration=warn,sqlx=warn".to_owned()),
+            log_format: match variables.text("CARREL_LOG_FORMAT")?.as_deref() {
+                None | Some("text") => LogFormat::Text,
+                Some("json") => LogFormat::Json,
+                Some(_) => return Err(invalid("CARREL_LOG_FORMAT", "is neither `text` nor `json`")),
+            },
+            traces: variables.url("OTEL_EXPORTER_OTLP_ENDPOINT")?,
+            metrics_listen: variables
+                .parsed("CARREL_METRICS_LISTEN", "is not an address and a port, such as 127.0.0.1:9090")?,
             remote: variables.remote()?,
             data,
         })
@@ -321,8 +352,9 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         let hosts = self.list("CARREL_DIFF_HOSTS")?;
         for host in &hosts {
             let url = Url::parse(&format!("https://{host}/")).ok();
-            let is_host =
-                url.as_ref().is_some_and(|url| url.as_str() == format!("https://{host}/") && url.username().is_empty());
+            let is_host = url.as_ref().is_some_and(|url| {
+                url.as_str() == format!("https://{host}/") && url.username().is_empty() && url.path() == "/"
+            });
             if !is_host {
                 return Err(invalid(
                     "CARREL_DIFF_HOSTS",
@@ -403,6 +435,8 @@ mod tests {
     fn a_setting_that_makes_no_sense_is_named() {
         for (name, value) in [
             ("CARREL_LISTEN", "7070"),
+            ("CARREL_METRICS_LISTEN", "9090"),
+            ("CARREL_LOG_FORMAT", "xml"),
             ("CARREL_PUBLIC_URL", "carrel.example.com"),
             ("CARREL_MODEL_URL", "file:///etc/passwd"),
             ("CARREL_MODEL_URL", "http://user:pass@host/v1"),
@@ -414,6 +448,7 @@ mod tests {
             ("CARREL_MAX_JOBS", "0"),
             ("CARREL_MAX_ATTEMPT_SECONDS", "2h"),
             ("CARREL_MAX_STEPS", "0"),
+            ("CARREL_WORKER_GONE_SECONDS", "1m"),
             ("CARREL_MAX_TOKENS", "1e6"),
             ("CARREL_MAX_COST_USD", "-1"),
             ("CARREL_MAX_COST_USD", "NaN"),

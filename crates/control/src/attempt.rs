@@ -16,7 +16,7 @@ mod spending;
 mod site;
 
 use std::ops::Deref;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carrel_domain::{
     Attempt, AttemptId, AttemptState, BranchName, Environment, EventBody, Mode, Recipe, Revision, Stage, TaskId, Turn,
@@ -26,13 +26,14 @@ use carrel_image::ImageError;
 use carrel_sandbox::{Finished, SandboxError};
 use carrel_store::{Job, Store, StoreError, TaskThread};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub(crate) use prepare::local_changes;
 use self::away::Away;
 pub(crate) use site::{Listener, Site};
 
 use crate::worker::{Left, MAX_CLAIMS, MAX_TRIES};
-use crate::{Control, cancel};
+use crate::{Control, cancel, trace};
 
 /// The name of the artifact that is an attempt's patch.
 pub(crate) const PATCH: &str = "patch";
@@ -90,8 +91,10 @@ impl From<StoreError> for Halt {
         match error {
             // What fills the disk is most often the sandbox itself: ending the attempt gives the space back.
             StoreError::DiskFull => Self::NoRoom { reason: error.to_string() },
-            // Somebody has to give the value, or its key, again.
-            StoreError::SecretClosed { .. } | StoreError::SecretGone { .. } => Self::failed(error),
+            // Somebody has to give the value, its key or the bytes again.
+            StoreError::SecretClosed { .. } | StoreError::SecretGone { .. } | StoreError::ArtifactLost { .. } => {
+                Self::failed(error)
+            }
             other => Self::Around(other.to_string()),
         }
     }
@@ -184,15 +187,22 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
             }
             return Left::Done;
         }
+        tracing::Span::current().record("task", tracing::field::display(attempt.task));
+        let (since, driving) = (Instant::now(), control.metrics().driving(&attempt.state));
         let worked = match away.as_ref() {
             _ if job.tries > MAX_CLAIMS => Err(ends_its_workers(job.tries)),
             Some(away) => away.taken_up(store, &attempt).await,
             None => Ok(()),
         };
         let worked = match worked {
-            Ok(()) => stage(control, store, &attempt).await,
+            Ok(()) => {
+                let span = trace::stage(attempt.task, &attempt.state);
+                stage(control, store, &attempt).instrument(span).await
+            }
             Err(halt) => Err(halt),
         };
+        drop(driving);
+        let class = worked.as_ref().err().and_then(Halt::class);
         let step = match worked {
             Ok(step) => step,
             // The wish came after the attempt was read: reading it again shows whose it is.
@@ -215,8 +225,10 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
             }
             end_sandboxes(control, id).await;
         }
+        let next = step.next.clone();
         match advance_when_there_is_room(control, store, &attempt, step).await {
-            Ok(()) | Err(StoreError::Conflict { .. }) => {}
+            Ok(()) => control.metrics().advanced(attempt.state.stage(), since.elapsed(), &next, class),
+            Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Left::Again { reason: error.to_string() },
         }
     }

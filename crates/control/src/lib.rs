@@ -6,6 +6,7 @@
 //! run, retry and recovery after a crash are the same code.
 
 mod agents;
+mod artifacts;
 mod attempt;
 mod budgets;
 mod builds;
@@ -13,7 +14,9 @@ mod cancel;
 mod comparison;
 mod environments;
 mod error;
+mod health;
 mod layers;
+mod metrics;
 mod models;
 mod packages;
 mod publish;
@@ -21,6 +24,7 @@ mod retry;
 mod steer;
 mod submit;
 mod terminal;
+mod trace;
 mod trust;
 mod worker;
 
@@ -42,6 +46,8 @@ pub use comparison::{Compared, compare};
 pub use agents::{Agent, Agents, OWN_AGENT};
 pub use environments::EnvironmentEdit;
 pub use error::ControlError;
+pub use health::Check;
+pub use metrics::FIGURES_TYPE;
 pub use models::{CONFIGURE_A_MODEL, Model, Models};
 pub use publish::PublicationRequest;
 pub use terminal::{Terminal, TerminalInput, TerminalOutput};
@@ -114,6 +120,8 @@ pub struct ControlLimits {
     pub layer_bytes: u64,
     /// How long a claimed job stays a worker's without a sign of life. Default 30 s.
     pub lease: Duration,
+    /// After how long without a sign of life a worker is gone, so that others make its attempts again. Default 60 s.
+    pub gone_after: Duration,
     /// What each agent may take.
     pub agent: AgentLimits,
 }
@@ -125,6 +133,7 @@ impl Default for ControlLimits {
             patch_bytes: 100_000_000,
             layer_bytes: 50_000_000_000,
             lease: Duration::from_secs(30),
+            gone_after: Duration::from_secs(60),
             agent: AgentLimits::default(),
         }
     }
@@ -140,6 +149,8 @@ pub struct Control {
     /// Read while a sandbox is about to stand on a layer, written while one is removed.
     layers_turn: Arc<RwLock<()>>,
     seats: terminal::Seats,
+    metrics: Arc<metrics::Metrics>,
+    pulse: Arc<health::Pulse>,
 }
 
 impl Control {
@@ -153,6 +164,8 @@ impl Control {
             layers_wanted: Arc::default(),
             layers_turn: Arc::default(),
             seats: terminal::Seats::default(),
+            metrics: Arc::new(metrics::Metrics::new()),
+            pulse: Arc::default(),
         }
     }
 

@@ -156,7 +156,8 @@ async fn commit(
         thread.attempt(publication.attempt).ok_or_else(|| unusable("the attempt is no longer part of its task"))?;
     let base = attempt.base.clone().ok_or_else(|| unusable("the attempt has no base commit"))?;
     let patch = store.artifact(publication.organization, attempt.id, PATCH).await?;
-    let bytes = tokio::fs::read(&patch.path).await.map_err(StoreError::from)?;
+    let patch = store.artifact_path(&patch).await?;
+    let bytes = tokio::fs::read(&patch).await.map_err(StoreError::from)?;
     if control.inner.redactor.finds_in(&publication.message) {
         return Err(unusable(
             "the commit's message holds one of this installation's own secrets; give another message",
@@ -179,7 +180,7 @@ async fn commit(
     let author = &control.inner.author;
     let request = CommitRequest {
         base: &base,
-        patch: &patch.path,
+        patch: &patch,
         message: &publication.message,
         author_name: &author.name,
         author_email: &author.email,

@@ -34,7 +34,9 @@ impl Control {
                 new.turn.attachments.push(changes.attachment);
             }
         }
-        Ok(self.inner.store.create_task(&new, &choice.model).await?)
+        let task = self.inner.store.create_task(&new, &choice.model).await?;
+        crate::trace::led_to(task);
+        Ok(task)
     }
 
     /// Takes a follow-up: it goes on from the files and the conversation of one attempt.
@@ -49,6 +51,7 @@ impl Control {
         by: UserId,
     ) -> Result<(), ControlError> {
         let thread = self.inner.store.task(organization, task).await?;
+        crate::trace::led_to(task);
         if matches!(thread.state(), TaskState::Queued | TaskState::Running) {
             return Err(ControlError::NotNow(
                 "the task is still being worked on; wait until it has ended, or stop it first".to_owned(),
@@ -112,7 +115,7 @@ async fn read(
         let (size, most) = (attachment.size_bytes, LocalChanges::MAX_BYTES);
         return Err(wrong(&format!("the patch has {size} bytes, more than the {most} allowed; push a branch instead")));
     }
-    let bytes = tokio::fs::read(&file.path).await.map_err(StoreError::from)?;
+    let bytes = control.inner.store.artifact_bytes(&file).await?;
     let not_taken = |error: &PatchError| {
         wrong(&format!("the patch is not taken: {error}; make it with `git diff --binary --full-index`"))
     };

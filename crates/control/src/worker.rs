@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrel_domain::{Attempt, AttemptState, EventBody, JobId, NewEvent, SandboxId};
-use carrel_store::{Change, Claim, GONE_AFTER, Job, JobKind, Lease, Queue};
+use carrel_store::{Change, Claim, Job, JobKind, Lease, Queue, Store, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use tracing::field::{Empty, display};
 use uuid::Uuid;
 
 use crate::{Control, ControlError, attempt, publish};
@@ -49,6 +52,7 @@ impl Control {
     pub async fn recover(&self) -> Result<(), ControlError> {
         let capacity = u32::try_from(self.inner.limits.jobs).unwrap_or(u32::MAX);
         self.inner.store.announce_worker(&self.inner.machine, capacity).await?;
+        self.pulse.written(self.inner.clock.now());
         let released = self.inner.store.release_own_jobs().await?;
         if released > 0 {
             tracing::info!(jobs = released, "going on with what an earlier process left");
@@ -98,19 +102,29 @@ impl Control {
             self.work_off(Queue::Publications, PUBLICATIONS, &stop),
             self.tend_layers(&stop),
             self.stay_known(&stop),
+            self.tend_artifacts(&stop),
         );
     }
 
     /// Says again and again that this worker is there.
     async fn stay_known(&self, stop: &CancellationToken) {
+        let mut rest = self.inner.limits.gone_after / 6;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(GONE_AFTER / 6) => {}
+                () = tokio::time::sleep(rest) => {}
             }
-            if let Err(error) = self.inner.store.worker_is_there().await {
-                tracing::warn!(%error, "cannot say that this worker is there");
-            }
+            rest = match self.inner.store.worker_is_there().await {
+                Ok(()) => {
+                    self.pulse.written(self.inner.clock.now());
+                    self.inner.limits.gone_after / 6
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot say that this worker is there");
+                    self.pulse.missed();
+                    LOOK_EVERY
+                }
+            };
         }
     }
 
@@ -120,6 +134,7 @@ impl Control {
         let mut changes = self.inner.store.changes();
         let mut crew = Crew::default();
         while !stop.is_cancelled() {
+            self.pulse.looked();
             self.claim_all(queue, &slots, stop, &mut crew).await;
             crew.dismiss();
             let heard = async {
@@ -146,7 +161,13 @@ impl Control {
         while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             // Every claim has an owner of its own: a claim that ran out is told from the one that followed it.
             let lease = Lease { owner: Uuid::now_v7().to_string(), duration: self.inner.limits.lease };
-            let job = match self.inner.store.claim_job(queue, &lease).await {
+            let gone_after = self.inner.limits.gone_after;
+            let claimed = if self.pulse.is_steady(gone_after, self.inner.clock.now()) {
+                self.inner.store.claim_job_of_anybody(queue, &lease, gone_after).await
+            } else {
+                self.inner.store.claim_job(queue, &lease).await
+            };
+            let job = match claimed {
                 Ok(Some(job)) => job,
                 Ok(None) => return,
                 Err(error) => {
@@ -155,10 +176,18 @@ impl Control {
                 }
             };
             let (control, stop, id) = (self.clone(), stop.clone(), job.id);
-            crew.put_on(id, async move {
+            // Whatever is logged on the way says which job, attempt and task it is about.
+            let span = tracing::info_span!("job", job = %id, attempt = Empty, publication = Empty, task = Empty);
+            match job.kind {
+                JobKind::Attempt(id) => span.record("attempt", display(id)),
+                JobKind::Publication(id) => span.record("publication", display(id)),
+            };
+            let working = self.metrics().working(queue);
+            let work = async move {
                 control.work_on(job, &lease, &stop).await;
-                drop(slot);
-            });
+                drop((slot, working));
+            };
+            crew.put_on(id, work.instrument(span));
         }
     }
 
@@ -183,9 +212,9 @@ impl Control {
             Left::Again { reason } => {
                 tracing::warn!(job = %job.id, tries = job.tries, reason, "a job is to be tried again");
                 let rest = REST.saturating_mul(u32::try_from(job.tries.clamp(1, 30)).unwrap_or(1));
-                Box::pin(self.tell_of_rest(&job, &reason, rest)).await;
-                let at = self.inner.clock.now().checked_add(rest).unwrap_or(jiff::Timestamp::MAX);
-                store.postpone_job(job.id, lease, at).await
+                let held = store.under(claim(&job, lease));
+                Box::pin(tell_of_rest(&held, &job, &reason, rest)).await;
+                store.postpone_job(job.id, lease, rest).await
             }
         };
         if let Err(error) = outcome {
@@ -193,25 +222,9 @@ impl Control {
         }
     }
 
-    /// Says in the log of an attempt that it rests, why, and until when.
-    async fn tell_of_rest(&self, job: &Job, reason: &str, rest: Duration) {
-        let JobKind::Attempt(id) = job.kind else { return };
-        let seconds = rest.as_secs();
-        let message = format!("{reason}; going on in {seconds} s (try {} of {MAX_TRIES})", job.tries.saturating_add(1));
-        let event = NewEvent { attempt: Some(id), body: EventBody::Warning { message } };
-        let told = async {
-            let attempt = self.inner.store.attempt(job.organization, id).await?;
-            self.inner.store.append(job.organization, attempt.task, vec![event]).await
-        };
-        // Most often it is the store that does not work now.
-        if let Err(error) = told.await {
-            tracing::warn!(attempt = %id, %error, "could not say in the log of an attempt that it rests");
-        }
-    }
-
     async fn drive(&self, job: &Job, lease: &Lease) -> Left {
         // Whatever the job's stages write depends on the claim: a worker that stood still for too long does no harm.
-        let store = self.inner.store.under(Claim { job: job.id, owner: lease.owner.clone() });
+        let store = self.inner.store.under(claim(job, lease));
         match job.kind {
             // The futures of the two are large; boxed, a waiting attempt holds one of the right size.
             JobKind::Attempt(id) => Box::pin(attempt::drive(self, &store, job, id)).await,
@@ -221,19 +234,18 @@ impl Control {
 
     /// Renews a lease until it is lost.
     async fn keep(&self, job: &Job, lease: &Lease) {
-        let mut missed = 0;
+        // By what has passed here, whatever a clock says and however long the database takes to refuse.
+        let mut until = Instant::now() + lease.duration;
         loop {
             tokio::time::sleep(lease.duration / 3).await;
-            match self.inner.store.renew_job(job.id, lease).await {
-                Ok(true) => missed = 0,
-                Ok(false) => return,
-                Err(error) => {
-                    missed += 1;
+            let asked = Instant::now();
+            match tokio::time::timeout_at(until, self.inner.store.renew_job(job.id, lease)).await {
+                Ok(Ok(true)) => until = asked + lease.duration,
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(error)) if Instant::now() < until => {
                     tracing::warn!(job = %job.id, %error, "could not renew a lease");
-                    if missed == 3 {
-                        return;
-                    }
                 }
+                Ok(Err(_)) => return,
             }
         }
     }
@@ -269,5 +281,27 @@ fn report(ended: Result<(), JoinError>) {
         && !error.is_cancelled()
     {
         tracing::error!(%error, "work on a job ended badly; the job is claimed again when its lease has run out");
+    }
+}
+
+fn claim(job: &Job, lease: &Lease) -> Claim {
+    Claim { job: job.id, owner: lease.owner.clone() }
+}
+
+/// Says in the log of an attempt that it rests, why, and until when.
+async fn tell_of_rest(store: &Store, job: &Job, reason: &str, rest: Duration) {
+    let JobKind::Attempt(id) = job.kind else { return };
+    let seconds = rest.as_secs();
+    let message = format!("{reason}; going on in {seconds} s (try {} of {MAX_TRIES})", job.tries.saturating_add(1));
+    let event = NewEvent { attempt: Some(id), body: EventBody::Warning { message } };
+    let told = async {
+        let attempt = store.attempt(job.organization, id).await?;
+        store.append(job.organization, attempt.task, vec![event]).await
+    };
+    match told.await {
+        // Whoever has the job now tells what becomes of it.
+        Ok(()) | Err(StoreError::ClaimLost) => {}
+        // Most often it is the store that does not work now.
+        Err(error) => tracing::warn!(attempt = %id, %error, "could not say in the log of an attempt that it rests"),
     }
 }

@@ -21,6 +21,7 @@ async fn identity() -> (tempfile::TempDir, Identity, Principal) {
     let options = StoreOptions {
         folder: folder.path().to_owned(),
         postgres: None,
+        artifacts: carrel_store::ArtifactPlace::DataFolder,
         worker: "0198c1de-7a3b-7c4e-9d5f-000000000001".parse().expect("an id"),
             clock: Arc::new(Noon),
         redactor: Redactor::default(),

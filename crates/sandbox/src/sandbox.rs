@@ -68,6 +68,7 @@ impl Sandbox {
 
     /// Runs a command to its end. Of kept output this returns head and tail within the limit; streamed output is
     /// complete, up to 256 MiB.
+    #[tracing::instrument(name = "sandbox command", level = "info", skip_all)]
     pub async fn run(&self, command: Command) -> Result<Finished, SandboxError> {
         let output = command.output;
         let mut process = self.exec(command).await?;

@@ -1,14 +1,19 @@
-//! Artifacts: what attempts leave that is too big for a row, as files named by their content.
+//! Artifacts: what attempts leave that is too big for a row, as objects named by their content. The bytes are put before the
+//! row that names them is written; what no row names is collected, see [`collection`].
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod collection;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
 use carrel_domain::{Attempt, AttemptId, OrganizationId};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
-use crate::database::{Scope, StoreError, Transaction, make_private_folder, time};
+use crate::database::{Scope, StoreError, Transaction, time};
 use crate::{Store, fresh};
+
+pub(crate) use collection::Collection;
 
 /// What stands before the names of files that an agent attached, so that none is taken for the patch.
 const ATTACHED: &str = "attached/";
@@ -16,11 +21,14 @@ const ATTACHED: &str = "attached/";
 /// More files than an attempt can have attached.
 const MAX_LISTED: i64 = 1000;
 
-/// A kept file.
+/// The longest that a transaction waits for whoever keeps the bytes.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// A kept file, whose bytes [`Store::artifact_path`] and its neighbours give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// Where it lies.
-    pub path: PathBuf,
+    /// The SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
     /// How long it is.
     pub size_bytes: u64,
 }
@@ -36,11 +44,12 @@ pub struct Attached {
     pub created_at: Timestamp,
 }
 
-/// A file that lies in its place, and has no row yet.
+/// A file whose bytes are kept, and that has no row yet.
 pub(crate) struct Written {
     name: String,
-    pub(crate) sha256: String,
     pub(crate) artifact: Artifact,
+    bytes: Bytes,
+    was_there: bool,
 }
 
 impl Store {
@@ -81,7 +90,7 @@ impl Store {
         let attached = rows.iter().map(|row| {
             let (name, sha256) = (row.get::<String>("name")?, row.get::<String>("sha256")?);
             let size_bytes = row.get::<i64>("size_bytes")?.unsigned_abs();
-            let artifact = Artifact { path: place(&self.shared.artifacts, &sha256), size_bytes };
+            let artifact = Artifact { sha256, size_bytes };
             let name = name.strip_prefix(ATTACHED).unwrap_or(&name).to_owned();
             Ok(Attached { name, artifact, created_at: row.time("created_at")? })
         });
@@ -120,7 +129,46 @@ impl Store {
             .await?;
         let row = row.ok_or(StoreError::NotFound { noun: "artifact" })?;
         let size_bytes = row.get::<i64>("size_bytes")?.unsigned_abs();
-        Ok(Artifact { path: place(&self.shared.artifacts, &row.get::<String>("sha256")?), size_bytes })
+        Ok(Artifact { sha256: row.get("sha256")?, size_bytes })
+    }
+
+    /// A file on this machine with the bytes of an artifact. To be opened within minutes: it may be a copy.
+    ///
+    /// # Errors
+    /// When they cannot be had, or are not what was kept.
+    pub async fn artifact_path(&self, artifact: &Artifact) -> Result<PathBuf, StoreError> {
+        self.shared.objects.file(&artifact.sha256, artifact.size_bytes).await
+    }
+
+    /// The bytes of an artifact.
+    ///
+    /// # Errors
+    /// When they cannot be had, or are not what was kept.
+    pub async fn artifact_bytes(&self, artifact: &Artifact) -> Result<Vec<u8>, StoreError> {
+        Ok(tokio::fs::read(self.artifact_path(artifact).await?).await?)
+    }
+
+    /// The first bytes of an artifact, at most so many, as they are kept: good enough to tell a picture by.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub async fn artifact_beginning(&self, artifact: &Artifact, bytes: u64) -> Result<Bytes, StoreError> {
+        self.shared.objects.beginning(&artifact.sha256, bytes.min(artifact.size_bytes)).await
+    }
+}
+
+impl Written {
+    /// To be called in the transaction that writes the row: what had been there for a while may have been collected just
+    /// before the transaction began, and nobody collects while it lasts.
+    pub(crate) async fn settle(&self, store: &Store) -> Result<(), StoreError> {
+        if !self.was_there {
+            return Ok(());
+        }
+        let put_back = store.shared.objects.put_back_if_gone(&self.artifact.sha256, &self.bytes);
+        tokio::time::timeout(SETTLE, put_back).await.unwrap_or_else(|_| {
+            let problem = format!("does not answer within {} s", SETTLE.as_secs());
+            Err(StoreError::Artifacts { place: store.shared.objects.words(), problem })
+        })
     }
 }
 
@@ -134,10 +182,10 @@ pub(crate) async fn write_all(store: &Store, files: Vec<(String, Vec<u8>)>) -> R
 }
 
 pub(crate) async fn write_one(store: &Store, name: String, bytes: Vec<u8>) -> Result<Written, StoreError> {
-    let folder = store.shared.artifacts.clone();
-    let written = tokio::task::spawn_blocking(move || write(&folder, &bytes)).await;
-    let (sha256, artifact) = written.map_err(|error| StoreError::File(std::io::Error::other(error)))??;
-    Ok(Written { name, sha256, artifact })
+    let bytes = Bytes::from(bytes);
+    let put = store.shared.objects.put(&bytes).await?;
+    let artifact = Artifact { sha256: put.sha256, size_bytes: bytes.len() as u64 };
+    Ok(Written { name, artifact, bytes, was_there: put.was_there })
 }
 
 /// Makes a file an attempt's, or puts it in the place of the one of that name.
@@ -147,6 +195,7 @@ pub(crate) async fn insert(
     attempt: &Attempt,
     written: &Written,
 ) -> Result<(), StoreError> {
+    written.settle(store).await?;
     let size = i64::try_from(written.artifact.size_bytes).expect("a file in memory is shorter than i64::MAX");
     transaction
         .run(
@@ -158,56 +207,11 @@ pub(crate) async fn insert(
                 attempt.organization.as_uuid().into(),
                 attempt.id.as_uuid().into(),
                 written.name.as_str().into(),
-                written.sha256.as_str().into(),
+                written.artifact.sha256.as_str().into(),
                 size.into(),
                 time(store.now()),
             ],
         )
         .await?;
     Ok(())
-}
-
-/// Removes what was half written when a process died.
-pub(crate) fn sweep(folder: &Path) -> Result<(), StoreError> {
-    for shelf in std::fs::read_dir(folder)?.flatten().filter(|entry| entry.path().is_dir()) {
-        for file in std::fs::read_dir(shelf.path())?.flatten().filter(|entry| entry.path().extension().is_some()) {
-            std::fs::remove_file(file.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes bytes under the name of their hash: first beside, then renamed, so that a name always has the whole content.
-fn write(folder: &Path, bytes: &[u8]) -> Result<(String, Artifact), StoreError> {
-    let sha256: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = place(folder, &sha256);
-    let artifact = Artifact { path: path.clone(), size_bytes: bytes.len() as u64 };
-    // What is collected for want of use was not touched for a while: see `attachments`.
-    if std::fs::File::options().write(true).open(&path).is_ok_and(|file| touch(&file).is_ok()) {
-        return Ok((sha256, artifact));
-    }
-    if let Some(parent) = path.parent() {
-        make_private_folder(parent)?;
-    }
-    let beside = path.with_extension(fresh().to_string());
-    let outcome = std::fs::File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &path)
-    });
-    if outcome.is_err() {
-        // The half-written file is of no use to anybody; that it cannot be removed changes nothing about the failure.
-        let _removed = std::fs::remove_file(&beside);
-    }
-    outcome?;
-    Ok((sha256, artifact))
-}
-
-/// Makes a file look as if it was written just now.
-fn touch(file: &std::fs::File) -> std::io::Result<()> {
-    file.set_modified(std::time::SystemTime::now())
-}
-
-pub(crate) fn place(folder: &Path, sha256: &str) -> PathBuf {
-    folder.join(&sha256[..2.min(sha256.len())]).join(sha256)
 }

@@ -1,13 +1,12 @@
 //! Files that people give with a prompt: kept by their hash among the artifacts, and collected when no turn took them
 //! within a day.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use carrel_domain::attachment::free_name;
 use carrel_domain::{Attachment, AttachmentId, OrganizationId, TaskId, TurnId, UserId};
 
-use crate::artifacts::{place, write_one};
+use crate::artifacts::write_one;
 use crate::database::{Row, Scope, StoreError, Transaction, time};
 use crate::{Artifact, Store, fresh};
 
@@ -16,21 +15,18 @@ const COLUMNS: &str = "f.id, f.name, f.sha256, f.size_bytes, f.media_type, f.cre
 /// How long an attachment that no turn has taken is kept.
 const UNUSED_FOR: Duration = Duration::from_hours(24);
 
-/// A file that was written, or found, less than this ago may be about to get a row.
-const YOUNG: Duration = Duration::from_hours(1);
-
 /// How many are collected at once.
 const BATCH: i64 = 100;
 
-/// An attachment of a turn, with its bytes.
+/// An attachment of a turn, with its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// The attachment, under the name it has in the sandboxes of its task.
     pub attachment: Attachment,
     /// The turn it came with.
     pub turn: TurnId,
-    /// Where its bytes lie on this machine.
-    pub path: PathBuf,
+    /// Its bytes.
+    pub artifact: Artifact,
 }
 
 impl Store {
@@ -55,6 +51,7 @@ impl Store {
             created_at: self.now(),
         };
         let transaction = self.write(Scope::Organization(organization)).await?;
+        written.settle(self).await?;
         transaction
             .run(
                 "insert into attachment (id, organization_id, name, sha256, size_bytes, media_type, created_by,
@@ -63,7 +60,7 @@ impl Store {
                     attachment.id.as_uuid().into(),
                     organization.as_uuid().into(),
                     name.into(),
-                    written.sha256.as_str().into(),
+                    written.artifact.sha256.as_str().into(),
                     i64::try_from(attachment.size_bytes).unwrap_or(i64::MAX).into(),
                     attachment.media_type.clone().into(),
                     by.as_uuid().into(),
@@ -75,7 +72,7 @@ impl Store {
         Ok(attachment)
     }
 
-    /// An attachment and its bytes.
+    /// An attachment and its file.
     ///
     /// # Errors
     /// When this organization has no such attachment, or the database refuses.
@@ -93,9 +90,8 @@ impl Store {
             .await?;
         let row = row.ok_or(StoreError::NotFound { noun: "attachment" })?;
         let attachment = attachment(&row)?;
-        let path = place(&self.shared.artifacts, &row.get::<String>("sha256")?);
-        let size_bytes = attachment.size_bytes;
-        Ok((attachment, Artifact { path, size_bytes }))
+        let artifact = Artifact { sha256: row.get("sha256")?, size_bytes: attachment.size_bytes };
+        Ok((attachment, artifact))
     }
 
     /// All attachments of a task's turns, in the order they were given.
@@ -117,8 +113,9 @@ impl Store {
             )
             .await?;
         let placed = rows.iter().map(|row| {
-            let path = place(&self.shared.artifacts, &row.get::<String>("sha256")?);
-            Ok(Placed { attachment: attachment(row)?, turn: row.id("turn_id", TurnId::from_uuid)?, path })
+            let attachment = attachment(row)?;
+            let artifact = Artifact { sha256: row.get("sha256")?, size_bytes: attachment.size_bytes };
+            Ok(Placed { attachment, turn: row.id("turn_id", TurnId::from_uuid)?, artifact })
         });
         placed.collect()
     }
@@ -139,29 +136,18 @@ impl Store {
             .await?;
         let mut left: Vec<String> = Vec::new();
         for row in &rows {
-            let (id, sha256) = (row.id("id", AttachmentId::from_uuid)?, row.get::<String>("sha256")?);
-            transaction.run("delete from attachment where id = $1", [id.as_uuid().into()]).await?;
-            let other = transaction
-                .one(
-                    "select 1 as there from attachment where sha256 = $1
-                     union all select 1 as there from artifact where sha256 = $1 limit 1",
-                    [sha256.as_str().into()],
-                )
-                .await?;
-            if other.is_none() {
-                left.push(sha256);
-            }
+            transaction.run("delete from attachment where id = $1", [row.get::<uuid::Uuid>("id")?.into()]).await?;
+            left.push(row.get("sha256")?);
         }
-        // Inside the transaction: nobody gets a row for these bytes meanwhile.
+        transaction.commit().await?;
         for sha256 in left {
-            let path = place(&self.shared.artifacts, &sha256);
-            let age = std::fs::metadata(&path).and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
-            if age.is_some_and(|age| age > YOUNG) {
-                // What cannot be removed takes room, and does no other harm.
-                let _removed = std::fs::remove_file(&path);
+            // Whoever uploads next, or the round over all artifacts, tries again.
+            if let Err(error) = self.collect_artifact(&sha256).await {
+                tracing::warn!(%error, sha256, "bytes that nobody needs could not be removed");
+                break;
             }
         }
-        transaction.commit().await
+        Ok(())
     }
 }
 

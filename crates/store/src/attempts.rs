@@ -123,15 +123,16 @@ impl Store {
         Ok(Scope::Task(organization, row.id("task_id", TaskId::from_uuid)?))
     }
 
-    /// Attempts that have a sandbox with this worker, or may have one: everything that it took out of the queue and that
-    /// has not ended.
+    /// Attempts that have a sandbox with this worker, or may have one: everything that it took out of the queue, until its
+    /// job is done. The files of one that has ended may not have been kept yet.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn attempts_under_way(&self) -> Result<Vec<Attempt>, StoreError> {
         let sql = format!(
             "select {COLUMNS} from attempt a
-             where (a.worker_id = $1 or a.worker_id is null) and a.ended_at is null and a.started_at is not null"
+             where (a.worker_id = $1 or a.worker_id is null) and a.started_at is not null and (a.ended_at is null
+                 or exists (select 1 from job j where j.kind = 'attempt' and j.subject_id = a.id))"
         );
         self.database.all(&sql, [self.worker().as_uuid().into()]).await?.iter().map(attempt).collect()
     }

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use carrel_domain::{OrganizationId, Secret, TaskId};
+use jiff::Timestamp;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, Statement, Value};
 use tokio::task::JoinSet;
 
@@ -18,6 +19,7 @@ use self::postgres::Patience;
 pub(crate) use self::row::{Row, json, maybe_time, time, unreadable};
 use crate::changes::Bell;
 pub(crate) use crate::error::StoreError;
+use crate::figures::Connections;
 
 #[derive(Clone)]
 pub(crate) struct Database {
@@ -30,7 +32,7 @@ pub(crate) struct Database {
 #[derive(Clone)]
 enum Writer {
     Sqlite(sqlite::Writer),
-    Postgres(DatabaseConnection),
+    Postgres(postgres::Connections),
 }
 
 /// What a transaction writes about. Two that write about the same never run at once, so that what one has read still is so
@@ -63,16 +65,33 @@ impl Database {
 
     /// Connects to PostgreSQL. Gives the bell that is heard by all processes on the same database, too.
     pub(crate) async fn connect(url: &Secret, bell: Bell) -> Result<(Self, Bell), StoreError> {
-        let connection = postgres::open(url).await?;
+        let connections = postgres::open(url).await?;
+        let connection = connections.main.clone();
         let (bell, changes) = bell.heard_elsewhere();
         let carriers = Some(Arc::new(carry::begin(&connection, bell.clone(), changes).await?));
-        let database = Self { readers: connection.clone(), writer: Writer::Postgres(connection), _carriers: carriers };
+        let database = Self { readers: connection.clone(), writer: Writer::Postgres(connections), _carriers: carriers };
         Ok((database, bell))
     }
 
     /// Whether other processes may use it at the same time.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.writer, Writer::Postgres(_))
+    }
+
+    /// The connections that read, and on PostgreSQL write as well.
+    pub(crate) fn connections(&self) -> Connections {
+        let (all, idle) = match self.writer {
+            Writer::Sqlite(_) => {
+                let pool = self.readers.get_sqlite_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
+            Writer::Postgres(_) => {
+                let pool = self.readers.get_postgres_connection_pool();
+                (pool.size(), pool.num_idle())
+            }
+        };
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+        Connections { in_use: all.saturating_sub(idle), idle }
     }
 
     /// Begins a transaction that will write.
@@ -82,10 +101,19 @@ impl Database {
                 let (inner, turn) = writer.begin().await?;
                 Ok(Transaction { inner, turn: Some(turn) })
             }
-            Writer::Postgres(connection) => {
-                Ok(Transaction { inner: postgres::begin(connection, scope).await?, turn: None })
+            Writer::Postgres(connections) => {
+                Ok(Transaction { inner: postgres::begin(connections, scope).await?, turn: None })
             }
         }
+    }
+
+    /// What time it is by the database's clock, where it has one of its own.
+    pub(crate) async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        if !self.is_shared() {
+            return Ok(None);
+        }
+        let sql = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now";
+        self.one(sql, []).await?.map(|row| row.time("now")).transpose()
     }
 
     /// What makes a `select` take a row for its transaction alone, passing over those that somebody else has.

@@ -136,6 +136,24 @@ pub enum StoreError {
     /// There is no room left. Nothing was changed.
     #[error("the disk of the data folder is full; free some space there")]
     DiskFull,
+    /// Whoever keeps the artifacts cannot be used now.
+    #[error("the artifact store {place} {problem}")]
+    Artifacts {
+        /// Which one.
+        place: String,
+        /// What it does, such as that it does not answer, and why.
+        problem: String,
+    },
+    /// The bytes of an artifact are not there, or not what was kept.
+    #[error("the artifact {sha256} in {place} {how}; put it back from a backup")]
+    ArtifactLost {
+        /// Where it was kept.
+        place: String,
+        /// The SHA-256 of its bytes.
+        sha256: String,
+        /// What became of it.
+        how: &'static str,
+    },
     /// A file of ours cannot be read or written.
     #[error("cannot keep a file: {0}")]
     File(std::io::Error),

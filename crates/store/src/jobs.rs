@@ -43,6 +43,11 @@ pub struct Job {
     pub home: Option<WorkerId>,
 }
 
+/// Who should take a job that is given back: whoever has the attempt's files. A publication is best left where its commit may
+/// have been made.
+const HOME: &str =
+    "(case when kind = 'attempt' then (select a.worker_id from attempt a where a.id = subject_id) else worker_id end)";
+
 /// What a worker has when it has claimed a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -62,7 +67,7 @@ pub struct Lease {
 }
 
 impl Queue {
-    const fn kind(self) -> &'static str {
+    pub(crate) const fn kind(self) -> &'static str {
         match self {
             Self::Attempts => "attempt",
             Self::Publications => "publication",
@@ -81,12 +86,31 @@ impl JobKind {
 
 impl Store {
     /// Claims the job of this queue that has been due for longest and is nobody's, if there is one. Those that another
-    /// worker should take are left to it until it is gone.
+    /// worker should take are left to it.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn claim_job(&self, queue: Queue, lease: &Lease) -> Result<Option<Job>, StoreError> {
-        let now = self.now();
+        self.claim(queue, lease, Timestamp::MIN).await
+    }
+
+    /// The same, and those of workers that were not heard of for so long. Only for a worker that has itself been heard of
+    /// all that time: after an outage of the database everybody seems to be gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn claim_job_of_anybody(
+        &self,
+        queue: Queue,
+        lease: &Lease,
+        gone_after: Duration,
+    ) -> Result<Option<Job>, StoreError> {
+        let gone_before = self.shared_now().checked_sub(gone_after).unwrap_or(Timestamp::MIN);
+        self.claim(queue, lease, gone_before).await
+    }
+
+    async fn claim(&self, queue: Queue, lease: &Lease, gone_before: Timestamp) -> Result<Option<Job>, StoreError> {
+        let now = self.shared_now();
         let transaction = self.write(Scope::OneStatement).await?;
         let skip_locked = self.database.skip_locked();
         let row = transaction
@@ -107,7 +131,7 @@ impl Store {
                     time(now),
                     queue.kind().into(),
                     self.worker().as_uuid().into(),
-                    time(self.gone_before()),
+                    time(gone_before),
                 ],
             )
             .await?;
@@ -124,7 +148,7 @@ impl Store {
         let renewed = transaction
             .run(
                 "update job set lease_until = $3 where id = $1 and lease_owner = $2",
-                [job.as_uuid().into(), lease.owner.as_str().into(), time(until(self.now(), lease))],
+                [job.as_uuid().into(), lease.owner.as_str().into(), time(until(self.shared_now(), lease))],
             )
             .await?;
         transaction.commit().await?;
@@ -146,15 +170,19 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Gives a job back, to be claimed again no sooner than `run_at`.
+    /// Gives a job back, to be claimed again after a rest, by anybody who can go on with it.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn postpone_job(&self, job: JobId, lease: &Lease, run_at: Timestamp) -> Result<(), StoreError> {
+    pub async fn postpone_job(&self, job: JobId, lease: &Lease, rest: Duration) -> Result<(), StoreError> {
+        let run_at = self.shared_now().checked_add(rest).unwrap_or(Timestamp::MAX);
         let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
-                "update job set lease_owner = null, lease_until = null, run_at = $3 where id = $1 and lease_owner = $2",
+                &format!(
+                    "update job set lease_owner = null, lease_until = null, run_at = $3, worker_id = {HOME}
+                     where id = $1 and lease_owner = $2"
+                ),
                 [job.as_uuid().into(), lease.owner.as_str().into(), time(run_at)],
             )
             .await?;
@@ -171,9 +199,10 @@ impl Store {
         let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
-                "update job set lease_owner = null, lease_until = null, tries = tries - 1,
-                     worker_id = (select a.worker_id from attempt a where a.id = subject_id)
-                 where id = $1 and lease_owner = $2",
+                &format!(
+                    "update job set lease_owner = null, lease_until = null, tries = tries - 1, worker_id = {HOME}
+                     where id = $1 and lease_owner = $2"
+                ),
                 [job.as_uuid().into(), lease.owner.as_str().into()],
             )
             .await?;
@@ -231,7 +260,7 @@ pub(crate) async fn enqueue(
                 organization.as_uuid().into(),
                 kind.into(),
                 subject.into(),
-                time(store.now()),
+                time(store.shared_now()),
                 near.map(AttemptId::as_uuid).into(),
             ],
         )

@@ -1,5 +1,5 @@
 //! State at rest: the rows behind every noun of the vocabulary, the event log, the job queue with its leases, and
-//! artifacts as files.
+//! artifacts as files or in a bucket.
 //!
 //! All SQL of the project is here, next to the function that runs it, in a dialect that SQLite and PostgreSQL share.
 //! Every query names the organization, but for those of the job queue, which serve all of them. Whatever is written
@@ -14,9 +14,11 @@ mod database;
 mod environments;
 mod error;
 mod events;
+mod figures;
 mod jobs;
 mod messages;
 mod migrations;
+mod objects;
 mod people;
 mod prompt_diffs;
 mod publications;
@@ -32,6 +34,7 @@ mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use carrel_domain::{Redactor, Secret, SharedClock, WorkerId};
 
@@ -40,7 +43,9 @@ pub use attachments::Placed;
 pub use changes::{Change, Changes};
 pub use environments::{EnvironmentContent, NewEnvironment};
 pub use error::StoreError;
+pub use figures::{Connections, QueueDepth};
 pub use jobs::{Claim, Job, JobKind, Lease, Queue};
+pub use objects::{ArtifactPlace, Bucket, InvalidPlace};
 pub use people::{Owner, Principal};
 pub use prompt_diffs::{KeptDiff, NewDiff};
 pub use publications::NewPublication;
@@ -50,17 +55,21 @@ pub use seal::{InvalidKeys, KeyId, SealingKeys};
 pub use secrets::{ClosedSecret, KeptSecret, NewSecret};
 pub use snapshots::{NewSnapshot, Snapshot};
 pub use tasks::{AttemptListing, TaskListing, TaskThread, TurnThread};
-pub use workers::{GONE_AFTER, Worker};
+pub use workers::Worker;
 
 use database::{Database, Scope, Transaction};
+use objects::Objects;
 
 /// Where the state is kept, and what the store needs from outside.
 pub struct StoreOptions {
-    /// The folder of the artifacts and, without `postgres`, of the database; made when it is not there, for its owner only.
+    /// The folder of the artifacts, or of copies of them, and without `postgres` of the database; made when it is not there,
+    /// for its owner only.
     pub folder: PathBuf,
     /// The URL of a PostgreSQL database, `postgres://user:password@host/name`, that any number of processes may share.
     /// `None`: SQLite, in the folder.
     pub postgres: Option<Secret>,
+    /// Where artifacts are kept.
+    pub artifacts: ArtifactPlace,
     /// Which worker this is. Jobs that only it can go on with wait for it.
     pub worker: WorkerId,
     /// The time.
@@ -82,11 +91,14 @@ pub struct Store {
 
 struct Shared {
     worker: WorkerId,
+    /// How far the database's clock is ahead of this machine's.
+    clock_lag_ms: AtomicI64,
     clock: SharedClock,
     redactor: Redactor,
     keys: SealingKeys,
     changes: changes::Bell,
-    artifacts: PathBuf,
+    objects: Objects,
+    collection: artifacts::Collection,
 }
 
 impl Store {
@@ -96,20 +108,28 @@ impl Store {
     /// # Errors
     /// When the folder cannot be used, or the database is not ours or from a newer version.
     pub async fn open(options: StoreOptions) -> Result<(Self, Vec<ClosedSecret>), StoreError> {
-        let StoreOptions { folder, postgres, worker, clock, redactor, keys } = options;
+        let StoreOptions { folder, postgres, artifacts, worker, clock, redactor, keys } = options;
         database::make_private_folder(&folder)?;
-        let artifacts = folder.join("artifacts");
-        database::make_private_folder(&artifacts)?;
-        artifacts::sweep(&artifacts)?;
+        let objects = Objects::open(artifacts, folder.join("artifacts"))?;
         let (database, changes) = match &postgres {
             Some(url) => Database::connect(url, changes::Bell::new()).await?,
             None => (Database::open(&folder.join("carrel.sqlite")).await?, changes::Bell::new()),
         };
         let store = Self {
             database,
-            shared: Arc::new(Shared { worker, clock, redactor, keys, changes, artifacts }),
+            shared: Arc::new(Shared {
+                worker,
+                clock_lag_ms: AtomicI64::new(0),
+                clock,
+                redactor,
+                keys,
+                changes,
+                objects,
+                collection: artifacts::Collection::default(),
+            }),
             claim: None,
         };
+        store.compare_clocks().await?;
         let closed = store.take_custody().await?;
         store.collect_attachments().await?;
         Ok((store, closed))

@@ -112,6 +112,7 @@ impl Store {
     ) -> Result<(AttachmentId, String), StoreError> {
         let id = AttachmentId::from_uuid(fresh());
         let (organization, turn) = (attempt.organization, attempt.turn);
+        written.settle(self).await?;
         transaction
             .run(
                 "insert into attachment (id, organization_id, name, sha256, size_bytes, media_type, created_by, created_at)
@@ -120,7 +121,7 @@ impl Store {
                 [
                     id.as_uuid().into(),
                     name.into(),
-                    written.sha256.as_str().into(),
+                    written.artifact.sha256.as_str().into(),
                     i64::try_from(written.artifact.size_bytes).unwrap_or(i64::MAX).into(),
                     time(self.now()),
                     turn.as_uuid().into(),

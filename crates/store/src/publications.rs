@@ -113,9 +113,14 @@ impl Store {
 async fn same(transaction: &Transaction, new: &NewPublication) -> Result<Option<Publication>, StoreError> {
     let row = transaction
         .one(
-            "select * from publication where organization_id = $1 and attempt_id = $2 and branch = $3
+            "select * from publication where organization_id = $1 and task_id = $4 and attempt_id = $2 and branch = $3
              order by id desc limit 1",
-            [new.organization.as_uuid().into(), new.attempt.as_uuid().into(), new.branch.as_str().into()],
+            [
+                new.organization.as_uuid().into(),
+                new.attempt.as_uuid().into(),
+                new.branch.as_str().into(),
+                new.task.as_uuid().into(),
+            ],
         )
         .await?;
     row.as_ref().map(publication).transpose()

@@ -62,7 +62,7 @@ impl Store {
         Ok(None)
     }
 
-    /// The digests of images that attempts under way, or snapshots, stand on, whosever they are.
+    /// The digests of images that this worker's attempts under way, or snapshots, stand on, whosever they are.
     ///
     /// # Errors
     /// When the database refuses.
@@ -71,8 +71,8 @@ impl Store {
             .database
             .all(
                 "select r.body from recipe r join attempt a on a.id = r.attempt_id
-                 where a.started_at is not null and a.ended_at is null",
-                [],
+                 where (a.worker_id = $1 or a.worker_id is null) and a.ended_at is null and a.started_at is not null",
+                [self.worker().as_uuid().into()],
             )
             .await?;
         let mut digests = Vec::new();

@@ -47,7 +47,7 @@ impl Store {
              group by a.task_id",
             places(tasks, 4)
         );
-        let first: [Value; 3] = [organization.as_uuid().into(), time(self.now()), json(&Standing::Queued)];
+        let first: [Value; 3] = [organization.as_uuid().into(), time(self.shared_now()), json(&Standing::Queued)];
         let mut waits = HashMap::new();
         for row in self.database.all(&sql, values(first, tasks)).await? {
             let before = row.number("ahead")?;

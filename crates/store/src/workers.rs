@@ -1,15 +1,12 @@
 //! Who works on this database: every process says again and again that it is there.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use carrel_domain::{AttemptId, OrganizationId, WorkerId};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::Store;
 use crate::database::{Row, Scope, StoreError, Transaction, time};
-
-/// A worker that was not seen for so long is gone: others take what only it should have taken.
-pub const GONE_AFTER: Duration = Duration::from_secs(60);
 
 /// A worker as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,22 +41,23 @@ impl Store {
                 "insert into worker (id, name, capacity, started_at, seen_at) values ($1, $2, $3, $4, $4)
                  on conflict (id) do update set name = excluded.name, capacity = excluded.capacity,
                      started_at = excluded.started_at, seen_at = excluded.seen_at",
-                [self.shared.worker.as_uuid().into(), name.into(), i64::from(capacity).into(), time(self.now())],
+                [self.shared.worker.as_uuid().into(), name.into(), i64::from(capacity).into(), time(self.shared_now())],
             )
             .await?;
         transaction.commit().await
     }
 
-    /// Says that this worker is still there. To be repeated well within [`GONE_AFTER`].
+    /// Says that this worker is still there. To be repeated well within the time after which it is taken for gone.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn worker_is_there(&self) -> Result<(), StoreError> {
+        self.compare_clocks().await?;
         let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
                 "update worker set seen_at = $2 where id = $1",
-                [self.shared.worker.as_uuid().into(), time(self.now())],
+                [self.shared.worker.as_uuid().into(), time(self.shared_now())],
             )
             .await?;
         transaction.commit().await
@@ -102,9 +100,20 @@ impl Store {
         self.database.one(sql, [id.as_uuid().into()]).await?.as_ref().map(worker).transpose()
     }
 
-    /// Before when a worker must have been seen to be gone.
-    pub(crate) fn gone_before(&self) -> Timestamp {
-        self.now().checked_sub(GONE_AFTER).unwrap_or(Timestamp::MIN)
+    /// Takes note of how far this machine's clock is from the database's.
+    pub(crate) async fn compare_clocks(&self) -> Result<(), StoreError> {
+        if let Some(theirs) = self.database.clock().await? {
+            let ahead = theirs.as_millisecond().saturating_sub(self.now().as_millisecond());
+            self.shared.clock_lag_ms.store(ahead, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The time that leases and signs of life are measured by: this machine's own, or that of the database where several
+    /// machines share one, as far as it is known.
+    pub(crate) fn shared_now(&self) -> Timestamp {
+        let lag = SignedDuration::from_millis(self.shared.clock_lag_ms.load(Ordering::Acquire));
+        self.now().checked_add(lag).unwrap_or(Timestamp::MAX)
     }
 }
 

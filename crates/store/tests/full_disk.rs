@@ -50,6 +50,7 @@ async fn open(folder: &Path) -> (Store, Principal) {
     let options = StoreOptions {
         folder: folder.to_owned(),
         postgres: None,
+        artifacts: carrel_store::ArtifactPlace::DataFolder,
         worker: carrel_domain::WorkerId::from_uuid(uuid::Uuid::from_u128(1)),
         clock: Arc::new(Noon),
         redactor: Redactor::default(),
@@ -102,4 +103,28 @@ async fn a_full_disk_is_named_and_once_there_is_room_everything_works_again() {
     store.ping().await.expect("ready");
     let (again, _) = open(&disk.path.join("data")).await;
     assert!(again.task(owner.organization, after).await.is_ok(), "it is really there");
+}
+
+#[tokio::test]
+async fn a_file_that_finds_no_room_leaves_nothing_behind_and_once_there_is_room_it_is_kept() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (store, owner) = open(&disk.path.join("data")).await;
+    let give = |bytes: usize| store.add_attachment(owner.organization, owner.user, ("a", None), vec![7; bytes]);
+    let before = files_below(&disk.path.join("data/artifacts"));
+
+    let too_long = give(6 << 20).await;
+    let in_parts = give(20 << 20).await;
+    let after = files_below(&disk.path.join("data/artifacts"));
+
+    assert!(matches!(too_long, Err(StoreError::DiskFull)), "{too_long:?}");
+    assert!(matches!(in_parts, Err(StoreError::DiskFull)), "{in_parts:?}");
+    assert_eq!((before, after), (0, 0));
+    let kept = give(1 << 20).await.expect("there is room for this one");
+    let (_, artifact) = store.attachment_file(owner.organization, kept.id).await.expect("a row");
+    assert_eq!(store.artifact_bytes(&artifact).await.expect("bytes"), vec![7; 1 << 20]);
+}
+
+fn files_below(folder: &Path) -> usize {
+    let shelves = std::fs::read_dir(folder).expect("a folder").flatten();
+    shelves.map(|shelf| std::fs::read_dir(shelf.path()).expect("a shelf").count()).sum()
 }

@@ -41,6 +41,7 @@ impl Fixture {
         let options = StoreOptions {
             folder: self.folder.path().join("data"),
             postgres: Some(Secret::new(self.postgres.url())),
+            artifacts: carrel_store::ArtifactPlace::DataFolder,
             worker: WorkerId::from_uuid(uuid::Uuid::now_v7()),
             clock: Arc::new(Now),
             redactor: Redactor::default(),
@@ -205,7 +206,8 @@ async fn what_a_worker_has_begun_is_left_to_it_until_it_is_gone() {
 
     let early = other.claim_job(Queue::Attempts, &lease("second")).await.expect("asked");
     fixture.postgres.query("update worker set seen_at = seen_at - 61000").expect("time passes");
-    let late = other.claim_job(Queue::Attempts, &lease("second")).await.expect("asked");
+    let gone_after = Duration::from_secs(60);
+    let late = other.claim_job_of_anybody(Queue::Attempts, &lease("second"), gone_after).await.expect("asked");
 
     assert_eq!(early, None);
     let late = late.expect("its worker is gone");

@@ -19,6 +19,7 @@ async fn open(folder: &Path) -> Store {
     let options = StoreOptions {
         folder: folder.join("data"),
         postgres: None,
+        artifacts: carrel_store::ArtifactPlace::DataFolder,
         worker: carrel_domain::WorkerId::from_uuid(uuid::Uuid::from_u128(1)),
         clock: Arc::new(Noon),
         redactor: Redactor::default(),

@@ -5,10 +5,12 @@ pub mod forge;
 pub mod model;
 pub mod postgres;
 pub mod repository;
+pub mod s3;
 pub mod world;
 
 pub use postgres::Postgres;
 pub use repository::Repository;
+pub use s3::{S3, SigningS3};
 pub use world::{Ran, World};
 
 /// Waits for something that another program does and nobody tells of, such as a file it writes.

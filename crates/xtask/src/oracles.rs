@@ -1,5 +1,6 @@
 //! Independent programs that tests compare ours with: the vendors' own clients, a second model server, Codex's
-//! `apply_patch`, an S3 server. They are installed below `target/oracles`, at pinned versions, by this machine's package managers.
+//! `apply_patch`, an S3 server. They are installed below `target/oracles`, at pinned versions, by this machine's package
+//! managers.
 
 use std::fs;
 use std::path::Path;
@@ -30,6 +31,11 @@ const ORACLES: &[Oracle] = &[
     Oracle { folder: "models-python", manager: Manager::Pip, packages: &["openai==2.54.0", "anthropic==2.12.0"] },
     Oracle { folder: "codex", manager: Manager::Npm, packages: &["@openai/codex@0.169.0"] },
     Oracle { folder: "s3", manager: Manager::Npm, packages: &["s3rver@3.7.1"] },
+    Oracle {
+        folder: "s3-python",
+        manager: Manager::Pip,
+        packages: &["moto[iam,s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"],
+    },
     Oracle { folder: "acp", manager: Manager::Npm, packages: &["@zed-industries/codex-acp@0.16.0"] },
 ];
 

@@ -2,6 +2,7 @@
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use tracing::Instrument as _;
 
 use super::Agent;
 use crate::AgentError;
@@ -17,7 +18,7 @@ impl Agent<'_> {
             let tools = self.tools;
             let run = |pending: &Pending| {
                 let pending = pending.clone();
-                async move { (tools.run(&pending).await, pending.call) }
+                async move { (tools.run(&pending).await, pending.call) }.instrument(tracing::info_span!("tool call"))
             };
             // In the order of the calls, whichever ends first: so the same run makes the same conversation.
             let mut running: FuturesOrdered<_> = group.iter().map(run).collect();

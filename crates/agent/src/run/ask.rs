@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use carrel_domain::{EventBody, Usage};
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 use super::Agent;
 use crate::AgentError;
@@ -57,7 +58,8 @@ impl Agent<'_> {
         let mut retries = 0;
         loop {
             let began = Instant::now();
-            let failure = match self.context.client.ask(endpoint, request.clone()).await {
+            let span = tracing::info_span!("model request", model = endpoint.name, otel.kind = "client");
+            let failure = match self.context.client.ask(endpoint, request.clone()).instrument(span).await {
                 Ok(answer) => return Ok((answer, began.elapsed())),
                 Err(failure) => failure,
             };

@@ -32,8 +32,9 @@ pub(crate) async fn show(
     caller: Caller,
     Id(id): Id<AttachmentId>,
 ) -> Result<([(HeaderName, String); 3], Body), ApiError> {
-    let (attachment, file) = shared.control.store().attachment_file(caller.principal.organization, id).await?;
-    let bytes = tokio::fs::File::open(&file.path).await.map_err(StoreError::from)?;
+    let store = shared.control.store();
+    let (attachment, file) = store.attachment_file(caller.principal.organization, id).await?;
+    let bytes = tokio::fs::File::open(store.artifact_path(&file).await?).await.map_err(StoreError::from)?;
     let shown = if attachment.media_type.is_some() { "inline" } else { "attachment" };
     let headers = [
         (header::CONTENT_TYPE, attachment.media_type.unwrap_or_else(|| "application/octet-stream".to_owned())),

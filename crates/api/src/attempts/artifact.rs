@@ -1,16 +1,13 @@
 //! `GET /attempts/{id}/artifacts/{name}`: bytes that an agent chose, so a browser must take them for nothing but what they
 //! are: pictures are shown, everything else is saved, and nothing runs.
 
-use std::path::Path as FilePath;
-
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, header};
 use carrel_domain::AttemptId;
-use carrel_store::StoreError;
+use carrel_store::{Artifact, Store, StoreError};
 use carrel_wire::Problem;
-use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::Shared;
@@ -18,7 +15,7 @@ use crate::caller::Caller;
 use crate::problem::ApiError;
 
 /// As many bytes as it takes to know a picture.
-const MAGIC_BYTES: usize = 12;
+const MAGIC_BYTES: u64 = 12;
 
 /// What a browser may do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +87,8 @@ pub(crate) async fn artifact(
     let (store, organization) = (shared.control.store(), caller.principal.organization);
     store.attempt(organization, id).await?;
     let artifact = store.attachment(organization, id, &name).await?;
-    let kind = kind(&artifact.path).await?;
-    let file = tokio::fs::File::open(&artifact.path).await.map_err(StoreError::from)?;
+    let kind = kind(store, &artifact).await?;
+    let file = tokio::fs::File::open(store.artifact_path(&artifact).await?).await.map_err(StoreError::from)?;
     let headers = [
         (header::CONTENT_TYPE, kind.media_type().to_owned()),
         (header::CONTENT_LENGTH, artifact.size_bytes.to_string()),
@@ -101,10 +98,8 @@ pub(crate) async fn artifact(
 }
 
 /// What the file is by its first bytes.
-pub(super) async fn kind(path: &FilePath) -> Result<Kind, StoreError> {
-    let mut magic = Vec::with_capacity(MAGIC_BYTES);
-    tokio::fs::File::open(path).await?.take(MAGIC_BYTES as u64).read_to_end(&mut magic).await?;
-    Ok(Kind::of(&magic))
+pub(super) async fn kind(store: &Store, artifact: &Artifact) -> Result<Kind, StoreError> {
+    Ok(Kind::of(&store.artifact_beginning(artifact, MAGIC_BYTES).await?))
 }
 
 /// A name as RFC 8187 has it in a header.

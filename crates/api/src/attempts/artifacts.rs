@@ -4,12 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use carrel_domain::AttemptId;
 use carrel_wire::{Artifact, ArtifactList, Problem};
+use futures::{StreamExt, TryStreamExt};
 
 use super::artifact::kind;
 use crate::Shared;
 use crate::caller::Caller;
 use crate::extract::Id;
 use crate::problem::ApiError;
+
+/// So many are looked into at the same time.
+const AT_ONCE: usize = 8;
 
 /// The files an attempt's agent attached
 ///
@@ -32,11 +36,11 @@ pub(crate) async fn artifacts(
     let store = shared.control.store();
     let organization = caller.principal.organization;
     store.attempt(organization, id).await?;
-    let mut items = Vec::new();
-    for attached in store.attachments(organization, id).await? {
-        let media_type = kind(&attached.artifact.path).await?.media_type().to_owned();
+    let all = store.attachments(organization, id).await?;
+    let looked_at = futures::stream::iter(all).map(|attached| async move {
+        let media_type = kind(store, &attached.artifact).await?.media_type().to_owned();
         let (name, size_bytes) = (attached.name, attached.artifact.size_bytes);
-        items.push(Artifact { name, size_bytes, media_type, created_at: attached.created_at });
-    }
-    Ok(Json(ArtifactList { items }))
+        Ok::<_, ApiError>(Artifact { name, size_bytes, media_type, created_at: attached.created_at })
+    });
+    Ok(Json(ArtifactList { items: looked_at.buffered(AT_ONCE).try_collect().await? }))
 }

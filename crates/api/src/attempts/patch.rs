@@ -40,7 +40,7 @@ pub(crate) async fn patch(
         }
         other => other.into(),
     })?;
-    let file = tokio::fs::File::open(&artifact.path).await.map_err(StoreError::from)?;
+    let file = tokio::fs::File::open(store.artifact_path(&artifact).await?).await.map_err(StoreError::from)?;
     let headers = [
         (header::CONTENT_TYPE, "text/x-diff; charset=utf-8".to_owned()),
         (header::CONTENT_LENGTH, artifact.size_bytes.to_string()),

@@ -107,6 +107,8 @@ struct Reader {
     after: i64,
     changes: Changes,
     checked_at: Instant,
+    /// Whether it has caught up with the log: from then on what comes is new.
+    is_live: bool,
 }
 
 fn live(
@@ -118,7 +120,7 @@ fn live(
     // Listening begins before the first reading, so nothing falls between the two.
     let changes = shared.control.store().changes();
     let stop = shared.stop.clone();
-    let reader = Reader { shared, caller, task, after, changes, checked_at: Instant::now() };
+    let reader = Reader { shared, caller, task, after, changes, checked_at: Instant::now(), is_live: false };
     let frames = stream::unfold(reader, next_batch).flat_map(stream::iter).map(Ok);
     Sse::new(frames.take_until(async move { stop.cancelled().await })).keep_alive(KeepAlive::default())
 }
@@ -137,9 +139,13 @@ async fn next_batch(mut reader: Reader) -> Option<(Vec<Frame>, Reader)> {
         let events = reader.shared.control.store().events(organization, reader.task, reader.after, BATCH).await.ok()?;
         if let Some(last) = events.last() {
             reader.after = last.seq;
+            if reader.is_live {
+                reader.shared.control.event_was_delivered(last.at);
+            }
             let frames = events.into_iter().map(frame).collect::<Option<Vec<_>>>()?;
             return Some((frames, reader));
         }
+        reader.is_live = true;
         let heard = grown(&mut reader.changes, reader.task, reader.after);
         // Hearing nothing for a while is no failure: the store is looked into all the same.
         let _quiet = tokio::time::timeout(LOOK_EVERY, heard).await;

@@ -45,6 +45,7 @@ async fn the_agent_is_told_what_the_repository_looks_like_before_it_is_asked() {
     let told = told(&request);
     let kinds: Vec<&str> = told.iter().filter_map(|text| text.lines().next()).collect();
     assert_eq!(kinds, ["<environment_context>", "<repository_facts>", "Look"], "{told:#?}");
+    assert!(told[0].contains("branch: main"), "the default branch has a name, too: {}", told[0]);
     let facts: Vec<&str> = told[1].lines().skip(2).collect();
     let expected = [
         "commit: 2026-01-02 \"Begin\"",

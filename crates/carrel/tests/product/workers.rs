@@ -15,6 +15,7 @@ async fn worker(postgres: &Postgres, name: &str, script: Script) -> World {
         ("DATABASE_URL", url.as_str()),
         ("CARREL_SECRETS_KEY", KEY),
         ("CARREL_WORKER_NAME", name),
+        ("CARREL_WORKER_GONE_SECONDS", "3"),
         ("CARREL_MAX_JOBS", "1"),
     ];
     World::with(CARREL, script, &variables).await
@@ -57,7 +58,6 @@ async fn an_attempt_whose_worker_is_gone_ends_with_the_reason_and_is_made_again_
     let early = there.json(&["task", "show", &id]).await;
     assert_eq!(states(&early), ["running"], "it may come back: {early:#}");
 
-    postgres.query("update worker set seen_at = seen_at - 120000 where name = 'gone'").expect("time passes");
     postgres.query("update job set lease_until = 0").expect("time passes");
 
     let failed = |events: &[Value]| events.iter().any(|event| event["type"] == "attempt.retried");

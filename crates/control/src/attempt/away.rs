@@ -3,6 +3,8 @@
 //! What had not begun is prepared here instead. What had begun ends, with the reason, and is made again here from its
 //! beginning: a sandbox that cannot be reached may still be working, and nothing of it must be taken for done.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use carrel_domain::{Attempt, AttemptLimits, AttemptState, WorkerId};
 use carrel_store::{Job, NewRetry, Store, StoreError};
 
@@ -12,21 +14,26 @@ use crate::Control;
 /// Where the attempt was.
 pub(super) struct Away {
     home: WorkerId,
+    /// Whether this is why the attempt ended.
+    has_ended_it: AtomicBool,
 }
 
 impl Away {
     /// Where the attempt of a job was, if that is not here.
     pub(super) fn of(job: &Job, store: &Store) -> Option<Self> {
-        job.home.filter(|home| *home != store.worker()).map(|home| Self { home })
+        job.home.filter(|home| *home != store.worker()).map(|home| Self { home, has_ended_it: AtomicBool::new(false) })
     }
 
     /// Goes on with an attempt here, if that can be.
     pub(super) async fn taken_up(&self, store: &Store, attempt: &Attempt) -> Result<(), Halt> {
         match attempt.state {
+            // Nothing of it is here that would have to end first.
+            _ if attempt.cancel_requested_by.is_some() => Err(Halt::Cancelled),
             AttemptState::Preparing => Ok(store.take_over(attempt).await?),
             AttemptState::SettingUp | AttemptState::Running | AttemptState::Collecting { .. }
                 if store.worker_of(attempt.organization, attempt.id).await? == Some(self.home) =>
             {
+                self.has_ended_it.store(true, Ordering::Release);
                 Err(Halt::Failed { reason: self.words(store).await?, retryable: true })
             }
             // Nobody has begun with it, or this worker has by now, or it is over.
@@ -46,12 +53,11 @@ impl Away {
     /// Has an attempt made again here that ended because its worker is gone. Once: one that was made again for whatever
     /// reason is left to a person.
     pub(super) async fn made_again(&self, control: &Control, attempt: &Attempt) {
-        let AttemptState::Failed { retryable: true, .. } = attempt.state else { return };
-        if attempt.retry.is_some() {
+        if !self.has_ended_it.load(Ordering::Acquire) || attempt.retry.is_some() {
             return;
         }
         let again = NewRetry { resumes: false, latest_environment: false, limits: AttemptLimits::NONE };
-        // A worker that died right here has done it, or the next one does: the store makes one of two.
+        // Who dies right here leaves it to a person, to whom the reason says that it can be tried again.
         if let Err(error) = control.retry(attempt.organization, attempt.id, again).await {
             tracing::info!(attempt = %attempt.id, %error, "an attempt whose worker is gone is not made again");
         }

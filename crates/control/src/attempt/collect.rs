@@ -107,7 +107,7 @@ async fn kept_before(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> {
         Err(StoreError::NotFound { .. }) => return Err(gone()),
         Err(error) => return Err(error.into()),
     };
-    let bytes = tokio::fs::read(&artifact.path).await.map_err(StoreError::from)?;
+    let bytes = scene.store().artifact_bytes(&artifact).await?;
     patch::parse(&bytes).map(Some).map_err(|_| gone())
 }
 

@@ -83,7 +83,9 @@ async fn under<T>(
 /// Makes events of decisions until none can come any more.
 async fn tell(site: &Site<'_>, mut decided: mpsc::Receiver<Decision>) -> Result<(), Halt> {
     let (mut told, mut allowed, mut refused) = (0, 0_u64, 0_u64);
+    let metrics = site.control.metrics();
     while let Some(decision) = decided.recv().await {
+        metrics.decided(decision.allowed);
         if told > MOST_EVENTS {
             if decision.allowed {
                 allowed += 1;
@@ -100,7 +102,10 @@ async fn tell(site: &Site<'_>, mut decided: mpsc::Receiver<Decision>) -> Result<
             tokio::select! {
                 () = &mut moment => break,
                 decision = decided.recv() => match decision {
-                    Some(decision) => gathered.add(decision),
+                    Some(decision) => {
+                        metrics.decided(decision.allowed);
+                        gathered.add(decision);
+                    }
                     None => break,
                 },
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use carrel_agent::{AgentContext, AgentError, AgentTask, Bell, Entry, Given, Journal, Limit, Said};
 use carrel_domain::repository_facts::RepositoryFacts;
-use carrel_domain::{AttemptId, AttemptState, NewEvent};
+use carrel_domain::{AttemptId, AttemptState, BranchName, NewEvent, Revision};
 use carrel_egress::ModelDoor;
 use carrel_sandbox::{Sandbox, SandboxError};
 use carrel_store::{KeptDiff, StoreError};
@@ -16,6 +16,7 @@ use super::{door, network};
 use super::setup::attachments;
 use super::spending::{self, Allowed};
 use super::{Halt, Scene, Step, limits};
+use crate::metrics::Tally;
 use crate::{Agent, steer};
 
 /// How many entries of the journal are stored in one transaction at most.
@@ -35,11 +36,11 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         .clone()
         .with_effort(scene.attempt.effort.as_deref());
     let endpoint = &endpoint;
-    let (sandbox, facts) = tokio::join!(attach(scene), facts(scene));
+    let (sandbox, (branch, facts)) = tokio::join!(attach(scene), facts(scene));
     let sandbox = sandbox?;
     let recipe = scene.recipe().await?;
     let allowed = Allowed::of(scene, &recipe.limits);
-    let task = describe(scene, allowed, facts).await?;
+    let task = AgentTask { branch, facts, ..describe(scene, allowed).await? };
     if task.resumed.is_empty() {
         spending::admit(scene).await?;
     }
@@ -110,15 +111,21 @@ async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
 }
 
 /// What the mirror says of the commit the attempt starts from: the same whenever it is asked, and in milliseconds.
-async fn facts(scene: &Scene<'_>) -> Option<RepositoryFacts> {
+/// And the name of the branch it was taken from, if it was one.
+async fn facts(scene: &Scene<'_>) -> (Option<BranchName>, Option<RepositoryFacts>) {
     let mirror = scene.control.inner.forge.mirror(scene.thread.task.repository_id);
+    let branch = match &scene.thread.task.revision {
+        // A mirror that cannot say it is no reason to end.
+        revision @ Revision::DefaultBranch => mirror.resolve(revision).await.ok().and_then(|found| found.branch),
+        Revision::Branch(_) | Revision::Commit(_) => scene.branch(),
+    };
     match &scene.attempt.base {
-        Some(base) => Some(mirror.facts(base).await),
-        None => None,
+        Some(base) => (branch, Some(mirror.facts(base).await)),
+        None => (branch, None),
     }
 }
 
-async fn describe(scene: &Scene<'_>, allowed: Allowed<'_>, facts: Option<RepositoryFacts>) -> Result<AgentTask, Halt> {
+async fn describe(scene: &Scene<'_>, allowed: Allowed<'_>) -> Result<AgentTask, Halt> {
     let attempt = scene.attempt;
     let base = attempt.base.clone().ok_or_else(|| Halt::failed("the attempt has no base commit"))?;
     let resumed = scene.store().conversation(attempt.organization, attempt.id).await?;
@@ -131,8 +138,8 @@ async fn describe(scene: &Scene<'_>, allowed: Allowed<'_>, facts: Option<Reposit
         mode: scene.turn.mode,
         workspace: scene.workspace(),
         base,
-        branch: scene.branch(),
-        facts,
+        branch: None,
+        facts: None,
         network: scene.environment.spec.agent_network.clone(),
         history: history(scene).await?,
         resumed,
@@ -159,7 +166,7 @@ async fn given(scene: &Scene<'_>, diffs: &[KeptDiff]) -> Result<Vec<Given>, Halt
     let mut given = Vec::new();
     for one in attachments::so_far(scene).await?.into_iter().filter(|one| one.turn == scene.turn.id) {
         let is_image = one.attachment.media_type.is_some();
-        let image = if is_image { Some(tokio::fs::read(&one.path).await.map_err(StoreError::from)?) } else { None };
+        let image = if is_image { Some(scene.store().artifact_bytes(&one.artifact).await?) } else { None };
         given.push(Given {
             path: format!("{}/{}", carrel_domain::attachment::FOLDER, one.attachment.name),
             size_bytes: one.attachment.size_bytes,
@@ -246,7 +253,9 @@ async fn store_entries(
         }
         if !events.is_empty() {
             let has_cost = spending::has_cost(&events);
+            let tally = Tally::of(&events);
             scene.store().append_with_files(scene.attempt, events, files).await?;
+            scene.control.metrics().add(&scene.attempt.model, tally);
             if has_cost {
                 spending::watch(scene, bell).await?;
             }

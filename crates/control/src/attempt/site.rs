@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Halt;
 use crate::Control;
+use crate::metrics::Tally;
 
 /// A sandbox that is prepared and worked in, and what for.
 pub(crate) struct Site<'a> {
@@ -64,8 +65,11 @@ impl Site<'_> {
         }
         match &self.listener {
             Listener::Log(attempt) => {
-                let events = bodies.into_iter().map(|body| NewEvent { attempt: Some(attempt.id), body }).collect();
+                let events = bodies.into_iter().map(|body| NewEvent { attempt: Some(attempt.id), body });
+                let events: Vec<_> = events.collect();
+                let tally = Tally::of(&events);
                 self.store().append(self.organization, attempt.task, events).await?;
+                self.control.metrics().add(&attempt.model, tally);
             }
             Listener::Viewer(viewer) => {
                 for body in bodies {

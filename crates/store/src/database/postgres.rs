@@ -17,6 +17,9 @@ use crate::migrations::Migrations;
 /// Connections of one process, to read and to write.
 const CONNECTIONS: u32 = 16;
 
+/// Those of them that single statements have for themselves.
+const FEW: u32 = 4;
+
 /// How long a statement waits for a connection: a database that restarts or fails over is back by then, or it is down.
 const ACQUIRE: Duration = Duration::from_secs(20);
 
@@ -35,8 +38,26 @@ const LOCK_ORGANIZATION: &str = "select pg_advisory_xact_lock_shared($1), pg_adv
 const LOCK_TASK: &str = "select pg_advisory_xact_lock_shared($1), pg_advisory_xact_lock_shared($2), \
                          pg_advisory_xact_lock($3)";
 
+/// What is set in every session, so that nobody holds a lock for long who has stopped in the middle, or whose machine is gone.
+const SESSION: [(&str, &str); 6] = [
+    ("idle_in_transaction_session_timeout", "15s"),
+    ("lock_timeout", "20s"),
+    ("statement_timeout", "60s"),
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+];
+
+/// The connections of a process.
+#[derive(Clone)]
+pub(super) struct Connections {
+    pub(super) main: DatabaseConnection,
+    /// For single statements: leases and signs of life must get through whatever else waits.
+    single: DatabaseConnection,
+}
+
 /// Connects, and migrates as needed.
-pub(super) async fn open(url: &Secret) -> Result<DatabaseConnection, StoreError> {
+pub(super) async fn open(url: &Secret) -> Result<Connections, StoreError> {
     let mut options = ConnectOptions::new(url.expose());
     options
         .max_connections(CONNECTIONS)
@@ -45,15 +66,19 @@ pub(super) async fn open(url: &Secret) -> Result<DatabaseConnection, StoreError>
         .connect_timeout(ACQUIRE)
         // What is done on a connection that was cut is done again on another: no need to ask it first.
         .test_before_acquire(false)
-        .map_sqlx_postgres_opts(|options| options.application_name("carrel"));
-    let connection = sea_orm::Database::connect(options).await?;
-    migrate(&connection).await?;
-    Ok(connection)
+        .map_sqlx_postgres_opts(|options| options.application_name("carrel").options(SESSION));
+    let mut few = options.clone();
+    few.max_connections(FEW);
+    let main = sea_orm::Database::connect(options).await?;
+    migrate(&main).await?;
+    Ok(Connections { main, single: sea_orm::Database::connect(few).await? })
 }
 
 /// Brings the schema up to date, one process at a time.
 async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
     let transaction = connection.begin().await?;
+    // Others may be at it, and it may take long.
+    transaction.execute_unprepared("set local statement_timeout = 0; set local lock_timeout = 0").await?;
     lock(&transaction, LOCK, [MIGRATING]).await?;
     // Within the transaction that holds the lock: whoever comes second finds all of it done.
     Migrations::up(&transaction, None).await?;
@@ -97,7 +122,11 @@ fn is_cut(error: &DbErr) -> bool {
 }
 
 /// Begins a transaction, and waits until nobody else writes about the same.
-pub(super) async fn begin(connection: &DatabaseConnection, scope: Scope) -> Result<DatabaseTransaction, StoreError> {
+pub(super) async fn begin(connections: &Connections, scope: Scope) -> Result<DatabaseTransaction, StoreError> {
+    let connection = match scope {
+        Scope::OneStatement => &connections.single,
+        Scope::Task(..) | Scope::Organization(_) | Scope::Installation => &connections.main,
+    };
     let patience = Patience::new();
     loop {
         match begin_locked(connection, scope).await {

@@ -23,3 +23,6 @@ alter table job add column worker_id uuid;
 alter table snapshot add column worker_id uuid;
 
 create index snapshot_by_worker on snapshot (worker_id, id);
+
+-- The digests of an organization's images are looked for in its latest recipes.
+create index recipe_by_organization on recipe (organization_id, attempt_id);

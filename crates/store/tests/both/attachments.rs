@@ -68,9 +68,10 @@ impl Fixture {
     /// Makes the bytes of an attachment look as if they had been written two hours ago.
     async fn age(&self, attachment: &Attachment) -> std::path::PathBuf {
         let found = self.store.attachment_file(self.owner.organization, attachment.id).await.expect("it is there");
-        let file = std::fs::File::options().write(true).open(&found.1.path).expect("its bytes");
+        let path = self.store.artifact_path(&found.1).await.expect("its bytes");
+        let file = std::fs::File::options().write(true).open(&path).expect("its bytes");
         file.set_modified(SystemTime::now() - Duration::from_hours(2)).expect("a time");
-        found.1.path
+        path
     }
 
     async fn is_there(&self, attachment: &Attachment) -> bool {
@@ -156,7 +157,7 @@ async fn a_diff_of_a_prompt_is_kept_once_for_all_attempts_of_its_turn_and_told_o
     let placed = fixture.store.task_attachments(organization, task).await.expect("the database answers");
     let names: Vec<_> = placed.iter().map(|one| one.attachment.name.as_str()).collect();
     assert_eq!(names, ["prompt.diff", "prompt-2.diff"], "what a person gave keeps its name");
-    assert_eq!(std::fs::read(&placed[1].path).expect("its bytes"), b"first");
+    assert_eq!(fixture.store.artifact_bytes(&placed[1].artifact).await.expect("its bytes"), b"first");
     let events = fixture.store.events(organization, task, 0, 100).await.expect("the database answers");
     assert_eq!(events.iter().filter(|event| event.body.kind() == "diff.provided").count(), 2);
 }

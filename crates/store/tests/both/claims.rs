@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use carrel_domain::task::Attempts;
 use carrel_domain::{Attempt, AttemptLimits, AttemptState, Clock, EventBody, Mode, NewEvent, NewTask, NewTurn, Prompt};
-use carrel_domain::{Redactor, Revision};
-use carrel_store::{Claim, Job, Lease, Principal, Queue, Store, StoreError};
+use carrel_domain::{Redactor, Revision, Stage};
+use carrel_store::{Claim, Job, Lease, Principal, Queue, QueueDepth, Store, StoreError};
 use jiff::Timestamp;
 
 use crate::place::Place;
@@ -111,4 +111,43 @@ async fn a_claim_whose_time_is_over_still_writes_while_nobody_else_has_the_job()
     fixture.clock.0.store(3600, Ordering::SeqCst);
 
     slow.append_with_files(&attempt, said(&attempt, "late"), Vec::new()).await.expect("nobody was quicker");
+}
+
+#[tokio::test]
+async fn an_attempt_that_has_ended_needs_its_sandbox_until_its_job_is_done() {
+    let fixture = Fixture::new().await;
+    let attempt = fixture.attempt().await;
+    let (job, held) = fixture.claim("one").await;
+    let begun = held.advance_attempt(&attempt, AttemptState::Preparing, Vec::new()).await.expect("begun");
+    let failed = AttemptState::Failed { stage: Stage::Preparing, reason: "no".to_owned(), retryable: true };
+    held.advance_attempt(&begun, failed, Vec::new()).await.expect("ended");
+
+    let before = fixture.store.attempts_under_way().await.expect("asked");
+    let lease = Lease { owner: "one".to_owned(), duration: Duration::from_secs(30) };
+    fixture.store.finish_job(job.id, &lease).await.expect("done");
+    let after = fixture.store.attempts_under_way().await.expect("asked");
+
+    assert_eq!(before.iter().map(|attempt| attempt.id).collect::<Vec<_>>(), [attempt.id]);
+    assert_eq!(after, []);
+}
+
+#[tokio::test]
+async fn the_depth_of_a_queue_tells_what_waits_what_is_worked_on_what_rests_and_since_when() {
+    let fixture = Fixture::new().await;
+    for _ in 0..4 {
+        fixture.attempt().await;
+    }
+    fixture.clock.0.store(20, Ordering::SeqCst);
+
+    fixture.claim("one").await;
+    let (job, _) = fixture.claim("two").await;
+    let lease = Lease { owner: "two".to_owned(), duration: Duration::from_secs(30) };
+    fixture.store.postpone_job(job.id, &lease, Duration::from_secs(60)).await.expect("put off");
+
+    let depth = fixture.store.queue_depth(Queue::Attempts).await.expect("counted");
+    assert_eq!(depth, QueueDepth { due: 2, claimed: 1, resting: 1, oldest: Duration::from_secs(20) });
+    let other = fixture.store.queue_depth(Queue::Publications).await.expect("counted");
+    assert_eq!(other, QueueDepth::default());
+    let connections = fixture.store.connections();
+    assert!(connections.in_use + connections.idle >= 1, "{connections:?}");
 }

@@ -24,6 +24,7 @@ impl Place {
         let options = StoreOptions {
             folder: self.data(),
             postgres: self.postgres.as_ref().map(|server| Secret::new(server.url())),
+            artifacts: carrel_store::ArtifactPlace::DataFolder,
             worker: WorkerId::from_uuid(uuid::Uuid::from_u128(1)),
             clock,
             redactor,

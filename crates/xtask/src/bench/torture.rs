@@ -27,6 +27,10 @@ const POLL: Duration = Duration::from_millis(200);
 const BREATH_MS: u64 = 1500;
 /// How long a worker is stopped at most, in milliseconds: well below its lease.
 const STOPPED_MS: u64 = 6000;
+/// In a long run, one is stopped past its lease, and past the time after which the others take it for gone.
+const LONG_RUN: Duration = Duration::from_secs(120);
+const STOPPED_LONG: Duration = Duration::from_secs(45);
+const GONE_SECONDS: &str = "10";
 /// What values of secrets are sealed under, the same for all workers.
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -76,7 +80,11 @@ impl Place {
         let mut worlds = Vec::new();
         for number in 0..workers {
             let name = format!("worker-{number}");
-            let mut variables = vec![("CARREL_SECRETS_KEY", KEY), ("CARREL_WORKER_NAME", name.as_str())];
+            let mut variables = vec![
+                ("CARREL_SECRETS_KEY", KEY),
+                ("CARREL_WORKER_NAME", name.as_str()),
+                ("CARREL_WORKER_GONE_SECONDS", GONE_SECONDS),
+            ];
             if on_postgres {
                 variables.extend([("DATABASE_URL", url.as_str()), ("CARREL_ARTIFACTS", shared.as_str())]);
             }
@@ -104,7 +112,7 @@ impl Place {
         while began.elapsed() < time {
             self.fill().await;
             tokio::time::sleep(Duration::from_millis(self.chance.below(BREATH_MS))).await;
-            self.strike().await;
+            self.strike(time >= LONG_RUN).await;
             self.look().await?;
         }
         let resting = Instant::now();
@@ -142,7 +150,7 @@ impl Place {
         }
     }
 
-    async fn strike(&mut self) {
+    async fn strike(&mut self, may_last: bool) {
         let who = usize::try_from(self.chance.below(self.worlds.len() as u64)).expect("a small number");
         let blow = match (self.chance.below(10), &mut self.postgres) {
             (0, Some(postgres)) => {
@@ -156,6 +164,13 @@ impl Place {
                 // A database that is just recovering has no connections to cut.
                 let _cut = postgres.query(all);
                 "times all connections cut"
+            }
+            (3, Some(_)) if may_last && self.chance.below(4) == 0 => {
+                let pid = self.worlds[who].service_pid().to_string();
+                signal(&pid, "STOP");
+                tokio::time::sleep(STOPPED_LONG).await;
+                signal(&pid, "CONT");
+                "workers stopped past their lease"
             }
             (3, _) => {
                 let pid = self.worlds[who].service_pid().to_string();

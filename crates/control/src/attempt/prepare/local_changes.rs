@@ -13,14 +13,15 @@ pub(super) async fn onto(scene: &Scene<'_>, mirror: &Mirror, base: Base) -> Resu
     let task = &scene.thread.task;
     let Some(changes) = &task.local_changes else { return Ok(base) };
     let (_, file) = scene.store().attachment_file(scene.attempt.organization, changes.attachment).await?;
-    let bytes = tokio::fs::read(&file.path).await.map_err(StoreError::from)?;
+    let file = scene.store().artifact_path(&file).await?;
+    let bytes = tokio::fs::read(&file).await.map_err(StoreError::from)?;
     let summary = patch::parse(&bytes).map_err(|error| Halt::failed(format!("the local changes: {error}")))?;
     let author = &scene.control.inner.author;
     let message =
         format!("Local changes\n\nWhat the task started from, as it was sent with it.\n\nCarrel-Task: {}", task.id);
     let request = CommitRequest {
         base: &base.commit,
-        patch: &file.path,
+        patch: &file,
         message: &message,
         author_name: &author.name,
         author_email: &author.email,
@@ -53,6 +54,6 @@ pub(crate) async fn hold_a_secret(
     changes: &LocalChanges,
 ) -> Result<bool, StoreError> {
     let (_, file) = store.attachment_file(organization, changes.attachment).await?;
-    let bytes = tokio::fs::read(&file.path).await?;
+    let bytes = store.artifact_bytes(&file).await?;
     Ok(redactor.finds_in(&String::from_utf8_lossy(&bytes)))
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use carrel_domain::attachment::FOLDER;
 use carrel_sandbox::Sandbox;
-use carrel_store::{Placed, StoreError};
+use carrel_store::Placed;
 
 use super::super::{Halt, Scene};
 
@@ -19,7 +19,7 @@ pub(super) async fn put(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(), Halt
     }
     let since = Instant::now();
     for one in &placed {
-        let bytes = tokio::fs::read(&one.path).await.map_err(StoreError::from)?;
+        let bytes = scene.store().artifact_bytes(&one.artifact).await?;
         sandbox.write_file(&format!("{FOLDER}/{}", one.attachment.name), &bytes, Some(MODE)).await?;
     }
     let what = if placed.len() == 1 { "1 file".to_owned() } else { format!("{} files", placed.len()) };

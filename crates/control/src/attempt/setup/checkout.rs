@@ -203,7 +203,7 @@ pub(super) async fn put_on_top(scene: &Scene<'_>, sandbox: &Sandbox) -> Result<(
         Err(error) => return Err(error.into()),
     };
     let since = Instant::now();
-    let patch = tokio::fs::read(&artifact.path).await.map_err(StoreError::from)?;
+    let patch = scene.store().artifact_bytes(&artifact).await?;
     let file = "/tmp/.carrel-patch";
     sandbox.write_file(file, &patch, None).await?;
     let workspace = scene.workspace();
