@@ -38,7 +38,10 @@ pub(crate) fn limits(asked: wire::AttemptLimits) -> Result<AttemptLimits, ApiErr
         return Err(ApiError::field(field, message));
     }
     if let Some(seconds) = wall_clock_s.filter(|seconds| *seconds < SHORTEST_S) {
-        return Err(ApiError::field("limits.wall_clock_s", format!("`limits.wall_clock_s` is {seconds}, and may be {SHORTEST_S} or more")));
+        return Err(ApiError::field(
+            "limits.wall_clock_s",
+            format!("`limits.wall_clock_s` is {seconds}, and may be {SHORTEST_S} or more"),
+        ));
     }
     Ok(AttemptLimits { steps, tokens, cost_usd_micros, wall_clock_s })
 }

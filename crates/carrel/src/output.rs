@@ -6,9 +6,9 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use carrel_domain::git::is_invisible;
-use carrel_wire::{AgentList, 
-    Attempt, AttemptLimits, AttemptResult, AttemptState, Citations, ModelList, Publication, PublicationState, Task,
-    TaskPage, TaskState, Turn, Usage,
+use carrel_wire::{
+    AgentList, Attempt, AttemptLimits, AttemptResult, AttemptState, Citations, ModelList, Publication,
+    PublicationState, Task, TaskPage, TaskState, Turn, Usage,
 };
 use serde::Serialize;
 
@@ -251,7 +251,9 @@ pub(crate) fn agents(list: &AgentList) -> String {
     let width = list.items.iter().map(|agent| agent.name.chars().count()).max().unwrap_or_default();
     let line = |agent: &carrel_wire::Agent| {
         let how = match (&agent.protocol, &agent.speaks) {
-            (Some(protocol), Some(speaks)) => format!("in the sandbox, by {}; models served by {}", safe(protocol), safe(speaks)),
+            (Some(protocol), Some(speaks)) => {
+                format!("in the sandbox, by {}; models served by {}", safe(protocol), safe(speaks))
+            }
             _ => "Carrel's own; any model".to_owned(),
         };
         format!("{:width$}  {how}", safe(&agent.name))

@@ -141,7 +141,19 @@ impl Service {
         let server = tokio::spawn(async move {
             axum::serve(listener, app).with_graceful_shutdown(async move { ended.cancelled().await }).await
         });
-        Ok(Self { url, token, sign_in, model, stop, server, worker, traces, _figures: figures, _recorded: recorded, _lock: lock })
+        Ok(Self {
+            url,
+            token,
+            sign_in,
+            model,
+            stop,
+            server,
+            worker,
+            traces,
+            _figures: figures,
+            _recorded: recorded,
+            _lock: lock,
+        })
     }
 
     /// Lets go of the work and ends.

@@ -12,8 +12,8 @@ mod prepare;
 mod raise;
 mod run;
 pub(crate) mod setup;
-mod spending;
 mod site;
+mod spending;
 
 use std::ops::Deref;
 use std::time::{Duration, Instant};
@@ -28,8 +28,8 @@ use carrel_store::{Job, Store, StoreError, TaskThread};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-pub(crate) use prepare::local_changes;
 use self::away::Away;
+pub(crate) use prepare::local_changes;
 pub(crate) use site::{Listener, Site};
 
 use crate::worker::{Left, MAX_CLAIMS, MAX_TRIES};
@@ -173,6 +173,7 @@ impl Scene<'_> {
 /// Drives an attempt to its end.
 pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: AttemptId) -> Left {
     let away = Away::of(job, store);
+    let mut is_named = false;
     loop {
         let attempt = match store.attempt(job.organization, id).await {
             Ok(attempt) => attempt,
@@ -187,7 +188,9 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
             }
             return Left::Done;
         }
-        tracing::Span::current().record("task", tracing::field::display(attempt.task));
+        if !std::mem::replace(&mut is_named, true) {
+            tracing::Span::current().record("task", tracing::field::display(attempt.task));
+        }
         let (since, driving) = (Instant::now(), control.metrics().driving(&attempt.state));
         let worked = match away.as_ref() {
             _ if job.tries > MAX_CLAIMS => Err(ends_its_workers(job.tries)),

@@ -41,9 +41,9 @@ use carrel_sandbox::{Kits, Sandboxes};
 use carrel_store::Store;
 use tokio::sync::{Notify, RwLock};
 
+pub use agents::{Agent, Agents, OWN_AGENT};
 pub use carrel_sandbox::TerminalSize;
 pub use comparison::{Compared, compare};
-pub use agents::{Agent, Agents, OWN_AGENT};
 pub use environments::EnvironmentEdit;
 pub use error::ControlError;
 pub use health::Check;

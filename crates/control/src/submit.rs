@@ -63,7 +63,9 @@ impl Control {
         };
         self.gives(new.limits)?;
         self.admit(organization, by).await?;
-        let before = thread.turns.last().and_then(|turn| turn.attempts.first());
+        // A retry may have been given other limits than what it made again.
+        let before = from_attempt.and_then(|id| thread.attempt(id)).map(|(_, attempt)| attempt);
+        let before = before.or_else(|| thread.turns.last().and_then(|turn| turn.attempts.last()));
         let limits = new.limits.over(before.map(|attempt| attempt.limits).unwrap_or_default());
         let agent_before = before.and_then(|attempt| attempt.agent.clone());
         let before = before.map(|attempt| Choice { model: attempt.model.clone(), effort: attempt.effort.clone() });

@@ -45,8 +45,8 @@ use std::sync::Arc;
 use carrel_domain::DomainRule;
 use tokio::sync::mpsc;
 
-pub use download::{Download, Downloaded};
 pub use door::{MODEL_HOST, ModelAnswer, ModelDoor, ModelRequest};
+pub use download::{Download, Downloaded};
 pub use options::{EgressError, EgressOptions, Limits, OpenTls, PrivateHost, read_rules};
 pub use policy::{Decision, NetworkSecret, Phase, SessionPolicy};
 pub use session::Session;

@@ -23,7 +23,7 @@ async fn identity() -> (tempfile::TempDir, Identity, Principal) {
         postgres: None,
         artifacts: carrel_store::ArtifactPlace::DataFolder,
         worker: "0198c1de-7a3b-7c4e-9d5f-000000000001".parse().expect("an id"),
-            clock: Arc::new(Noon),
+        clock: Arc::new(Noon),
         redactor: Redactor::default(),
         keys: SealingKeys::parse(&SealingKeys::fresh().expect("chance")).expect("a key"),
     };

@@ -117,7 +117,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Adds a turn to a task, with its attempts and jobs. The turn must come after exactly `after` others.
+    /// Adds a turn to a task, with its attempts and jobs. The turn must come after exactly `after` others, none of which
+    /// is worked on.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when somebody else has added a turn in the meantime.
@@ -132,12 +133,15 @@ impl Store {
         let transaction = self.write(Scope::Task(task.organization, task.id)).await?;
         let row = transaction
             .one(
-                "select count(*) as turns from turn where task_id = $1 and organization_id = $2",
+                "select count(*) as turns, (select count(*) from attempt where task_id = $1 and organization_id = $2
+                     and ended_at is null) as working from turn where task_id = $1 and organization_id = $2",
                 [task.id.as_uuid().into(), task.organization.as_uuid().into()],
             )
             .await?;
-        let turns = row.ok_or(StoreError::NotFound { noun: "task" })?.number("turns")?;
-        if turns != after {
+        let row = row.ok_or(StoreError::NotFound { noun: "task" })?;
+        let turns = row.number("turns")?;
+        // A retry may have been asked for since the task was looked at.
+        if turns != after || row.number("working")? > 0 {
             return Err(StoreError::Conflict { noun: "task" });
         }
         let (id, location) = (task.environment, &task.repository);

@@ -133,9 +133,12 @@ impl Codex<'_> {
                 None => false,
             };
             if !steered {
+                // A short turn may have ended before its beginning was answered.
+                (self.end, self.turn) = (None, None);
                 let answer = self.call("turn/start", json!({ "threadId": self.thread, "input": input })).await?;
-                self.end = None;
-                self.turn = Some(id_of(&answer["turn"])).filter(|id| !id.is_empty());
+                if self.end.is_none() {
+                    self.turn = Some(id_of(&answer["turn"])).filter(|id| !id.is_empty());
+                }
             }
             super::record_said(self.work, message).await?;
         }
@@ -294,7 +297,7 @@ fn permission(method: &str) -> Option<Value> {
 fn config(model: &str) -> String {
     format!(
         "model = {model}\nmodel_provider = \"carrel\"\napproval_policy = \"never\"\nsandbox_mode = \"danger-full-access\"\n\
-         check_for_update_on_startup = false\n\n[model_providers.carrel]\nname = \"Carrel\"\nbase_url = \"{MODEL_URL}\"\n\
+         check_for_update_on_startup = false\nweb_search = \"disabled\"\n\n[model_providers.carrel]\nname = \"Carrel\"\nbase_url = \"{MODEL_URL}\"\n\
          wire_api = \"responses\"\nrequires_openai_auth = false\n\n[analytics]\nenabled = false\n\n[features]\nplugins = false\n",
         model = Value::from(model)
     )

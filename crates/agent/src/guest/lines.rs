@@ -91,13 +91,17 @@ impl<'a> Lines<'a> {
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), AgentError> {
         self.buffer.extend_from_slice(bytes);
+        let mut begin = 0;
         while let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
-            let rest = self.buffer.split_off(self.scanned + at + 1);
-            let line = std::mem::replace(&mut self.buffer, rest);
-            self.scanned = 0;
+            let line = &self.buffer[begin..self.scanned + at];
             // Some say things on their standard output that are no messages.
-            self.ready.extend(serde_json::from_slice(&line).ok().and_then(heard));
+            if line.len() > 1 {
+                self.ready.extend(serde_json::from_slice(line).ok().and_then(heard));
+            }
+            self.scanned += at + 1;
+            begin = self.scanned;
         }
+        self.buffer.drain(..begin);
         self.scanned = self.buffer.len();
         if self.buffer.len() > MAX_LINE_BYTES {
             return Err(self.work.failed(&format!("said more than {MAX_LINE_BYTES} bytes in one line")));

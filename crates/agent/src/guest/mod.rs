@@ -12,6 +12,7 @@ mod codex;
 mod lines;
 mod show;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use carrel_domain::{AnswerNotes, EventBody};
@@ -133,7 +134,9 @@ pub async fn run_guest(
         }
     };
     let answered = task.resumed.last().filter(|item| item["role"] == "assistant").and_then(crate::model::message_text);
-    if let Some(answer) = answered {
+    // A message that came after it is still to be told.
+    let is_heard = answered.is_none() || context.journal.messages().await?.is_empty();
+    if let Some(answer) = answered.filter(|_| is_heard) {
         // All was said when the worker died.
         return Ok(Finished { answer, notes: AnswerNotes::default(), usage: carrel_domain::Usage::default() });
     }
@@ -223,15 +226,20 @@ const MAX_HISTORY_BYTES: usize = 64 << 10;
 
 /// What people and the agent said earlier, as text, the last of it if it is too long.
 fn earlier<'a>(items: impl Iterator<Item = &'a Value>) -> String {
-    let mut text = String::new();
+    let mut told: VecDeque<String> = VecDeque::new();
     for item in items.filter(|item| item["type"] == "message") {
         let said: Vec<&str> =
             item["content"].as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect();
         let who = item["role"].as_str().unwrap_or_default();
-        text.push_str(&format!("<{who}>\n{}\n</{who}>\n", crate::frame::framed(&said.join("\n"))));
+        let said = said.join("\n");
+        let from = said.ceil_char_boundary(said.len().saturating_sub(MAX_HISTORY_BYTES / 2));
+        told.push_back(format!("<{who}>\n{}\n</{who}>\n", crate::frame::framed(&said[from..])));
+        // Whole messages: half of one would stand outside its frame.
+        while told.len() > 1 && told.iter().map(String::len).sum::<usize>() > MAX_HISTORY_BYTES {
+            told.pop_front();
+        }
     }
-    let from = text.ceil_char_boundary(text.len().saturating_sub(MAX_HISTORY_BYTES));
-    text.split_off(from)
+    told.into_iter().collect()
 }
 
 /// The item by which a session is found again.

@@ -4,6 +4,7 @@
 //! What comes from inside is hostile: only the paths of the model's own protocol, only to the model the attempt is pinned
 //! to, no header but two, and nothing at all beyond the limits.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use carrel_domain::{EventBody, Redactor, Usage};
 use futures::StreamExt;
 use reqwest::header;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::decode::Decoder;
@@ -29,6 +30,12 @@ const BYTES_OF_A_TOKEN: usize = 4;
 
 /// How much is kept of a server's name for its answer.
 const MAX_ID_CHARS: usize = 200;
+
+/// Requests under way at the same time. An agent has one, and a few beside it; what is under way is not counted yet.
+const AT_ONCE: usize = 4;
+
+/// How long a reader that takes nothing is waited for before its answer is read without it.
+const SLOW_READER: Duration = Duration::from_secs(60);
 
 /// Headers of an agent that go on to the server: what features of the protocol it speaks.
 const PASSED: [&str; 2] = ["anthropic-beta", "openai-beta"];
@@ -71,6 +78,9 @@ struct Inner {
     redactor: Redactor,
     limits: AgentLimits,
     spent: Mutex<Usage>,
+    /// Requests that were answered with an error: they are no steps of the record, and are limited as if they were.
+    failed: AtomicU64,
+    open: Semaphore,
     /// Why the last request failed, in words for a person.
     trouble: Mutex<Option<String>>,
     /// Goes up with every request and every answer.
@@ -92,7 +102,9 @@ impl GuestModel {
         let (activity, _) = watch::channel(0);
         let (reached, _) = watch::channel(None);
         let (spent, trouble) = (Mutex::new(spent), Mutex::new(None));
-        let inner = Inner { endpoint, client, journal, redactor, limits, spent, trouble, activity, reached };
+        let (failed, open) = (AtomicU64::new(0), Semaphore::new(AT_ONCE));
+        let inner =
+            Inner { endpoint, client, journal, redactor, limits, spent, failed, open, trouble, activity, reached };
         Self { inner: Arc::new(inner) }
     }
 
@@ -101,6 +113,8 @@ impl GuestModel {
     pub async fn serve(&self, request: GuestRequest, answer: impl FnOnce(GuestAnswer) + Send) {
         let inner = &*self.inner;
         inner.activity.send_modify(|count| *count += 1);
+        // Whoever waits here looks at the limits afterwards.
+        let Ok(_open) = inner.open.acquire().await else { return };
         match inner.understood(&request) {
             Err(refusal) => answer(refusal),
             Ok(Asked::Models) => answer(whole(200, &inner.models())),
@@ -173,6 +187,9 @@ impl Inner {
         let Ok(Value::Object(mut body)) = serde_json::from_slice(&request.body) else {
             return Err(self.error(400, "invalid_request_error", "the body is no JSON object"));
         };
+        if let Err(why) = super::asked::allowed(protocol, &mut body) {
+            return Err(self.error(400, "invalid_request_error", &why));
+        }
         // An attempt has one model, whatever other names its agent knows: a smaller one for titles, for example.
         body.insert("model".to_owned(), json!(self.endpoint.name));
         let streams = body.get("stream") == Some(&Value::Bool(true));
@@ -188,7 +205,9 @@ impl Inner {
         let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
         let limits = &self.limits;
-        if spent.requests >= u64::from(limits.steps) {
+        let under_way = (AT_ONCE - self.open.available_permits()).saturating_sub(1) as u64;
+        let asked = spent.requests.saturating_add(self.failed.load(Ordering::Acquire)).saturating_add(under_way);
+        if asked >= u64::from(limits.steps) {
             return Some(Limit::Steps { steps: limits.steps });
         }
         if let Some(most) = limits.tokens.filter(|most| tokens >= *most) {
@@ -241,19 +260,28 @@ impl Inner {
         let kind = kind.unwrap_or("text/event-stream").to_owned();
         let (sender, body) = mpsc::channel(WAITING_PIECES);
         answer(GuestAnswer { status: status.as_u16(), content_type: kind.clone(), body });
-        let usage = self.relay(response, &kind, &sender).await;
+        let (usage, is_whole) = self.relay(response, &kind, &sender).await;
         if is_counted {
             // Before the agent has the end of the answer, so that nothing follows from what is not recorded.
             self.count(usage, began.elapsed(), sent_bytes).await;
         }
-        // An agent that is gone needs no end.
-        let _gone = sender.send(None).await;
+        // Without its end it is an answer that was cut, and whoever reads it knows.
+        if is_whole {
+            let _gone = timeout(SLOW_READER, sender.send(None)).await;
+        }
     }
 
-    /// Hands the pieces on, and reads beside it what the answer cost: the server's id and its count.
-    async fn relay(&self, response: reqwest::Response, kind: &str, sender: &mpsc::Sender<Option<Bytes>>) -> Counted {
+    /// Hands the pieces on, and reads beside it what the answer cost: the server's id and its count. Says, too, whether all
+    /// of it came and was taken.
+    async fn relay(
+        &self,
+        response: reqwest::Response,
+        kind: &str,
+        sender: &mpsc::Sender<Option<Bytes>>,
+    ) -> (Counted, bool) {
         let mut counting = Counting::new(self.endpoint.protocol, kind);
         let (began, mut bytes) = (Instant::now(), 0);
+        let mut is_read = true;
         let mut body = response.bytes_stream();
         let broken = loop {
             let chunk = match timeout(self.endpoint.timeouts.idle, body.next()).await {
@@ -267,16 +295,15 @@ impl Inner {
                 break Some("the model server does not come to the end of its answer".to_owned());
             }
             counting.push(&chunk);
-            // What is under way is paid for, whether anybody still listens or not.
-            if sender.send(Some(chunk)).await.is_err() {
-                break None;
-            }
+            // What is under way is paid for, whether anybody still listens or not: it is read to its end to be counted.
+            is_read = is_read && matches!(timeout(SLOW_READER, sender.send(Some(chunk))).await, Ok(Ok(())));
         };
+        let is_whole = is_read && broken.is_none();
         if let Some(reason) = broken {
             let said = self.redactor.redact(&reason).into_owned();
             self.note_trouble(Some(said));
         }
-        counting.finish(bytes)
+        (counting.finish(bytes), is_whole)
     }
 
     async fn count(&self, counted: Counted, duration: Duration, sent_bytes: usize) {
@@ -301,6 +328,7 @@ impl Inner {
     }
 
     fn failed(&self, status: u16, failure: &Failure) -> GuestAnswer {
+        self.failed.fetch_add(1, Ordering::AcqRel);
         let reason = self.redactor.redact(&failure.reason).into_owned();
         self.note_trouble(Some(reason.clone()));
         let kind = match status {

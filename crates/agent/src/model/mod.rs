@@ -6,6 +6,7 @@
 //! than it may be.
 
 mod answer;
+mod asked;
 mod decode;
 pub(crate) mod door;
 mod encode;

@@ -64,6 +64,10 @@ impl Unread {
         }
         let tail = if excerpt.gap_bytes == 0 { &excerpt.head } else { &excerpt.tail };
         let (first, last) = (first_bytes(&excerpt.head, budget / 2), last_bytes(tail, budget / 2));
+        if excerpt.gap_bytes == 0 && first.len() + last.len() >= excerpt.head.len() {
+            // Only what does not show makes it longer than it may be, and by so little that nothing would be left out.
+            return Taken { text: text(&excerpt.head), original_tokens, begins };
+        }
         let gap = Gap {
             bytes: (first.len() as u64, total_bytes - last.len() as u64),
             lines: line_ends.map(|all| {
@@ -225,6 +229,17 @@ mod tests {
         let taken = unread.take(100, "c");
 
         assert!(taken.text.len() < 400 + 120, "{}", taken.text.len());
+    }
+
+    #[test]
+    fn head_and_tail_that_meet_are_the_whole() {
+        let text = format!("{}\u{ad}{}\u{ad}{}", "a".repeat(190), "b".repeat(9), "c".repeat(190));
+        let mut unread = Unread::new(1000);
+        unread.push(text.as_bytes());
+
+        let taken = unread.take(100, "c");
+
+        assert!(taken.text.contains("bbbbbbbbb") && !taken.text.contains("left out"), "{}", taken.text);
     }
 
     #[test]

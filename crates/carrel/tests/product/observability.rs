@@ -46,6 +46,9 @@ async fn every_figure_of_the_dashboard_is_among_those_of_a_service_that_has_work
 
     let figures = figures(&world).await;
 
+    let logged = world.logged();
+    let ended = logged.lines().find(|line| line.contains("an attempt has ended")).unwrap_or_else(|| panic!("{logged}"));
+    assert_eq!(ended.matches("task=").count(), 2, "once by the job, once by the message: {ended}");
     let names = names(&figures);
     let panels = dashboard["panels"].as_array().expect("panels");
     let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();

@@ -12,10 +12,10 @@ use carrel_store::{KeptDiff, StoreError};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{door, network};
 use super::setup::attachments;
 use super::spending::{self, Allowed};
 use super::{Halt, Scene, Step, limits};
+use super::{door, network};
 use crate::metrics::Tally;
 use crate::{Agent, steer};
 
@@ -96,7 +96,9 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
 fn guest<'a>(scene: &Scene<'a>) -> Result<Option<&'a Agent>, Halt> {
     let Some(name) = &scene.attempt.agent else { return Ok(None) };
     let found = scene.control.inner.agents.get(name);
-    found.map(Some).ok_or_else(|| Halt::failed(format!("the agent `{name}` is no longer configured: see CARREL_AGENTS_FILE")))
+    found
+        .map(Some)
+        .ok_or_else(|| Halt::failed(format!("the agent `{name}` is no longer configured: see CARREL_AGENTS_FILE")))
 }
 
 async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
@@ -171,7 +173,10 @@ async fn given(scene: &Scene<'_>, diffs: &[KeptDiff]) -> Result<Vec<Given>, Halt
             path: format!("{}/{}", carrel_domain::attachment::FOLDER, one.attachment.name),
             size_bytes: one.attachment.size_bytes,
             image,
-            origin: diffs.iter().find(|diff| diff.attachment == Some(one.attachment.id)).map(|diff| diff.source.clone()),
+            origin: diffs
+                .iter()
+                .find(|diff| diff.attachment == Some(one.attachment.id))
+                .map(|diff| diff.source.clone()),
         });
     }
     Ok(given)

@@ -179,7 +179,7 @@ mod tests {
             "timeout",
             "cargo",
         ] {
-            assert!(!test_in(command).is_some(), "{command}");
+            assert!(test_in(command).is_none(), "{command}");
         }
     }
 

@@ -152,7 +152,8 @@ async fn a_diff_of_a_prompt_is_kept_once_for_all_attempts_of_its_turn_and_told_o
     }
 
     let kept = fixture.store.prompt_diffs(organization, attempt.turn).await.expect("the database answers");
-    let places: Vec<_> = kept.iter().map(|diff| (diff.position, diff.attachment.is_some(), diff.problem.as_deref())).collect();
+    let places: Vec<_> =
+        kept.iter().map(|diff| (diff.position, diff.attachment.is_some(), diff.problem.as_deref())).collect();
     assert_eq!(places, [(0, true, None), (1, false, Some("404"))]);
     let placed = fixture.store.task_attachments(organization, task).await.expect("the database answers");
     let names: Vec<_> = placed.iter().map(|one| one.attachment.name.as_str()).collect();

@@ -11,7 +11,7 @@ use carrel_domain::{
     NewTurn, OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage,
     Standing, TaskId, UserId,
 };
-use carrel_store::{AttemptListing, Change, Lease, NewPublication, Principal, Queue, Store, StoreError};
+use carrel_store::{AttemptListing, Change, Lease, NewPublication, Principal, Queue, Store, StoreError, TaskThread};
 use jiff::Timestamp;
 
 use crate::place::Place;
@@ -353,7 +353,11 @@ async fn two_follow_ups_at_the_same_moment_do_not_both_become_the_second_turn() 
     let fixture = Fixture::new().await;
     let (store, owner) = (&fixture.store, fixture.owner);
     let id = fixture.task(1).await;
-    let task = store.task(owner.organization, id).await.expect("the task").task;
+    let TaskThread { task, turns, .. } = store.task(owner.organization, id).await.expect("the task");
+    let (early, stop) = (turn("now", 1), CancelledBy::User(owner.user));
+    let early = store.add_turn(&task, 1, &early, owner.user, "m").await;
+    assert!(matches!(early, Err(StoreError::Conflict { .. })), "it is still worked on: {early:?}");
+    store.request_cancel(owner.organization, turns[0].attempts[0].id, stop).await.expect("stopped");
 
     let (first, second) = (turn("more", 1), turn("less", 1));
     let (first, second) = tokio::join!(
