@@ -1,14 +1,17 @@
 //! The conversation as the model gets it again and again. How it is written down is the encoders'; here items are
-//! counted, calls get names that are theirs alone, and what the model says is marked with its origin.
+//! counted, calls get names that are theirs alone, what the model says is marked with its origin, and images are kept
+//! within what its server takes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::ModelEndpoint;
 use crate::model::{Encoder, ORIGIN, is_by_model, is_compaction};
-use crate::tokens::Meter;
+use crate::tokens::{self, Meter};
 
 /// The body of the next request, but for its end, and how many items are in it.
 #[derive(Debug)]
@@ -21,7 +24,26 @@ pub(crate) struct Conversation {
     meter: Meter,
     /// The names of all calls.
     call_ids: HashSet<String>,
+    images: Images,
 }
+
+/// What is known of the images of a conversation.
+#[derive(Debug)]
+struct Images {
+    /// The longest side one may have, if any is taken.
+    side: Option<u32>,
+    /// What they take in the request, in bytes of base64, and what they may take.
+    bytes: usize,
+    most: usize,
+    /// Which ones are left out from now on, by what they hash to.
+    forgotten: HashSet<u64>,
+}
+
+/// How much all images of a conversation may take, in base64: each goes along with every request.
+const MAX_IMAGES: usize = 24 << 20;
+
+/// What stands in for an image that is left out for its size.
+const LEFT_OUT: &str = "[an image was left out here, because the model's server takes none so large]";
 
 impl Conversation {
     /// A conversation without an item.
@@ -34,6 +56,7 @@ impl Conversation {
             items: 0,
             meter: Meter::new(endpoint, instructions, tools),
             call_ids: HashSet::new(),
+            images: Images { side: endpoint.image_side(), bytes: 0, most: MAX_IMAGES, forgotten: HashSet::new() },
         }
     }
 
@@ -44,13 +67,16 @@ impl Conversation {
         if is_compaction(item) {
             self.encoder = self.empty.clone();
             self.meter.reset();
+            self.images.bytes = 0;
             return self.items - 1;
         }
         if let (true, Some(id)) = (is_by_model(item), item["call_id"].as_str()) {
             self.call_ids.insert(id.to_owned());
         }
-        self.encoder.push(item);
-        self.meter.push(item);
+        let item = self.images.fitting(item);
+        self.images.bytes += images_of(&item).map(str::len).sum::<usize>();
+        self.encoder.push(&item);
+        self.meter.push(&item);
         self.items - 1
     }
 
@@ -87,15 +113,41 @@ impl Conversation {
     }
 
     /// Writes the request anew from these items, which it is of, without what the model thought so far and without its
-    /// server's names of items, which belong to that.
-    pub(crate) fn forget_reasoning(&mut self, items: &[Value]) {
+    /// server's names of items, which belong to that. Some servers want thoughts before a call whose result is the last
+    /// word, unless their model `stops_thinking`.
+    pub(crate) fn forget_reasoning(&mut self, items: &[Value], stops_thinking: bool) {
+        if stops_thinking {
+            self.empty.stop_thinking();
+        }
         self.encoder = self.empty.clone();
         for item in items.iter().filter(|item| item["type"] != "reasoning") {
-            let mut item = item.clone();
+            let mut item = self.images.fitting(item).into_owned();
             if let Some(fields) = item.as_object_mut() {
                 fields.remove("id");
             }
             self.encoder.push(&item);
+        }
+    }
+
+    /// Whether there is an image in the request.
+    pub(crate) const fn has_images(&self) -> bool {
+        self.images.bytes > 0
+    }
+
+    /// How much more the images may take, in bytes of base64.
+    pub(crate) const fn image_room(&self) -> usize {
+        self.images.most.saturating_sub(self.images.bytes)
+    }
+
+    /// Writes the request anew from these items, which it is of, without the images it has so far. Those to come may take
+    /// half of what these took.
+    pub(crate) fn forget_images(&mut self, items: &[Value]) {
+        self.images.forgotten.extend(items.iter().flat_map(images_of).map(hash));
+        self.images.most = self.images.bytes / 2;
+        self.images.bytes = 0;
+        self.encoder = self.empty.clone();
+        for item in items {
+            self.encoder.push(&self.images.fitting(item));
         }
     }
 
@@ -109,7 +161,7 @@ impl Conversation {
     /// A request with other items than there are.
     pub(crate) fn request_of(&self, items: &[Value]) -> Bytes {
         let mut encoder = self.empty.clone();
-        items.iter().for_each(|item| encoder.push(item));
+        items.iter().for_each(|item| encoder.push(&self.images.fitting(item)));
         Bytes::from(encoder.request())
     }
 
@@ -119,8 +171,47 @@ impl Conversation {
     }
 }
 
+impl Images {
+    /// The item with a text in the place of each image that does not fit. What a model that sees none gets instead is the
+    /// encoders'.
+    fn fitting<'a>(&self, item: &'a Value) -> Cow<'a, Value> {
+        let Some(side) = self.side else { return Cow::Borrowed(item) };
+        let is_left_out = |url: &str| {
+            self.forgotten.contains(&hash(url))
+                || tokens::image_size(url).is_some_and(|(width, height)| width.max(height) > side)
+        };
+        if !images_of(item).any(is_left_out) {
+            return Cow::Borrowed(item);
+        }
+        let mut item = item.clone();
+        for field in ["content", "output"] {
+            for part in item.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+                if part["image_url"].as_str().is_some_and(is_left_out) {
+                    *part = json!({ "type": "input_text", "text": LEFT_OUT });
+                }
+            }
+        }
+        Cow::Owned(item)
+    }
+}
+
+/// The images of an item, as data URLs.
+fn images_of(item: &Value) -> impl Iterator<Item = &str> {
+    let parts = ["content", "output"].into_iter().filter_map(|field| item[field].as_array()).flatten();
+    parts.filter_map(|part| part["image_url"].as_str())
+}
+
+fn hash(url: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    url.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
     use crate::Protocol;
 
@@ -222,5 +313,37 @@ mod tests {
             "{names:?}"
         );
         assert!(items.iter().all(|item| item[ORIGIN] == "chat_completions localhost m"));
+    }
+
+    #[test]
+    fn an_image_that_the_next_model_takes_none_of_is_left_out_and_others_count() {
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+        png.extend(9000_u32.to_be_bytes());
+        png.extend(10_u32.to_be_bytes());
+        png.resize(64, 0);
+        let url = |bytes: &[u8]| format!("data:image/png;base64,{}", STANDARD.encode(bytes));
+        let wide = url(&png);
+        png[18..20].copy_from_slice(&[0, 9]);
+        let small = url(&png);
+        let image = |url: &str| json!({"type": "input_image", "image_url": url});
+        let item = json!({"type": "message", "role": "user", "content": [image(&wide), image(&small)]});
+
+        for protocol in PROTOCOLS {
+            let base = "http://localhost/v1".parse().expect("a URL");
+            let endpoint = ModelEndpoint { images: true, ..ModelEndpoint::speaking(protocol, "m", base, None) };
+            let mut conversation = Conversation::new(&endpoint, "be good", &[], "key");
+            conversation.push(&item);
+
+            let request = String::from_utf8(conversation.request().to_vec()).expect("UTF-8");
+            let has = |url: &str| request.contains(url.rsplit(',').next().expect("its data"));
+            assert!(has(&small) && !has(&wide) && request.contains(LEFT_OUT), "{protocol:?}: {request}");
+            assert_eq!(conversation.image_room(), MAX_IMAGES - small.len());
+
+            conversation.forget_images(std::slice::from_ref(&item));
+            assert!(!conversation.has_images() && conversation.image_room() == small.len() / 2);
+            conversation.push(&json!({"type": "context_compacted"}));
+            conversation.push(&item);
+            assert!(!conversation.has_images(), "it stays left out");
+        }
     }
 }

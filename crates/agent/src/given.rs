@@ -11,13 +11,13 @@ use crate::{AgentTask, Given, ModelEndpoint, preamble};
 /// How much the images of one prompt may take, in base64: they go along with every request.
 const MAX_TOGETHER: usize = 16 << 20;
 
-/// The item of the prompt.
-pub(crate) fn prompt(task: &AgentTask, endpoint: &ModelEndpoint) -> Value {
+/// The item of the prompt, in a conversation that has so much room left for images.
+pub(crate) fn prompt(task: &AgentTask, endpoint: &ModelEndpoint, room: usize) -> Value {
     let mut item = preamble::message(&task.prompt);
     if task.given.is_empty() && task.missing.is_empty() {
         return item;
     }
-    let (mut lines, mut images, mut room) = (Vec::new(), Vec::new(), MAX_TOGETHER);
+    let (mut lines, mut images, mut room) = (Vec::new(), Vec::new(), room.min(MAX_TOGETHER));
     for given in &task.given {
         let shown = shown(given, endpoint.image_side(), &mut room);
         let note = match (&given.image, &shown) {

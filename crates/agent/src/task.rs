@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use carrel_domain::patch::StartedPatch;
 use carrel_domain::repository_facts::RepositoryFacts;
 use carrel_domain::{AnswerNotes, BranchName, CommitOid, Mode, NetworkPolicy, Redactor, Usage};
 use carrel_sandbox::Sandbox;
@@ -44,6 +45,8 @@ pub struct AgentTask {
     /// With `resumed`: the commands of this attempt that already have a `command.started` event, each with the bytes of
     /// text in its `command.output` events. What was recorded is not recorded again.
     pub shown: BTreeMap<String, u64>,
+    /// With `resumed`: the patch that was begun last, by its `patch.started` event.
+    pub started_patch: Option<StartedPatch>,
     /// Names the conversation to the server's prompt cache: the same for all turns of a task.
     pub cache_key: String,
     /// With `resumed`: what it has cost so far.

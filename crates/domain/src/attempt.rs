@@ -146,13 +146,16 @@ pub struct AnswerNotes {
     pub faults: Vec<String>,
     /// What the agent suggests to ask next, at most three: plain text, untrusted.
     pub suggestions: Vec<String>,
+    /// Why the agent could hear nothing more after it, if so: what a person said since is not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_word: Option<String>,
 }
 
 impl AnswerNotes {
     /// Whether there is nothing to tell.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.citations.is_empty() && self.faults.is_empty() && self.suggestions.is_empty()
+        self.citations.is_empty() && self.faults.is_empty() && self.suggestions.is_empty() && self.last_word.is_none()
     }
 }
 

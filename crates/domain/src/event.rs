@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::patch::StartedPatch;
 use crate::{
     AttemptId, AttemptState, CitationsCheck, CommitOid, FileChange, MessageId, Mode, OrganizationId, PatchSummary,
     PublicationId, PublicationState, SnapshotId, TaskId, TurnId, Usage,
@@ -218,6 +219,9 @@ pub enum EventBody {
         /// How much of that was not kept.
         dropped_bytes: u64,
     },
+    /// The agent is about to change files by a patch. For the service itself.
+    #[serde(rename = "patch.started")]
+    PatchStarted(StartedPatch),
     /// The agent changed files by a patch.
     #[serde(rename = "patch.applied")]
     PatchApplied {
@@ -422,6 +426,7 @@ impl EventBody {
             Self::CommandOutput { .. } => "command.output",
             Self::CommandInput { .. } => "command.input",
             Self::CommandEnded { .. } => "command.ended",
+            Self::PatchStarted(_) => "patch.started",
             Self::PatchApplied { .. } => "patch.applied",
             Self::PatchRefused { .. } => "patch.refused",
             Self::ToolRefused { .. } => "tool.refused",

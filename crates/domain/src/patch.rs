@@ -33,6 +33,31 @@ pub struct FileChange {
     pub binary: bool,
 }
 
+/// A patch of the agent that is being written, as it is noted before: what is needed to finish it when the service dies
+/// meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedPatch {
+    /// The place of its call in the conversation, counted from 0.
+    pub call: u64,
+    /// What becomes of which file.
+    pub files: Vec<StartedFile>,
+    /// The same for people.
+    pub changes: Vec<FileChange>,
+}
+
+/// What becomes of one file by a patch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedFile {
+    /// Its path in the repository.
+    pub path: String,
+    /// The SHA-256 of its content before, in hexadecimal digits; `None` where there is no file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub before: Option<String>,
+    /// The same of its content after.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub after: Option<String>,
+}
+
 /// What happens to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use carrel_domain::comparison::{Counter, Tally};
+use carrel_domain::patch::StartedPatch;
 use carrel_domain::{Attempt, AttemptId, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
 use sea_orm::Value;
 
@@ -72,28 +73,49 @@ impl Store {
         attempt: AttemptId,
         command_id: &str,
     ) -> Result<Option<String>, StoreError> {
+        let marks = self.command_marks(organization, attempt).await?;
+        let started = marks.iter().rposition(
+            |mark| matches!(&mark.body, EventBody::CommandStarted { command_id: id, .. } if id == command_id),
+        );
+        let Some(started) = started else { return Ok(None) };
+        let ended = marks[started..]
+            .iter()
+            .find(|mark| matches!(&mark.body, EventBody::CommandEnded { command_id: id, .. } if id == command_id));
+        let (from, to) = (marks[started].seq, ended.map_or(i64::MAX, |mark| mark.seq));
         // Narrowed by the text of the rows, so that the output of other commands is not read; decided by their meaning.
         let named = format!("%\"command_id\":\"{command_id}\"%");
         let rows = self
             .database
             .all(
                 "select organization_id, task_id, seq, attempt_id, at, body from event
-                 where attempt_id = $1 and kind in ('command.started', 'command.output') and organization_id = $2
-                 and body like $3 order by seq",
-                [attempt.as_uuid().into(), organization.as_uuid().into(), named.into()],
+                 where attempt_id = $1 and kind = 'command.output' and seq between $2 and $3 and organization_id = $4
+                 and body like $5 order by seq",
+                [attempt.as_uuid().into(), from.into(), to.into(), organization.as_uuid().into(), named.into()],
             )
             .await?;
-        let mut output = None;
+        let mut output = String::new();
         for row in &rows {
-            match event(row)?.body {
-                EventBody::CommandStarted { command_id: id, .. } if id == command_id => output = Some(String::new()),
-                EventBody::CommandOutput { command_id: id, text } if id == command_id => {
-                    output.get_or_insert_default().push_str(&text);
-                }
-                _ => {}
+            if let EventBody::CommandOutput { command_id: id, text } = event(row)?.body
+                && id == command_id
+            {
+                output.push_str(&text);
             }
         }
-        Ok(output)
+        Ok(Some(output))
+    }
+
+    /// The beginnings and ends of an attempt's commands, oldest first.
+    async fn command_marks(&self, organization: OrganizationId, attempt: AttemptId) -> Result<Vec<Event>, StoreError> {
+        let rows = self
+            .database
+            .all(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where attempt_id = $1 and kind in ('command.started', 'command.ended') and organization_id = $2
+                 order by seq",
+                [attempt.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        rows.iter().map(event).collect()
     }
 
     /// At most `limit` events of a task's log behind `after`, oldest first.
@@ -143,7 +165,32 @@ impl Store {
         Ok(items)
     }
 
-    /// The commands of an attempt that were told of, each with the bytes of output that were told.
+    /// The patch that an attempt's agent has begun to write last, if it has.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn started_patch(
+        &self,
+        organization: OrganizationId,
+        attempt: AttemptId,
+    ) -> Result<Option<StartedPatch>, StoreError> {
+        let row = self
+            .database
+            .one(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where attempt_id = $1 and kind = 'patch.started' and organization_id = $2
+                 order by seq desc limit 1",
+                [attempt.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        Ok(row.as_ref().map(event).transpose()?.and_then(|event| match event.body {
+            EventBody::PatchStarted(started) => Some(started),
+            _ => None,
+        }))
+    }
+
+    /// The commands of an attempt that were told of. Of those that may still be listened to, because their end was not told
+    /// or they were called by the model's last answer, each with the bytes of output that were told; of others with none.
     ///
     /// # Errors
     /// When the database refuses.
@@ -152,25 +199,48 @@ impl Store {
         organization: OrganizationId,
         attempt: AttemptId,
     ) -> Result<BTreeMap<String, u64>, StoreError> {
+        let marks = self.command_marks(organization, attempt).await?;
+        let answered = self
+            .database
+            .one(
+                "select max(seq) as seq from event
+                 where attempt_id = $1 and kind = 'model.responded' and organization_id = $2",
+                [attempt.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let answered: i64 = answered.map_or(Ok(None), |row| row.get::<Option<i64>>("seq"))?.unwrap_or_default();
+        // Without all the output of those that are over: of a long attempt that is most of its log.
+        let mut begun: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut shown = BTreeMap::new();
+        for mark in &marks {
+            match &mark.body {
+                EventBody::CommandStarted { command_id, .. } => {
+                    begun.insert(command_id, mark.seq);
+                    shown.insert(command_id.clone(), 0);
+                }
+                EventBody::CommandEnded { command_id, .. } => {
+                    if begun.get(command_id.as_str()).is_some_and(|seq| *seq < answered) {
+                        begun.remove(command_id.as_str());
+                    }
+                }
+                _ => {}
+            }
+        }
+        let Some(from) = begun.values().min() else { return Ok(shown) };
         let rows = self
             .database
             .all(
                 "select organization_id, task_id, seq, attempt_id, at, body from event
-                 where attempt_id = $1 and kind in ('command.started', 'command.output') and organization_id = $2
+                 where attempt_id = $1 and kind = 'command.output' and seq >= $2 and organization_id = $3
                  order by seq",
-                [attempt.as_uuid().into(), organization.as_uuid().into()],
+                [attempt.as_uuid().into(), (*from).into(), organization.as_uuid().into()],
             )
             .await?;
-        let mut shown = BTreeMap::new();
         for row in &rows {
-            match event(row)?.body {
-                EventBody::CommandStarted { command_id, .. } => {
-                    shown.entry(command_id).or_insert(0);
-                }
-                EventBody::CommandOutput { command_id, text } => {
-                    *shown.entry(command_id).or_insert(0) += text.len() as u64;
-                }
-                _ => {}
+            if let EventBody::CommandOutput { command_id, text } = event(row)?.body
+                && begun.contains_key(command_id.as_str())
+            {
+                *shown.entry(command_id).or_insert(0) += text.len() as u64;
             }
         }
         Ok(shown)

@@ -109,7 +109,7 @@ pub(crate) async fn deliver(
 }
 
 /// What has to be said of the messages that an attempt has not heard when it goes into its next state. An agent that is
-/// done while one waits is not done.
+/// done while one waits is not done, unless that was the last it could say.
 pub(crate) async fn unheard(transaction: &Transaction, moved: &Attempt) -> Result<Option<EventBody>, StoreError> {
     if moved.state.hears() {
         return Ok(None);
@@ -118,16 +118,17 @@ pub(crate) async fn unheard(transaction: &Transaction, moved: &Attempt) -> Resul
     if waiting == 0 {
         return Ok(None);
     }
-    match moved.state {
-        AttemptState::Collecting { .. } => Err(StoreError::Conflict { noun: "attempt" }),
-        _ => {
-            let what = if waiting == 1 { "a message was".to_owned() } else { format!("{waiting} messages were") };
-            let message = format!(
-                "{what} not delivered: the attempt ended before its agent took another step; a retry of it is told"
-            );
-            Ok(Some(EventBody::Warning { message }))
-        }
-    }
+    let what = if waiting == 1 { "a message was".to_owned() } else { format!("{waiting} messages were") };
+    let why = match &moved.state {
+        AttemptState::Collecting { notes, .. } => match &notes.last_word {
+            Some(why) => format!("{why}; say it in a follow-up"),
+            None => return Err(StoreError::Conflict { noun: "attempt" }),
+        },
+        // Told when it came to its answer.
+        AttemptState::Ready(_) => return Ok(None),
+        _ => "the attempt ended before its agent took another step; a retry of it is told".to_owned(),
+    };
+    Ok(Some(EventBody::Warning { message: format!("{what} not delivered: {why}") }))
 }
 
 /// Gives what one attempt has not heard to the one that makes it again.

@@ -326,7 +326,7 @@ impl From<carrel_domain::Usage> for Usage {
 impl From<carrel_domain::Outcome> for AttemptResult {
     fn from(outcome: carrel_domain::Outcome) -> Self {
         let carrel_domain::Outcome { answer, patch, notes, tally } = outcome;
-        let carrel_domain::AnswerNotes { citations, faults, suggestions } = notes;
+        let carrel_domain::AnswerNotes { citations, faults, suggestions, last_word: _ } = notes;
         let (patch, citations, work) = (patch.map(Into::into), citations.into(), tally.into());
         Self { answer, patch, citations, faults, suggestions, work }
     }

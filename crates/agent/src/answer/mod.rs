@@ -13,11 +13,11 @@ mod evidence;
 mod sections;
 mod verify;
 
-use carrel_domain::{AnswerNotes, EventBody, Mode};
-use serde_json::Value;
+use carrel_domain::{AnswerNotes, CitationsCheck, EventBody, Mode};
+use serde_json::{Value, json};
 
 use crate::frame::framed;
-use crate::model::{is_by_model, message_text};
+use crate::model::{NOTE, is_by_model, is_note, message_text};
 use crate::output::clean::visible;
 use crate::preamble::message;
 use crate::tools::Tools;
@@ -25,8 +25,8 @@ use crate::{AgentContext, AgentError};
 use evidence::Evidence;
 pub(crate) use verify::Citations;
 
-/// How the message begins in which we tell the model what is wrong with its answer: also how it is known again.
-const NOTE: &str = "<answer_check>";
+/// What the message is in which we tell the model what is wrong with its answer.
+const CHECK: &str = "answer_check";
 
 /// How many faults of one kind the model, or a person, is told.
 const MAX_TOLD: usize = 20;
@@ -42,6 +42,8 @@ pub(crate) struct Review {
     standing: Option<String>,
     /// Whether the model was told what is wrong.
     has_told: bool,
+    /// What was found out about citations last: it is told once.
+    checked: Option<CitationsCheck>,
 }
 
 /// An answer that counts.
@@ -73,7 +75,7 @@ struct Held {
 impl Review {
     /// Of a turn in which nothing has happened yet.
     pub(crate) fn new(mode: Mode) -> Self {
-        Self { mode, evidence: Evidence::default(), saying: Vec::new(), standing: None, has_told: false }
+        Self { mode, evidence: Evidence::default(), saying: Vec::new(), standing: None, has_told: false, checked: None }
     }
 
     /// Takes note of an item of this turn, in the order of the conversation.
@@ -84,7 +86,7 @@ impl Review {
             return;
         }
         let said = said(&std::mem::take(&mut self.saying));
-        if is_note(item) {
+        if is_note(item, CHECK) {
             self.has_told = true;
             self.standing = (!said.is_empty()).then_some(said);
         } else if item["role"] == "user" {
@@ -112,7 +114,7 @@ impl Review {
         let held = self.hold(&answer, tools, context).await?;
         let note = note(&held);
         if let Some(note) = note.filter(|_| may_be_asked && !self.has_told) {
-            return Ok(Verdict::Tell(message(&note)));
+            return Ok(Verdict::Tell(note));
         }
         self.warn(&held.faults, context).await?;
         Ok(Verdict::Settled(held.settled))
@@ -130,20 +132,22 @@ impl Review {
             AgentError::Cancelled | AgentError::Sandbox { .. } | AgentError::Journal(_) => false,
         };
         let Some(standing) = self.standing.take().filter(|_| may_stand) else { return Err(error) };
-        let held = self.hold(&standing, tools, context).await?;
+        let mut held = self.hold(&standing, tools, context).await?;
         let reason = context.redactor.redact(&error.to_string()).into_owned();
         let mut faults = vec![format!("its faults were not corrected: {reason}")];
         faults.extend(held.faults);
         self.warn(&faults, context).await?;
+        held.settled.notes.last_word = Some(reason);
         Ok(held.settled)
     }
 
     /// Reads an answer and checks what can be checked.
-    async fn hold(&self, answer: &str, tools: &Tools, context: &AgentContext<'_>) -> Result<Held, AgentError> {
+    async fn hold(&mut self, answer: &str, tools: &Tools, context: &AgentContext<'_>) -> Result<Held, AgentError> {
         let (answer, suggestions) = sections::without_follow_ups(answer);
         let Citations { check, chunks } = verify::check(&answer, tools).await?;
-        if !check.is_empty() {
+        if !check.is_empty() && self.checked.as_ref() != Some(&check) {
             context.journal.record(vec![EventBody::CitationsChecked(check.clone())]).await?;
+            self.checked = Some(check.clone());
         }
         let mut faults = match self.mode {
             Mode::Code => claims::faults(&answer, &self.evidence, &chunks),
@@ -155,7 +159,7 @@ impl Review {
             Mode::Code | Mode::Ask => Vec::new(),
         };
         let told = faults.iter().map(|fault| visible(&context.redactor.redact(fault))).collect();
-        let notes = AnswerNotes { citations: check, faults: told, suggestions };
+        let notes = AnswerNotes { citations: check, faults: told, suggestions, last_word: None };
         Ok(Held { settled: Settled { answer, notes }, faults, lacks })
     }
 
@@ -167,11 +171,6 @@ impl Review {
     }
 }
 
-/// Whether an item is our word on an answer.
-fn is_note(item: &Value) -> bool {
-    item["role"] == "user" && item["content"][0]["text"].as_str().is_some_and(|text| text.starts_with(NOTE))
-}
-
 /// Messages, one after the other, with nothing hidden in them.
 fn said(messages: &[String]) -> String {
     let messages: Vec<&str> = messages.iter().map(String::as_str).filter(|text| !text.trim().is_empty()).collect();
@@ -179,14 +178,15 @@ fn said(messages: &[String]) -> String {
 }
 
 /// What the model is told; nothing when nothing in the answer is wrong.
-fn note(held: &Held) -> Option<String> {
+fn note(held: &Held) -> Option<Value> {
     let Held { settled, faults, lacks } = held;
     let citations = &settled.notes.citations;
     if citations.failing.is_empty() && faults.is_empty() {
         return None;
     }
-    let mut text =
-        format!("{NOTE}\nYour final message was held against the files and the record of this turn. What is wrong:\n");
+    let mut text = format!(
+        "<{CHECK}>\nYour final message was held against the files and the record of this turn. What is wrong:\n"
+    );
     for failing in citations.failing.iter().take(MAX_TOLD) {
         let (citation, reason) = (framed(&shortened(&failing.citation)), framed(&failing.reason));
         text.push_str(&format!("- {citation} does not hold: {reason}\n"));
@@ -200,7 +200,9 @@ fn note(held: &Held) -> Option<String> {
     text.push_str(
         "Look again where you must (line numbers of a file: `nl -ba`; of output: `read_output`), then write the whole final message again, corrected; leave out what you cannot support. Say nothing about this check: the person sees only the corrected message. You are told this once.\n</answer_check>",
     );
-    Some(text)
+    let mut item = message(&text);
+    item[NOTE] = json!(CHECK);
+    Some(item)
 }
 
 /// A citation as it is repeated to the model.
@@ -213,9 +215,6 @@ fn shortened(citation: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use carrel_domain::CitationsCheck;
-    use serde_json::json;
-
     use super::*;
 
     fn held(citations: CitationsCheck, faults: &[&str], lacks: &[&str]) -> Held {
@@ -233,7 +232,7 @@ mod tests {
         let mut review = Review::new(Mode::Ask);
         let note = note(&held(CitationsCheck::default(), &["x"], &[])).expect("a note");
 
-        for item in [says("first"), says("second"), message(&note), says("half of a corr")] {
+        for item in [says("first"), says("second"), note, says("half of a corr")] {
             review.saw(&item);
         }
         assert_eq!((review.standing.as_deref(), review.has_told), (Some("first\n\nsecond"), true));
@@ -250,9 +249,13 @@ mod tests {
         };
         let citations = CitationsCheck { holding: 1, failing: (0..200).map(failing).collect(), unchecked: 0 };
 
-        let text = note(&held(citations, &[], &["no **Testing** section"])).expect("a note");
+        let item = note(&held(citations, &[], &["no **Testing** section"])).expect("a note");
 
-        assert!(text.starts_with(NOTE) && text.ends_with("</answer_check>"), "{text}");
+        let text = item["content"][0]["text"].as_str().expect("a text");
+        assert!(
+            is_note(&item, CHECK) && text.starts_with("<answer_check>") && text.ends_with("</answer_check>"),
+            "{text}"
+        );
         assert!(text.len() < 10_000 && text.contains("- 180 more citations do not hold\n- no **Testing** section\n"));
         assert_eq!(
             note(&held(CitationsCheck { holding: 9, ..CitationsCheck::default() }, &[], &["no **Testing** section"])),

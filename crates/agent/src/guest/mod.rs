@@ -174,7 +174,7 @@ async fn begin<'a>(
     context: &'a AgentContext<'a>,
 ) -> Result<Work<'a>, AgentError> {
     let is_resumed = !task.resumed.is_empty();
-    let given = crate::given::prompt(task, context.endpoint);
+    let given = crate::given::prompt(task, context.endpoint, usize::MAX);
     let (mut prompt, mut images) = (Vec::new(), Vec::new());
     for part in given["content"].as_array().into_iter().flatten() {
         prompt.extend(part["text"].as_str().map(str::to_owned));

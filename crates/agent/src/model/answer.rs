@@ -62,7 +62,7 @@ pub(super) struct Draft {
     /// Why the model stopped before it was done, if it did.
     pub(super) incomplete: Option<Failure>,
     pub(super) is_paused: bool,
-    /// Whether the server itself said that the answer came to nothing.
+    /// Whether the server itself said that the answer came to nothing, or is to come to nothing.
     disowned: bool,
 }
 
@@ -103,6 +103,7 @@ impl Draft {
             if failure.again == Again::Shorter {
                 return Ok(self.told(Remark::TooLong, Some(failure.reason)));
             }
+            self.disowned |= failure.again == Again::Declined;
             return self.salvage(failure);
         }
         let says_something = self
@@ -280,5 +281,13 @@ mod tests {
         let failure = draft.disown(&json!({"message": "no"}));
 
         assert!(draft.salvage(failure).is_err());
+    }
+
+    #[test]
+    fn what_a_model_had_begun_before_it_refused_is_not_done() {
+        for declined in [Failure::refusal("no"), Failure::incomplete("content_filter")] {
+            let refused = Draft { incomplete: Some(declined), ..draft(&[call("a")]) }.finish();
+            assert_eq!(refused.expect_err("a refusal").again, Again::Declined);
+        }
     }
 }

@@ -30,8 +30,12 @@ pub(crate) struct Failure {
 pub(crate) enum Again {
     /// It would fail again.
     Never,
+    /// The model, or who serves it, does not want to: what it had begun is not to be done either.
+    Declined,
     /// Only with a shorter conversation: this one no longer fits.
     ContextFull,
+    /// Only with a request of fewer bytes.
+    TooLarge,
     /// When the model is told that its answer was too long.
     Shorter,
     /// Without the reasoning of before, which the server cannot verify: another key's, say.
@@ -78,7 +82,7 @@ impl Failure {
                 "; raise the limit for the length of an answer, at the server or as `max_output_tokens`",
                 Again::Shorter,
             ),
-            "content_filter" => ("; its content filter stopped it, so put the task in other words", Again::Never),
+            "content_filter" => ("; its content filter stopped it, so put the task in other words", Again::Declined),
             _ => ("", Again::Never),
         };
         Self::of(format!("the model's answer is incomplete ({}){way_out}", bounded(reason)), again)
@@ -87,7 +91,7 @@ impl Failure {
     /// The model, or who serves it, does not want to.
     pub(super) fn refusal(why: &str) -> Self {
         let why = if why.is_empty() { String::new() } else { format!(": {}", bounded(why)) };
-        Self::of(format!("the model refused to answer; put the task in other words{why}"), Again::Never)
+        Self::of(format!("the model refused to answer; put the task in other words{why}"), Again::Declined)
     }
 
     /// The conversation does not fit.
@@ -159,7 +163,7 @@ impl Failure {
             404 => format!("{}{says}", not_found(endpoint, listed)),
             413 => {
                 let reason = format!("the request is too large for the model server (HTTP 413); split the task{says}");
-                return Self::of(reason, Again::ContextFull);
+                return Self::of(reason, Again::TooLarge);
             }
             300..400 => format!("the model server redirects (HTTP {status}); give the URL that it redirects to"),
             429 => format!("the model server asks to slow down (HTTP 429){says}"),
@@ -223,13 +227,16 @@ fn is_context_full(code: &str, message: &str) -> bool {
     CODES.contains(&code) || WORDS.iter().any(|words| message.contains(words))
 }
 
-/// Whether a server says that the reasoning it is sent back is none of its own.
+/// Whether a server says that the reasoning it is sent back is none of its own, or is not there.
 fn is_unverified(code: &str, message: &str) -> bool {
-    const WORDS: [&str; 4] = [
+    const WORDS: [&str; 6] = [
         "encrypted content could not be",
         "encrypted_content could not be",
         "invalid `signature` in `thinking`",
         "invalid signature in thinking",
+        // It was left out where the server wants it: before a call whose result is the last word.
+        "must start with a thinking block",
+        "expected `thinking` or `redacted_thinking`",
     ];
     let message = message.to_ascii_lowercase();
     code == "invalid_encrypted_content" || WORDS.iter().any(|words| message.contains(words))
@@ -373,7 +380,7 @@ mod tests {
         for body in said {
             assert_eq!(refused(400, body).again, Again::ContextFull, "{body}");
         }
-        assert_eq!(refused(413, "").again, Again::ContextFull);
+        assert_eq!(refused(413, "").again, Again::TooLarge);
         let error = json!({"code": "context_length_exceeded", "message": "so"});
         assert_eq!(Failure::reported(&error).again, Again::ContextFull);
     }

@@ -9,6 +9,8 @@
 //! | `details` | `reasoning` | what OpenRouter wants back as `reasoning_details` |
 //! | `extra_content` | `function_call` | what some Chat Completions servers want back |
 //! | `stands_for` | our messages | which are summaries of what is no longer shown |
+//! | `note` | our messages | what we tell the model on our own, such as that it is to sum up |
+//! | `is_paused` | the last item of an answer | that its server wants to be asked again to go on |
 
 use carrel_domain::event::CONTEXT_COMPACTED;
 use serde_json::{Value, json};
@@ -17,8 +19,14 @@ use serde_json::{Value, json};
 pub(crate) const ORIGIN: &str = "origin";
 
 /// The fields that are ours or another wire's, and unknown to the Responses API.
-pub(super) const PRIVATE: [&str; 7] =
-    [ORIGIN, "signature", "redacted", "field", "details", "extra_content", STANDS_FOR];
+pub(super) const PRIVATE: [&str; 9] =
+    [ORIGIN, "signature", "redacted", "field", "details", "extra_content", STANDS_FOR, NOTE, PAUSED];
+
+/// Marks what we tell the model on our own, and says what it is: a person may write the same words.
+pub(crate) const NOTE: &str = "note";
+
+/// Marks the end of an answer that is to be gone on with although it calls nothing.
+pub(crate) const PAUSED: &str = "is_paused";
 
 /// Marks a message of ours that takes the place of items the model is no longer shown.
 pub(crate) const STANDS_FOR: &str = "stands_for";
@@ -65,6 +73,11 @@ impl Call {
         };
         json!({ "type": kind, "call_id": self.call_id, "output": output.into() })
     }
+}
+
+/// Whether an item is what we tell the model on our own, of this kind.
+pub(crate) fn is_note(item: &Value, kind: &str) -> bool {
+    item["role"] == "user" && item[NOTE] == kind
 }
 
 /// The calls among some items.

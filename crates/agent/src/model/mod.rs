@@ -27,8 +27,8 @@ pub(crate) use answer::{Answer, Remark};
 pub(crate) use encode::Encoder;
 pub(crate) use failure::Failure;
 pub(crate) use item::{
-    Call, CallKind, ORIGIN, STANDS_FOR, calls_in, can_be_sent_back, is_by_model, is_compaction, message_text,
-    reasoning_text,
+    Call, CallKind, NOTE, ORIGIN, PAUSED, STANDS_FOR, calls_in, can_be_sent_back, is_by_model, is_compaction, is_note,
+    message_text, reasoning_text,
 };
 
 use crate::{ModelEndpoint, Protocol};

@@ -15,6 +15,7 @@ impl Agent<'_> {
             Tools::runs_beside_others(&one.call) && Tools::runs_beside_others(&next.call)
         };
         for group in calls.chunk_by(together) {
+            self.tools.know_image_room(self.conversation.image_room());
             let tools = self.tools;
             let run = |pending: &Pending| {
                 let pending = pending.clone();

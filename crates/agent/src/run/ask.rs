@@ -19,24 +19,35 @@ const MAX_ID_CHARS: usize = 200;
 /// How often a conversation that is too long for its server is made shorter for one request.
 const SHORTENED: u32 = 2;
 
+/// How often reasoning is left out for one request: the second time, none is asked for any more.
+const FORGOTTEN: u32 = 2;
+
 impl Agent<'_> {
     /// Asks for what comes next. When the server says that the conversation is too long, a shorter one is gone on from,
     /// and once more a shorter one yet.
     pub(super) async fn ask(&mut self) -> Result<(Answer, Duration), AgentError> {
-        let (mut times, mut is_forgotten) = (0, false);
+        let (mut times, mut forgotten) = (0, 0);
         loop {
             let asked = self.ask_for(self.conversation.request()).await;
             match asked {
+                Err(AgentError::ContextFull { reason }) if self.is_too_large() && self.conversation.has_images() => {
+                    let message = format!("{reason}; going on without the images");
+                    self.context.journal.record(vec![EventBody::Warning { message }]).await?;
+                    let (all, _) = self.everything().await?;
+                    self.conversation.forget_images(live(&all));
+                }
                 Err(AgentError::ContextFull { reason }) if times < SHORTENED => {
                     self.make_room_again(times > 0, &reason).await?;
                     times += 1;
                 }
-                Err(AgentError::Model { reason, .. }) if self.is_unverified && !is_forgotten => {
-                    (self.is_unverified, is_forgotten) = (false, true);
+                Err(AgentError::Model { reason, .. })
+                    if self.refusal == Some(Again::Unverified) && forgotten < FORGOTTEN =>
+                {
+                    forgotten += 1;
                     let message = format!("{reason}; going on without it");
                     self.context.journal.record(vec![EventBody::Warning { message }]).await?;
                     let (all, _) = self.everything().await?;
-                    self.conversation.forget_reasoning(live(&all));
+                    self.conversation.forget_reasoning(live(&all), forgotten == FORGOTTEN);
                 }
                 Ok((answer, duration)) => {
                     match answer.usage {
@@ -64,13 +75,15 @@ impl Agent<'_> {
                 Err(failure) => failure,
             };
             let reason = self.context.redactor.redact(&failure.reason).into_owned();
-            self.is_unverified = failure.again == Again::Unverified;
+            self.refusal = Some(failure.again);
             if let Some(usage) = failure.usage {
                 self.record_loss(usage, began.elapsed()).await?;
             }
             let wait = match wait_before_retry(&failure, retries, most) {
                 Ok(wait) => wait,
-                Err(_) if failure.again == Again::ContextFull => return Err(AgentError::ContextFull { reason }),
+                Err(_) if matches!(failure.again, Again::ContextFull | Again::TooLarge) => {
+                    return Err(AgentError::ContextFull { reason });
+                }
                 Err(retryable) => return Err(AgentError::Model { reason, retryable }),
             };
             retries += 1;
@@ -125,7 +138,9 @@ impl Agent<'_> {
 /// How long to wait before asking again; or, when that makes no sense, whether a later attempt may.
 fn wait_before_retry(failure: &Failure, retries: u32, max_retries: u32) -> Result<Duration, bool> {
     match failure.again {
-        Again::Never | Again::ContextFull | Again::Shorter | Again::Unverified => Err(false),
+        Again::Never | Again::Declined | Again::ContextFull | Again::TooLarge | Again::Shorter | Again::Unverified => {
+            Err(false)
+        }
         _ if retries >= max_retries => Err(true),
         Again::Later => Ok(retry::backoff(retries + 1)),
         Again::After(wait) if wait > retry::MAX_ASKED_WAIT => Err(true),

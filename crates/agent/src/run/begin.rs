@@ -4,10 +4,10 @@ use carrel_domain::EventBody;
 use serde_json::Value;
 
 use super::Agent;
-use super::budget::is_note;
+use super::budget::asks_to_sum_up;
 use crate::given;
 use crate::history::live;
-use crate::model::{Call, STANDS_FOR, calls_in, is_by_model, is_compaction};
+use crate::model::{Call, PAUSED, STANDS_FOR, calls_in, is_by_model, is_compaction};
 use crate::preamble;
 use crate::tools::Pending;
 use crate::{AgentError, AgentTask};
@@ -25,7 +25,8 @@ impl Agent<'_> {
                 bodies.push(EventBody::ConversationItem { item });
             }
         }
-        let item = self.context.redactor.redact_json(given::prompt(task, self.context.endpoint));
+        let room = self.conversation.image_room();
+        let item = self.context.redactor.redact_json(given::prompt(task, self.context.endpoint, room));
         self.conversation.push(&item);
         bodies.push(EventBody::ConversationItem { item });
         Ok(self.context.journal.record(bodies).await?)
@@ -42,7 +43,7 @@ impl Agent<'_> {
             if !is_kept {
                 self.budget.saw(item, is_by_model(item));
             }
-            if !is_kept && !is_note(item) {
+            if !is_kept && !asks_to_sum_up(item) {
                 self.review.saw(item);
             }
             is_kept &= item[STANDS_FOR].is_null();
@@ -61,7 +62,7 @@ impl Agent<'_> {
         if let Some(last) = groups.last().filter(|group| is_by_model(&group[0]))
             && calls_in(last).is_empty()
         {
-            return Ok(true);
+            return Ok(!last.iter().any(|item| item[PAUSED] == true));
         }
         self.act(open).await?;
         Ok(false)

@@ -4,15 +4,16 @@
 use std::future::Future;
 
 use carrel_domain::{EventBody, Usage};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Agent;
 use crate::journal::Bell;
+use crate::model::{NOTE, is_note};
 use crate::{AgentError, AgentLimits, AgentTask, Limit, preamble};
 
-/// How the message begins that asks to sum up.
-const NOTE: &str = "<budget_note>";
+/// What the message is that asks to sum up.
+const SUM_UP: &str = "budget_note";
 
 /// What an answer is expected to have, in tokens.
 const ANSWER_TOKENS: u64 = 4_000;
@@ -49,7 +50,7 @@ impl Budget {
 
     /// Takes note of an item of before a resumption.
     pub(super) fn saw(&mut self, item: &Value, is_by_model: bool) {
-        if is_note(item) {
+        if asks_to_sum_up(item) {
             self.closing = Closing::Told;
         } else if is_by_model && self.closing == Closing::Told {
             self.closing = Closing::Said;
@@ -68,8 +69,8 @@ impl Budget {
 }
 
 /// Whether this is the message that asks to sum up.
-pub(super) fn is_note(item: &Value) -> bool {
-    item["role"] == "user" && item["content"][0]["text"].as_str().is_some_and(|text| text.starts_with(NOTE))
+pub(super) fn asks_to_sum_up(item: &Value) -> bool {
+    is_note(item, SUM_UP)
 }
 
 impl Agent<'_> {
@@ -88,7 +89,7 @@ impl Agent<'_> {
             // A single step is no work to sum up.
             Closing::Open if self.steps == 0 => return Ok(()),
             Closing::Open => {
-                let item = preamble::message(&note(&limit));
+                let item = note(&limit);
                 self.conversation.push(&item);
                 let message = match &limit {
                     Limit::Budget { .. } => format!("the model was asked to sum up: {limit}"),
@@ -107,6 +108,14 @@ impl Agent<'_> {
         match self.near(0).filter(|_| self.budget.is_closing()).or_else(|| self.near(1)) {
             Some(limit) if self.budget.is_closing() => Err(AgentError::Limit(limit)),
             _ => Ok(()),
+        }
+    }
+
+    /// Why the model cannot be asked once more, if it cannot: its word stands then.
+    pub(super) fn has_last_word(&self) -> Option<Limit> {
+        match self.budget.closing {
+            Closing::Said => self.near(1),
+            Closing::Open | Closing::Told => self.near(0),
         }
     }
 
@@ -160,12 +169,14 @@ pub(super) async fn within_time<T>(
 }
 
 /// What the model is told.
-fn note(limit: &Limit) -> String {
-    format!(
-        "{NOTE}\n{}. This is your last message: call no tool any more. Sum up in the form of a final message what is done, what you \
+fn note(limit: &Limit) -> Value {
+    let mut item = preamble::message(&format!(
+        "<{SUM_UP}>\n{}. This is your last message: call no tool any more. Sum up in the form of a final message what is done, what you \
          checked, and plainly what is not done or not checked. What you changed so far is kept.\n</budget_note>",
         limit.reached()
-    )
+    ));
+    item[NOTE] = json!(SUM_UP);
+    item
 }
 
 #[cfg(test)]
@@ -174,9 +185,10 @@ mod tests {
 
     #[test]
     fn the_note_is_known_again_and_names_the_limit() {
-        let item = preamble::message(&note(&Limit::Cost { cost_usd_micros: 1_500_000 }));
+        let item = note(&Limit::Cost { cost_usd_micros: 1_500_000 });
 
-        assert!(is_note(&item) && !is_note(&preamble::message("go on")));
+        let text = item["content"][0]["text"].as_str().expect("a text");
+        assert!(asks_to_sum_up(&item) && !asks_to_sum_up(&preamble::message(text)), "a person may say the same");
         assert!(item["content"][0]["text"].as_str().is_some_and(|text| text.contains("1.50 USD")), "{item}");
     }
 }

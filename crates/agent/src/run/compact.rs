@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Agent;
 use crate::compaction::{Budget, REQUEST, Record, items, one_line, squeezed};
 use crate::history::{live, settled};
+use crate::model::failure::Again;
 use crate::model::{Answer, message_text};
 use crate::output::clean::visible;
 use crate::output::for_people;
@@ -45,6 +46,8 @@ const GIT_LINES: usize = 200;
 pub(super) struct Room {
     /// What the server refused, in tokens by our count: the window is smaller.
     refused: Option<u64>,
+    /// What the server, or one before it, refused in bytes of a request.
+    refused_bytes: Option<usize>,
     /// At which step there was no room last.
     last: Option<u32>,
     /// How often in a row that was of no use.
@@ -56,23 +59,55 @@ pub(super) struct Room {
 impl Agent<'_> {
     /// Makes room before a request that would leave too little for its answer.
     pub(super) async fn make_room(&mut self) -> Result<(), AgentError> {
-        let Some(room) = self.room_tokens() else { return Ok(()) };
-        if self.conversation.meter().tokens() > room / 2 {
+        if let Some(room) = self.room_tokens()
+            && self.conversation.meter().tokens() > room / 2
+        {
             self.count_exactly().await?;
         }
-        if self.conversation.meter().tokens() <= room {
+        if self.has_room() {
             return Ok(());
         }
-        self.compact(false, Vec::new()).await
+        self.compact(false, Vec::new()).await?;
+        if !self.has_room() {
+            // What was refused once was refused for something else: nothing can be shorter than this.
+            (self.room.refused, self.room.refused_bytes) = (None, None);
+        }
+        Ok(())
+    }
+
+    /// Whether the next request leaves enough for its answer, as far as is known.
+    fn has_room(&self) -> bool {
+        let has_tokens = self.room_tokens().is_none_or(|room| self.conversation.meter().tokens() <= room);
+        let most = self.room.refused_bytes.map(|refused| refused / 100 * FILLED as usize);
+        has_tokens && most.is_none_or(|most| self.conversation.request().len() <= most)
+    }
+
+    /// Whether the last request was refused for its bytes.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.refusal == Some(Again::TooLarge)
+    }
+
+    /// How large the conversation is, and what counts an item, in what the server goes by: bytes or tokens.
+    fn measure(&self) -> (u64, impl Fn(&Value) -> u64) {
+        let (by_bytes, meter) = (self.is_too_large(), self.conversation.meter());
+        let size = if by_bytes { self.conversation.request().len() as u64 } else { meter.tokens() };
+        (size, move |item: &Value| if by_bytes { item.to_string().len() as u64 } else { meter.of_item(item) })
     }
 
     /// Makes room after a server has said that there is none.
     pub(super) async fn make_room_again(&mut self, is_harder: bool, reason: &str) -> Result<(), AgentError> {
-        let refused = self.conversation.meter().tokens();
-        self.room.refused = Some(self.room.refused.map_or(refused, |known| known.min(refused)));
+        let (refused, _) = self.measure();
+        if self.is_too_large() {
+            self.room.refused_bytes = Some(usize::try_from(refused).unwrap_or(usize::MAX));
+        } else {
+            self.room.refused = Some(self.room.refused.map_or(refused, |known| known.min(refused)));
+        }
+        let is_too_large = self.is_too_large();
         let message = format!("{reason}; going on from a summary");
         self.compact(is_harder, vec![EventBody::Warning { message }]).await?;
-        if self.conversation.meter().tokens() >= refused {
+        let now =
+            if is_too_large { self.conversation.request().len() as u64 } else { self.conversation.meter().tokens() };
+        if now >= refused {
             return Err(AgentError::ContextFull { reason: reason.to_owned() });
         }
         Ok(())
@@ -152,18 +187,16 @@ impl Agent<'_> {
 
     /// The model's own summary; `None` when it cannot write one.
     async fn summarize(&mut self, live: &[Value], bodies: &mut Vec<EventBody>) -> Result<Option<String>, AgentError> {
-        let tokens = self.conversation.meter().tokens();
         let request = preamble::message(REQUEST);
+        let (size, _) = self.measure();
         // A server that has just refused the conversation would refuse it with one more item.
-        let is_refused = self.room.refused.is_some_and(|refused| tokens >= refused);
-        let (mut target, mut tried) =
-            if is_refused { (tokens * AFTER_REFUSAL / 100, tokens) } else { (tokens, u64::MAX) };
+        let is_refused = self.is_too_large() || self.room.refused.is_some_and(|refused| size >= refused);
+        let (mut target, mut tried) = if is_refused { (size * AFTER_REFUSAL / 100, size) } else { (size, u64::MAX) };
         loop {
-            let asked = if target >= tokens {
+            let asked = if target >= size {
                 self.conversation.request_with(&request)
             } else {
-                let meter = self.conversation.meter();
-                let (mut items, reached) = squeezed(live, tokens, target, |item| meter.of_item(item));
+                let (mut items, reached) = squeezed(live, size, target, self.measure().1);
                 if reached >= tried {
                     break;
                 }
@@ -173,11 +206,14 @@ impl Agent<'_> {
             };
             match self.ask_for(asked).await {
                 Ok((answer, duration)) => {
-                    bodies.push(self.responded(&answer, duration));
+                    // What it cost is not lost with what becomes of it.
+                    let responded = self.responded(&answer, duration);
+                    self.context.journal.record(vec![responded]).await?;
                     return Ok(self.summary_in(&answer));
                 }
-                Err(AgentError::ContextFull { .. }) if target > tokens / 8 => target = target * AFTER_REFUSAL / 100,
-                Err(AgentError::ContextFull { reason } | AgentError::Model { reason, .. }) => {
+                Err(AgentError::ContextFull { .. }) if target > size / 8 => target = target * AFTER_REFUSAL / 100,
+                // A server that is away for a while is no reason to give the conversation up.
+                Err(AgentError::ContextFull { reason } | AgentError::Model { reason, retryable: false }) => {
                     let message = format!("the model could not summarise the conversation: {reason}");
                     bodies.push(EventBody::Warning { message });
                     break;

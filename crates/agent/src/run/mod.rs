@@ -20,7 +20,7 @@ mod remark;
 use std::collections::BTreeMap;
 
 use carrel_domain::{Redactor, Usage};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::budget::{Budget, within_time};
 use self::compact::Room;
@@ -28,7 +28,8 @@ use crate::answer::{Review, Settled, Verdict};
 use crate::conversation::Conversation;
 use crate::guard::Guard;
 use crate::history;
-use crate::model::Call;
+use crate::model::failure::Again;
+use crate::model::{Call, PAUSED, can_be_sent_back};
 use crate::tools::{Sessions, Tools, definitions};
 use crate::{AgentContext, AgentError, AgentTask, Finished};
 
@@ -96,8 +97,8 @@ struct Agent<'a> {
     /// How many answers in a row the model was told something about.
     remarks: u32,
     review: Review,
-    /// Whether the last request failed for reasoning that its server cannot verify.
-    is_unverified: bool,
+    /// What the last request that failed would have to be, to be made again.
+    refusal: Option<Again>,
 }
 
 impl<'a> Agent<'a> {
@@ -116,7 +117,7 @@ impl<'a> Agent<'a> {
             room: Room::default(),
             remarks: 0,
             review: Review::new(task.mode),
-            is_unverified: false,
+            refusal: None,
         }
     }
 
@@ -150,6 +151,11 @@ impl<'a> Agent<'a> {
                 *item = redacted(item.take(), self.context.redactor);
             }
             self.conversation.admit(&mut answer.items);
+            if let Some(last) =
+                answer.items.iter_mut().rfind(|item| can_be_sent_back(item)).filter(|_| answer.is_paused)
+            {
+                last[PAUSED] = json!(true);
+            }
             let remark = self.remark(&answer)?;
             let calls = self.record_answer(&answer, duration, remark.as_ref()).await?;
             if !calls.is_empty() {
@@ -177,11 +183,16 @@ impl<'a> Agent<'a> {
 
     /// What is done with a final answer. `None`: something is to be said to the model yet, and it is asked again.
     async fn at_answer(&mut self) -> Result<Option<Settled>, AgentError> {
-        // A message that waits makes the loop go on, whatever the answer is worth.
-        if self.hear().await? {
+        let last_word = self.has_last_word().map(|limit| limit.reached());
+        // A message that waits makes the loop go on, whatever the answer is worth; unless nothing can follow it.
+        if last_word.is_none() && self.hear().await? {
             return Ok(None);
         }
         match self.review.decide(self.near(1).is_none(), self.tools, self.context).await? {
+            Verdict::Settled(mut settled) if last_word.is_some() => {
+                settled.notes.last_word = last_word;
+                Ok(Some(settled))
+            }
             Verdict::Settled(settled) => Ok((!self.hear().await?).then_some(settled)),
             Verdict::Tell(item) => {
                 self.tell(item).await?;

@@ -81,7 +81,7 @@ impl Count {
         if let Some(text) = part["text"].as_str().or_else(|| part["refusal"].as_str()) {
             return self.of_text(text);
         }
-        part["image_url"].as_str().map_or(0, |url| images.tokens(size(url)))
+        part["image_url"].as_str().map_or(0, |url| images.tokens(image_size(url)))
     }
 
     /// Reasoning in plain is what it is. Encrypted, its length tells: base64 of a frame of about 650 bytes and the text.
@@ -109,7 +109,7 @@ fn exactly(text: &str) -> u64 {
 }
 
 /// The size of an image by its URL, if that has the image in it.
-fn size(url: &str) -> Option<(u32, u32)> {
+pub(crate) fn image_size(url: &str) -> Option<(u32, u32)> {
     let (_, encoded) = url.split_once(";base64,")?;
     // Whole groups of four characters can be decoded by themselves.
     let head = encoded.get(..encoded.len().min(HEADER_CHARS) / 4 * 4)?;

@@ -28,7 +28,7 @@ impl Tools {
                 (Some(workdir), Some(folder)) => Some(super::patch::join(&workdir, &folder)),
                 (workdir, folder) => folder.or(workdir),
             };
-            return self.apply_patch(&heredoc.patch, folder.as_deref()).await;
+            return self.apply_patch(&heredoc.patch, folder.as_deref(), pending).await;
         }
         let began = Instant::now();
         let session = match self.start(pending.position, &exec).await? {

@@ -19,9 +19,6 @@ pub(crate) const MAX_FILE_BYTES: u64 = 3_670_016;
 /// The most pixels: more cost tokens, and models see no more.
 pub(crate) const MAX_PIXELS: u64 = 24_000_000;
 
-/// How much all images of a conversation may take, in base64: each goes along with every request.
-const MAX_CONVERSATION_BYTES: usize = 24 << 20;
-
 /// The way out of every limit.
 const SMALLER: &str = "make a smaller copy with a command (ImageMagick, Pillow and ffmpeg can), and view that";
 
@@ -54,10 +51,11 @@ impl Tools {
             return Ok(Outcome::refused(IMAGE, what));
         }
         let url = format!("data:{media_type};base64,{}", STANDARD.encode(&bytes));
-        let before = self.image_bytes.fetch_add(url.len(), Ordering::Relaxed);
-        if before + url.len() > MAX_CONVERSATION_BYTES {
-            self.image_bytes.fetch_sub(url.len(), Ordering::Relaxed);
-            let what = format!("the images of this conversation already take {before} bytes; {SMALLER}, or do without");
+        let take = |room: usize| room.checked_sub(url.len());
+        if let Err(room) = self.image_room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            let what = format!(
+                "the images of this conversation leave room for {room} bytes in base64 only; {SMALLER}, or do without"
+            );
             return Ok(Outcome::refused(IMAGE, what));
         }
         let size_bytes = bytes.len() as u64;

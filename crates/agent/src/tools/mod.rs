@@ -15,10 +15,11 @@ mod session;
 mod told;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use carrel_domain::EventBody;
 use carrel_domain::event::CommandEnd;
+use carrel_domain::patch::StartedPatch;
 use carrel_sandbox::SandboxError;
 
 pub(crate) use definitions::definitions;
@@ -109,13 +110,14 @@ pub(crate) struct Tools {
     chunks: Chunks,
     /// Held while somebody begins to listen to a command of before a resumption.
     attaching: tokio::sync::Mutex<()>,
+    /// The patch that was being written when an earlier worker died.
+    started_patch: Option<StartedPatch>,
     /// What the attempt keeps.
     attached: Attached,
-    /// Whether the model takes images.
     /// The longest side an image may have, for a model that takes images.
     image_side: Option<u32>,
-    /// How much the images of the conversation take.
-    image_bytes: AtomicUsize,
+    /// How much more the images of the conversation may take.
+    image_room: AtomicUsize,
 }
 
 impl Tools {
@@ -134,15 +136,21 @@ impl Tools {
             sandbox_kept_running: task.sandbox_kept_running,
             chunks: Chunks::of(task),
             attaching: tokio::sync::Mutex::default(),
+            started_patch: task.started_patch.clone(),
             attached: Attached::of(task),
             image_side,
-            image_bytes: AtomicUsize::new(image_bytes(task)),
+            image_room: AtomicUsize::new(0),
         }
     }
 
     /// Whether a call may run while others do. A patch waits for what stands before it and is waited for.
     pub(crate) fn runs_beside_others(call: &Call) -> bool {
         call.name != PATCH && !(call.name == EXEC && arguments::is_patch(&call.input))
+    }
+
+    /// Says how much more the images of the conversation may take.
+    pub(crate) fn know_image_room(&self, bytes: usize) {
+        self.image_room.store(bytes, Ordering::Relaxed);
     }
 
     /// Runs a call to its result.
@@ -157,7 +165,7 @@ impl Tools {
             EXEC => self.exec_command(pending).await,
             STDIN => self.write_stdin(pending).await,
             PATCH => match arguments::patch(call) {
-                Ok(patch) => self.apply_patch(&patch, None).await,
+                Ok(patch) => self.apply_patch(&patch, None, pending).await,
                 Err(problem) => Ok(Outcome::refused(PATCH, problem)),
             },
             PLAN => Ok(plan::update(&call.input)),
@@ -181,11 +189,9 @@ impl Tools {
     /// What the model is told about a call that was cut off and cannot be made again without doing it twice.
     fn interrupted(&self, pending: &Pending) -> Option<Outcome> {
         let call = &pending.call;
-        let by_command = call.name == EXEC && arguments::is_patch(&call.input);
-        if call.name == PATCH || by_command {
-            return Some(Outcome::plain(
-                "The service restarted while this patch was being applied. Look at the files: either all of it has been applied, or some of it. Then apply what is missing.",
-            ));
+        if call.name == PATCH || (call.name == EXEC && arguments::is_patch(&call.input)) {
+            // What was begun is finished.
+            return None;
         }
         if call.name == STDIN && (arguments::has_input(&call.input) || !self.sandbox_kept_running) {
             return Some(Outcome::plain(
@@ -228,10 +234,4 @@ fn is_about_the_request(error: &SandboxError) -> bool {
 /// Whether a command is nothing but a patch.
 fn as_patch(command: &str) -> Option<heredoc::Heredoc> {
     heredoc::recognise(command)
-}
-
-/// How much the images of a conversation take so far.
-fn image_bytes(task: &AgentTask) -> usize {
-    let parts = task.history.iter().chain(&task.resumed).filter_map(|item| item["output"].as_array()).flatten();
-    parts.filter_map(|part| part["image_url"].as_str()).map(str::len).sum()
 }

@@ -1,6 +1,8 @@
 //! `apply_patch`: reads the files a patch names, computes what becomes of them, and writes all of it or nothing. The
 //! files are read and written inside the sandbox, so whatever a path leads to, nothing outside can be hurt.
 
+mod started;
+
 use std::collections::BTreeMap;
 
 use carrel_domain::EventBody;
@@ -8,7 +10,7 @@ use carrel_domain::git::is_safe_repository_path;
 use carrel_domain::patch::{ChangeKind, FileChange};
 use carrel_sandbox::{FileKind, SandboxError};
 
-use super::{Outcome, Tools, is_about_the_request};
+use super::{Outcome, Pending, Tools, is_about_the_request};
 use crate::AgentError;
 use crate::patch::{Original, PatchError, Planned, Section, parse, plan};
 
@@ -22,13 +24,22 @@ const READING: &str = "read a file that a patch changes";
 const MAX_FILES: usize = 1000;
 
 impl Tools {
-    /// Applies a patch whose paths are relative to `folder`, which is itself relative to the workspace.
-    pub(super) async fn apply_patch(&self, text: &str, folder: Option<&str>) -> Result<Outcome, AgentError> {
+    /// Applies the patch of a call, whose paths are relative to `folder`, which is itself relative to the workspace. One that
+    /// was cut off is finished.
+    pub(super) async fn apply_patch(
+        &self,
+        text: &str,
+        folder: Option<&str>,
+        pending: &Pending,
+    ) -> Result<Outcome, AgentError> {
         let folder = join(&self.workspace, folder.unwrap_or_default());
         let sections = match parse(text).and_then(|sections| self.inside_workspace(sections, &folder)) {
             Ok(sections) => sections,
             Err(error) => return Ok(refused(&error.to_string())),
         };
+        if let Some(started) = self.started(pending) {
+            return self.finish(sections, started).await;
+        }
         let (mut originals, mut folders) = (BTreeMap::new(), BTreeMap::new());
         for path in sections.iter().flat_map(Section::paths) {
             if originals.len() == MAX_FILES {
@@ -46,6 +57,7 @@ impl Tools {
             Ok(planned) => planned,
             Err(error) => return Ok(refused(&error.to_string())),
         };
+        self.note(pending, &planned, &originals).await?;
         match self.write(&planned, &originals).await? {
             None => Ok(applied(planned.changes)),
             Some(problem) => Ok(refused(&format!("{problem}; everything is as it was before"))),
@@ -148,7 +160,9 @@ impl Tools {
         originals: &BTreeMap<String, Original>,
     ) -> Result<Option<String>, AgentError> {
         let mut done = Vec::new();
-        for (path, after) in &planned.files {
+        // What goes goes last: of what is moved there is always one, wherever this is cut off.
+        let (come, go): (Vec<_>, Vec<_>) = planned.files.iter().partition(|(_, after)| after.is_some());
+        for (path, after) in come.into_iter().chain(go) {
             done.push(path);
             let written = match after {
                 Some((content, mode)) => self.put(path, content, *mode).await,

@@ -289,3 +289,15 @@ async fn an_agent_is_stopped_while_its_summary_is_written() {
     assert!(matches!(ended, Err(AgentError::Cancelled)), "{ended:?}");
     assert!(compactions(&world).is_empty(), "a summary that was not written is not gone on from");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_while_a_summary_is_due_does_not_cost_the_conversation() {
+    let down = Fault::Status { code: 503, message: "Down.".to_owned(), retry_after: Some("0".to_owned()) };
+    let script = Script::new((0..40).map(prints)).when(ASKED, [Step::always(down)]);
+    let world = world(script, 16_000).await;
+
+    let ended = within(60, world.run("Go.")).await;
+
+    assert!(matches!(ended, Err(AgentError::Model { retryable: true, .. })), "{ended:?}");
+    assert!(compactions(&world).is_empty(), "a retry goes on from all of it");
+}

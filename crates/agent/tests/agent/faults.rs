@@ -240,3 +240,19 @@ async fn an_answer_cut_after_a_whole_call_goes_on_with_that_call() {
     assert_eq!(world.shown(), "one\n");
     assert!(world.kinds().contains(&"attempt.warning"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_too_large_once_is_made_shorter_once() {
+    let too_large = status(413, "request entity too large");
+    let steps = [Step::from(Reply::command("seq 2000")), Reply::command("echo lost").after(too_large)];
+    let again = (1..6).map(|number| Reply::command(format!("echo {number}"))).chain([Reply::message("Done.")]);
+    let script = Script::new(steps)
+        .when("Your context window is nearly full.", [Reply::message("I counted.")])
+        .when("[Context summary 1]", again);
+    let world = World::new(script).await;
+
+    assert_eq!(within(30, world.answer("Go.")).await, "Done.");
+
+    let compactions = world.kinds().into_iter().filter(|kind| *kind == "context.compacted").count();
+    assert_eq!(compactions, 1, "what follows is shorter than what was refused");
+}

@@ -2,7 +2,7 @@
 
 use carrel_agent::AgentTask;
 use carrel_domain::EventBody;
-use carrel_testkit::model::{Reply, Script};
+use carrel_testkit::model::{Fault, Reply, Script};
 use serde_json::json;
 
 use crate::world::World;
@@ -129,4 +129,22 @@ async fn what_was_attached_before_a_resumption_counts_and_is_not_attached_again(
 
     assert!(world.result(20).contains("has 20 artifacts"), "{}", world.result(20));
     assert_eq!(world.kept.lock().expect("no panic").len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_left_out_when_they_make_a_request_too_large() {
+    let too_large = Fault::Status { code: 413, message: "request too large".to_owned(), retry_after: None };
+    let script =
+        Script::new([view("a.png").into(), Reply::command("echo 1").after(too_large), Reply::message("Done.").into()]);
+    let mut world = World::new(script).await;
+    world.endpoint.images = true;
+    world.shell(&format!("echo {PIXEL} | base64 -d > a.png")).await;
+
+    let answer = world.answer("Look.").await;
+
+    assert_eq!((answer.as_str(), world.requests().len()), ("Done.", 4));
+    let shown: Vec<bool> =
+        world.requests().iter().map(|request| request.json().to_string().contains("data:image/png")).collect();
+    assert_eq!(shown, [false, true, false, false]);
+    assert!(world.kinds().contains(&"attempt.warning") && !world.kinds().contains(&"context.compacted"));
 }

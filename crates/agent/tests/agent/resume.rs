@@ -102,19 +102,69 @@ async fn a_command_that_died_with_its_sandbox_is_reported_and_not_run_again() {
     assert_eq!(count(&world, "command.ended"), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_patch_that_was_cut_off_is_not_applied_again() {
-    let patch = "*** Begin Patch\n*** Update File: greeting.txt\n@@\n+again\n*** End Patch";
-    let world = World::new(Script::new([Reply::custom("apply_patch", patch), Reply::message("Done.")])).await;
+const PATCH: &str = "*** Begin Patch\n*** Update File: greeting.txt\n@@\n+again\n*** Add File: new.txt\n+new\n*** Update File: old.txt\n*** Move to: moved.txt\n@@\n-a\n+b\n*** Delete File: gone.txt\n*** End Patch";
+
+/// What a worker leaves that dies while it applies a patch: the call without a result, and the note of what becomes of which
+/// file.
+async fn cut_in_a_patch(world: &World) -> AgentTask {
+    world.shell("printf 'a\\n' > old.txt; printf 'x\\n' > gone.txt").await;
     world.answer("Go.").await;
     let mut items = world.items();
     items.truncate(3);
+    let started_patch = world.events().into_iter().find_map(|body| match body {
+        EventBody::PatchStarted(started) => Some(started),
+        _ => None,
+    });
+    assert!(started_patch.is_some(), "it is noted before the first file is written");
+    AgentTask { resumed: items, sandbox_kept_running: true, started_patch, ..world.task("Go.") }
+}
 
-    let task = AgentTask { resumed: items, sandbox_kept_running: true, ..world.task("Go.") };
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_that_was_cut_off_anywhere_is_finished_and_applied_once() {
+    let undo = [
+        "printf 'hello\\nworld\\n' > greeting.txt",
+        "rm new.txt",
+        "printf 'a\\n' > old.txt",
+        "printf 'a\\n' > old.txt; rm moved.txt",
+        "printf 'x\\n' > gone.txt",
+    ];
+    let world = World::new(Script::new([Reply::custom("apply_patch", PATCH), Reply::message("Done.")])).await;
+    let task = cut_in_a_patch(&world).await;
+
+    for undone in 0..1_u32 << undo.len() {
+        let steps = undo.iter().enumerate().filter(|(at, _)| undone & (1 << at) != 0).map(|(_, step)| *step);
+        world.shell(&steps.chain(["true"]).collect::<Vec<_>>().join("; ")).await;
+
+        let finished = world.run_task(task.clone()).await.expect("an answer");
+
+        assert_eq!(finished.answer, "Done.");
+        let files = world.shell("cat greeting.txt new.txt moved.txt; ls").await;
+        assert_eq!(files, "hello\nworld\nagain\nnew\nb\ngreeting.txt\nmoved.txt\nnew.txt\n", "{undone:b}");
+        assert!(world.result(0).starts_with("The patch is applied."), "{undone:b}: {}", world.result(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_that_was_cut_off_before_it_began_is_applied() {
+    let world = World::new(Script::new([Reply::custom("apply_patch", PATCH), Reply::message("Done.")])).await;
+    let task = AgentTask { started_patch: None, ..cut_in_a_patch(&world).await };
+    world.shell("git checkout -q .; rm new.txt moved.txt; printf 'a\\n' > old.txt; printf 'x\\n' > gone.txt").await;
+
     world.run_task(task).await.expect("an answer");
 
-    assert_eq!(world.shell("cat greeting.txt").await, "hello\nworld\nagain\n");
+    assert_eq!(world.shell("cat greeting.txt; ls").await, "hello\nworld\nagain\ngreeting.txt\nmoved.txt\nnew.txt\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_is_told_when_files_of_a_patch_that_was_cut_off_were_changed_since() {
+    let world = World::new(Script::new([Reply::custom("apply_patch", PATCH), Reply::message("Done.")])).await;
+    let task = cut_in_a_patch(&world).await;
+    world.shell("echo more >> greeting.txt; rm new.txt").await;
+
+    world.run_task(task).await.expect("an answer");
+
     assert!(world.result(0).contains("restarted while this patch"), "{}", world.result(0));
+    assert_eq!(world.shell("cat greeting.txt; ls").await, "hello\nworld\nagain\nmore\ngreeting.txt\nmoved.txt\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

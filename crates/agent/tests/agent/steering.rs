@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use carrel_agent::{AgentLimits, AgentTask};
 use carrel_domain::EventBody;
 use carrel_testkit::model::{Reply, Script};
 use serde_json::json;
@@ -83,4 +84,24 @@ async fn what_was_said_before_the_worker_died_behind_an_answer_is_taken_up() {
     assert_eq!(finished.answer, "Done again.");
     let delivered = |body: &EventBody| matches!(body, EventBody::MessageDelivered { .. });
     assert_eq!(world.events().iter().filter(|body| delivered(body)).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_sums_up_counts_whatever_is_said_meanwhile() {
+    let mut slow = Reply::message("Summed up.");
+    slow.delay_ms = 1000;
+    let world = World::new(Script::new([Reply::command("echo 1"), slow])).await;
+    let task = world.task("do it");
+    let task = AgentTask { limits: AgentLimits { steps: 2, ..task.limits }, ..task };
+
+    let say = async {
+        world.model.request(1).await;
+        world.say("and another thing");
+    };
+    let (finished, ()) = tokio::join!(world.run_task(task), say);
+
+    let finished = finished.expect("an answer");
+    assert_eq!(finished.answer, "Summed up.");
+    assert_eq!(finished.notes.last_word.as_deref(), Some("the limit of 2 steps is all but reached"));
+    assert!(!world.kinds().contains(&"message.delivered"), "nobody has heard it");
 }

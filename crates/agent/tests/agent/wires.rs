@@ -1,6 +1,6 @@
 //! The same work over each of the three protocols, against the scripted server, which refuses what the real ones would.
 
-use carrel_agent::{AgentTask, ModelEndpoint, Price, Protocol};
+use carrel_agent::{AgentTask, ModelEndpoint, Price, Protocol, Reasoning, Thinking};
 use carrel_domain::EventBody;
 use carrel_testkit::model::{Fault, Reply, Script, Usage};
 use serde_json::{Value, json};
@@ -249,4 +249,19 @@ async fn a_model_is_asked_with_the_effort_of_the_attempt() {
 
         assert_eq!(field(protocol, &world.requests()[0].json()), "high", "{protocol:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thought_that_had_a_secret_in_it_is_left_out_and_the_server_that_wants_one_is_asked_without() {
+    let think = Reply::reasoning("The key is sk-test-key.").then(Reply::command("echo 1"));
+    let script = Script::new([think, Reply::command("echo 2"), Reply::message("Done.")]);
+    let mut world = speaking(Protocol::Messages, "claude-sonnet-4-5", script).await;
+    world.endpoint.reasoning = Reasoning::On { effort: None };
+    world.endpoint.thinking = Thinking::Budget;
+
+    let finished = world.run("Go.").await.expect("an answer");
+
+    assert_eq!((finished.answer.as_str(), world.shown().as_str()), ("Done.", "1\n2\n"));
+    let thinks: Vec<bool> = world.requests().iter().map(|request| request.json()["thinking"].is_object()).collect();
+    assert_eq!(thinks, [true, true, true, false, false], "as it was, without the thought, without thoughts");
 }

@@ -97,6 +97,7 @@ impl World {
             resumed: Vec::new(),
             sandbox_kept_running: false,
             shown: BTreeMap::new(),
+            started_patch: None,
             cache_key: "task-1".to_owned(),
             spent: Usage::default(),
             limits: AgentLimits::default(),

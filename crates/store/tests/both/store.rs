@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carrel_domain::comparison::Tally;
+use carrel_domain::event::CommandEnd;
 use carrel_domain::task::Attempts;
 use carrel_domain::{
     AnswerNotes, Attempt, AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask,
@@ -441,13 +442,39 @@ async fn the_output_of_one_command_is_read_from_the_log() {
     let (store, organization) = (&fixture.store, fixture.owner.organization);
     let task = fixture.task(1).await;
     let attempt = store.task(organization, task).await.expect("the task").turns[0].attempts[0].id;
-    let texts = [("call-1", "one\n"), ("call-12", "\"command_id\":\"call-1\"\n"), ("call-1", "two\n")];
-    let events = texts.map(|(id, text)| NewEvent {
-        attempt: Some(attempt),
-        body: EventBody::CommandOutput { command_id: id.to_owned(), text: text.to_owned() },
-    });
+    let started = |id: &str| EventBody::CommandStarted {
+        command_id: id.to_owned(),
+        command: "true".to_owned(),
+        directory: "/".to_owned(),
+    };
+    let output = |id: &str, text: &str| EventBody::CommandOutput { command_id: id.to_owned(), text: text.to_owned() };
+    let ended = |id: &str| EventBody::CommandEnded {
+        command_id: id.to_owned(),
+        end: CommandEnd::Exited { code: 0 },
+        duration_ms: 1,
+        output_bytes: 8,
+        dropped_bytes: 0,
+    };
+    let responded =
+        EventBody::ModelResponded { model: "m".to_owned(), response_id: String::new(), usage: None, duration_ms: 1 };
+    let bodies = [
+        started("call-0"),
+        output("call-0", "zero\n"),
+        ended("call-0"),
+        responded,
+        started("call-1"),
+        output("call-1", "one\n"),
+        started("call-12"),
+        output("call-12", "\"command_id\":\"call-1\"\n"),
+        output("call-1", "two\n"),
+        ended("call-1"),
+    ];
+    let events = bodies.map(|body| NewEvent { attempt: Some(attempt), body });
     store.append(organization, task, events.into()).await.expect("appended");
 
+    let shown = store.shown_output(organization, attempt).await.expect("an answer");
+    let expected = [("call-0", 0), ("call-1", 8), ("call-12", 22)];
+    assert_eq!(shown, expected.map(|(id, bytes)| (id.to_owned(), bytes)).into(), "of what may still be listened to");
     let found = store.command_output(organization, attempt, "call-1").await.expect("an answer");
 
     assert_eq!(found.as_deref(), Some("one\ntwo\n"));

@@ -140,6 +140,27 @@ async fn an_agent_for_whom_a_message_waits_is_not_done() {
 }
 
 #[tokio::test]
+async fn the_last_word_of_an_agent_counts_and_what_it_has_not_heard_is_said_so() {
+    let fixture = Fixture::new().await;
+    let attempt = fixture.running().await;
+    fixture.say(&attempt, "faster").await.expect("it is taken");
+    let last_word = Some("the limit of 2 steps is all but reached".to_owned());
+    let notes = AnswerNotes { last_word, ..AnswerNotes::default() };
+    let summed_up = AttemptState::Collecting { answer: "done".to_owned(), notes };
+
+    let done = fixture.store.advance_attempt(&attempt, summed_up.clone(), Vec::new()).await.expect("it is done");
+
+    assert_eq!(done.state, summed_up);
+    let events = fixture.store.events(attempt.organization, attempt.task, 0, 100).await.expect("a log");
+    let warning = events.into_iter().find_map(|event| match event.body {
+        EventBody::Warning { message } => Some(message),
+        _ => None,
+    });
+    let expected = "a message was not delivered: the limit of 2 steps is all but reached; say it in a follow-up";
+    assert_eq!(warning.as_deref(), Some(expected));
+}
+
+#[tokio::test]
 async fn an_attempt_that_is_being_stopped_hears_nothing_and_too_many_messages_are_refused() {
     let fixture = Fixture::new().await;
     let (stopping, flooded) = (fixture.running().await, fixture.running().await);

@@ -50,6 +50,7 @@ pub(super) fn messages(body: &Value) -> Result<(), Refusal> {
         return refuse("cache_control", "A maximum of 4 blocks with cache_control may be provided.");
     }
     let messages = list(body);
+    thinks_first(body, messages)?;
     for (index, message) in messages.iter().enumerate() {
         for (at, block) in message["content"].as_array().into_iter().flatten().enumerate() {
             let param = format!("messages.{index}.content.{at}");
@@ -69,6 +70,26 @@ pub(super) fn messages(body: &Value) -> Result<(), Refusal> {
         }
     }
     turns(messages.iter(), messages)
+}
+
+/// A model that must think has thought before the calls whose results are the last word.
+fn thinks_first(body: &Value, messages: &[Value]) -> Result<(), Refusal> {
+    let [.., said, results] = messages else { return Ok(()) };
+    let has = |message: &Value, kind: &str| {
+        message["content"].as_array().into_iter().flatten().any(|block| block["type"] == kind)
+    };
+    let first = said["content"][0]["type"].as_str().unwrap_or_default();
+    let is_open = has(said, "tool_use") && has(results, "tool_result");
+    if body["thinking"]["type"] == "enabled" && is_open && !matches!(first, "thinking" | "redacted_thinking") {
+        let param = format!("messages.{}.content.0.type", messages.len() - 2);
+        return refuse(
+            param,
+            &format!(
+                "Expected `thinking` or `redacted_thinking`, but found `{first}`. When `thinking` is enabled, a final `assistant` message must start with a thinking block."
+            ),
+        );
+    }
+    Ok(())
 }
 
 fn begins(body: &Value) -> Result<(), Refusal> {

@@ -155,7 +155,7 @@ fn a_refusal_and_a_full_window_are_said_to_be_that() {
 
     let (refusal, full) = (ends("refusal"), ends("model_context_window_exceeded"));
 
-    assert!(refusal.reason.starts_with("the model refused to answer") && refusal.again == Again::Never);
+    assert!(refusal.reason.starts_with("the model refused to answer") && refusal.again == Again::Declined);
     assert_eq!(full.again, Again::ContextFull);
 }
 

@@ -5,6 +5,8 @@
 //! instructions, and at the end of our last two messages: the second to last is where the request before had its last
 //! one. The body stays without them; they are put in while a request is copied, so that it only ever grows.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::super::item::{is_foreign, plain_reasoning};
@@ -21,6 +23,8 @@ const MAX_TOKENS: u64 = 32_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Encoder {
     body: String,
+    /// How the body begins when no thoughts are asked for; nothing when none are.
+    thoughtless: Option<Arc<str>>,
     /// Whose message is open at the body's end.
     open: Option<Role>,
     /// Where marks go: the end of the last block of each of our last two messages.
@@ -55,11 +59,14 @@ impl Encoder {
         if !endpoint.parallel_calls {
             fields["tool_choice"]["disable_parallel_tool_use"] = json!(true);
         }
+        let mut thoughtless = None;
         if let Reasoning::On { effort } = &endpoint.reasoning {
+            thoughtless = Some(head(&fields, "messages").into());
             think(&mut fields, endpoint.thinking, effort.as_deref(), max_tokens);
         }
         Self {
             body: head(&fields, "messages"),
+            thoughtless,
             open: None,
             marks: Vec::new(),
             origin: endpoint.origin(),
@@ -97,6 +104,13 @@ impl Encoder {
                 self.block(Role::Ours, &json!({ "type": "tool_result", "tool_use_id": call_id, "content": content }));
             }
             Said::Unknown => {}
+        }
+    }
+
+    pub(super) fn stop_thinking(&mut self) {
+        debug_assert!(self.open.is_none(), "what was thought before stays in the items");
+        if let Some(head) = self.thoughtless.take() {
+            self.body = head.as_ref().to_owned();
         }
     }
 

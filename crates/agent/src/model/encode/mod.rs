@@ -38,6 +38,14 @@ impl Encoder {
         }
     }
 
+    /// Asks for no thoughts any more. Only of one without an item.
+    pub(crate) fn stop_thinking(&mut self) {
+        match self {
+            Self::Responses(_) | Self::Chat(_) => {}
+            Self::Messages(encoder) => encoder.stop_thinking(),
+        }
+    }
+
     /// The request that asks for what comes next.
     pub(crate) fn request(&self) -> Vec<u8> {
         match self {
