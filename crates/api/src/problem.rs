@@ -101,6 +101,7 @@ impl From<StoreError> for ApiError {
             StoreError::TooManyEnvironments { .. }
             | StoreError::TooLate { .. }
             | StoreError::TooManyMessages { .. }
+            | StoreError::TooManyAttachments { .. }
             | StoreError::NotRetried { .. }
             | StoreError::EnvironmentDeleted { .. }
             | StoreError::EnvironmentInUse { .. }

@@ -11,6 +11,11 @@ pub const MAX_BYTES: usize = 20 * 1024 * 1024;
 /// The most files of one turn.
 pub const MAX_IN_TURN: usize = 20;
 
+/// The most files of one person that no turn has taken, and how many bytes they may have together.
+pub const MAX_WAITING: u32 = 200;
+/// See [`MAX_WAITING`].
+pub const MAX_WAITING_BYTES: u64 = 1 << 30;
+
 /// The folder of a sandbox they lie in.
 pub const FOLDER: &str = "/attachments";
 

@@ -15,6 +15,11 @@ pub(crate) fn refused(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Whether it is an address that nobody serves people at: link-local, or a cloud's own.
+pub(crate) fn is_for_machines(address: IpAddr) -> bool {
+    refused(address).is_some_and(|why| why.starts_with("link-local") || why.starts_with("a cloud's"))
+}
+
 fn refused_v4(address: Ipv4Addr) -> Option<&'static str> {
     // IANA's registry of special-purpose addresses, without the documentation ranges.
     let words = match address.octets() {
@@ -131,6 +136,18 @@ mod tests {
             "2001:4860:4860::8888",
         ] {
             assert_eq!(verdict(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_for_machines_are_those_of_metadata_in_every_wrapping() {
+        let is = |text: &str| is_for_machines(text.parse().expect(text));
+
+        for text in ["169.254.169.254", "::ffff:169.254.169.254", "168.63.129.16", "fe80::1", "64:ff9b::a9fe:a9fe"] {
+            assert!(is(text), "{text}");
+        }
+        for text in ["127.0.0.1", "10.0.0.1", "fd00::1", "192.0.2.1"] {
+            assert!(!is(text), "{text}");
         }
     }
 }

@@ -29,7 +29,8 @@ pub struct Download<'a> {
     pub url: Url,
     /// The hosts, with their ports where those are not of the scheme, that may be asked over TLS.
     pub hosts: &'a [String],
-    /// The server that holds the repository: it may be asked by this scheme, and at a private address.
+    /// The server that holds the repository: it may be asked by this scheme, and at a private address, unless another leads
+    /// there.
     pub own: Option<&'a Url>,
     /// The user and the password for the first host.
     pub login: Option<(String, Secret)>,
@@ -70,10 +71,13 @@ impl Egress {
 impl Core {
     async fn download(&self, wanted: &Download<'_>) -> Result<Downloaded, String> {
         let mut url = wanted.url.clone();
+        // Nobody but the repository's own server sends us to it: what lies at private addresses is none of others' business.
+        let mut is_own = true;
         for _ in 0..=MAX_MOVES {
             let is_first = url.origin() == wanted.url.origin();
             let login = wanted.login.as_ref().filter(|_| is_first);
-            match self.ask(wanted, &url, login).await? {
+            is_own &= wanted.own.is_some_and(|own| own.origin() == url.origin());
+            match self.ask(wanted, &url, is_own, login).await? {
                 Answer::Whole(downloaded) => return Ok(downloaded),
                 Answer::Moved(to) => {
                     url = url.join(&to).map_err(|_| "it leads to an address that is none".to_owned())?;
@@ -83,9 +87,14 @@ impl Core {
         Err(format!("it leads from one address to another more than {MAX_MOVES} times"))
     }
 
-    async fn ask(&self, wanted: &Download<'_>, url: &Url, login: Option<&(String, Secret)>) -> Result<Answer, String> {
+    async fn ask(
+        &self,
+        wanted: &Download<'_>,
+        url: &Url,
+        is_own: bool,
+        login: Option<&(String, Secret)>,
+    ) -> Result<Answer, String> {
         let host = url.host_str().ok_or("the address names no host")?;
-        let is_own = wanted.own.is_some_and(|own| own.origin() == url.origin());
         let shown = authority(url);
         let is_listed = url.scheme() == "https" && wanted.hosts.contains(&shown);
         if !(is_own || is_listed) {

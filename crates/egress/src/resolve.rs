@@ -78,9 +78,14 @@ impl Resolver {
         self.connect_to(target, addresses).await
     }
 
-    /// Connects to a server that an administrator or a person has had us talk to already, wherever it is.
+    /// Connects to a server that an administrator or a person has had us talk to already, wherever it is but where clouds
+    /// tell their machines' secrets.
     pub(crate) async fn connect_anywhere(&self, target: &Target) -> Result<TcpStream, Refused> {
         let addresses = self.resolve(target, &self.lookups).await?;
+        if let Some(address) = addresses.iter().find(|address| address::is_for_machines(**address)) {
+            let why = format!("{} is at {address}, where clouds serve metadata", target.host);
+            return Err(Refused::by_policy(why, None));
+        }
         let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, target.port)).collect();
         self.connect_to(target, addresses).await
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::error::ForgeError;
 use crate::mirror::Mirror;
-use crate::objects::{Info, entries};
+use crate::objects::{Info, TreeEntry, entries};
 
 /// How long it may take.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -92,9 +92,9 @@ impl Mirror {
 }
 
 fn named(tree: &[u8], object_bytes: usize) -> Vec<Entry> {
-    let entries = entries(tree, object_bytes).into_iter();
     // A name that is no text cannot be asked for; it is shown as far as it can be.
-    entries.map(|entry| Entry { name: entry.name.unwrap_or_else(|| "\u{fffd}".to_owned()), kind: entry.kind }).collect()
+    let entry = |entry: TreeEntry<'_>| Entry { name: entry.name.unwrap_or("\u{fffd}").to_owned(), kind: entry.kind };
+    entries(tree, object_bytes).map(entry).collect()
 }
 
 /// The first line of a commit's message, and the day it was committed, in UTC.

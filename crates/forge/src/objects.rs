@@ -46,9 +46,9 @@ impl Info {
 
 /// Something in a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TreeEntry {
+pub(crate) struct TreeEntry<'a> {
     /// Its name, if that is UTF-8.
-    pub(crate) name: Option<String>,
+    pub(crate) name: Option<&'a str>,
     pub(crate) kind: Kind,
 }
 
@@ -98,22 +98,21 @@ impl Mirror {
         .await
     }
 
-    /// What is in the trees that these names lead to, in their order; nothing for one that leads to none, or is too large.
-    pub(crate) async fn trees(
-        &self,
-        names: &[String],
-        max_bytes: u64,
-    ) -> Result<Vec<Option<Vec<TreeEntry>>>, ForgeError> {
-        let infos = self.infos(names).await?;
-        let fits =
-            |info: &Option<Info>| info.as_ref().is_some_and(|info| info.is_tree() && info.size_bytes <= max_bytes);
-        let wanted: Vec<&Info> = infos.iter().filter(|info| fits(info)).flatten().collect();
+    /// The trees that these names lead to, in their order, for [`entries`]; nothing for one that leads to none, and for those
+    /// that are too large together with the ones before.
+    pub(crate) async fn trees(&self, names: &[String], max_bytes: u64) -> Result<Vec<Option<Vec<u8>>>, ForgeError> {
+        let mut infos = self.infos(names).await?;
+        let mut room = max_bytes;
+        for place in &mut infos {
+            let left = place.as_ref().filter(|info| info.is_tree()).and_then(|info| room.checked_sub(info.size_bytes));
+            match left {
+                Some(left) => room = left,
+                None => *place = None,
+            }
+        }
+        let wanted: Vec<&Info> = infos.iter().flatten().collect();
         let mut contents = self.contents(&wanted).await?.into_iter();
-        let read = infos.iter().map(|info| {
-            let info = info.as_ref().filter(|_| fits(info))?;
-            Some(entries(&contents.next()?, info.object.len() / 2))
-        });
-        Ok(read.collect())
+        Ok(infos.iter().map(|info| info.as_ref().and_then(|_| contents.next())).collect())
     }
 
     /// Asks, and reads the answer, at most as long as a local call may take. After whatever goes wrong, and when nobody
@@ -180,23 +179,20 @@ async fn info(answers: &mut Answers<'_>) -> std::io::Result<Option<Info>> {
 }
 
 /// Reads `<mode> SP <name> NUL <object>` again and again. What is not well-formed ends the list.
-pub(crate) fn entries(mut tree: &[u8], object_bytes: usize) -> Vec<TreeEntry> {
-    let mut entries = Vec::new();
-    while let Some(space) = tree.iter().position(|byte| *byte == b' ')
-        && let Some(end) = tree.iter().position(|byte| *byte == 0)
-        && let Some(name) = tree.get(space + 1..end)
-        && tree.len() > end + object_bytes
-    {
+pub(crate) fn entries(mut tree: &[u8], object_bytes: usize) -> impl Iterator<Item = TreeEntry<'_>> {
+    std::iter::from_fn(move || {
+        let space = tree.iter().position(|byte| *byte == b' ')?;
+        let end = tree.iter().position(|byte| *byte == 0)?;
+        let name = tree.get(space + 1..end).filter(|_| tree.len() > end + object_bytes)?;
         let kind = match &tree[..space] {
             b"40000" | b"040000" => Kind::Folder,
             b"120000" => Kind::Link,
             b"160000" => Kind::Submodule,
             _ => Kind::File,
         };
-        entries.push(TreeEntry { name: std::str::from_utf8(name).ok().map(str::to_owned), kind });
         tree = &tree[end + 1 + object_bytes..];
-    }
-    entries
+        Some(TreeEntry { name: std::str::from_utf8(name).ok(), kind })
+    })
 }
 
 #[cfg(test)]
@@ -214,9 +210,8 @@ mod tests {
         tree.extend([1; 20]);
         tree.extend(b"100644 cut\0\x01\x02");
 
-        let read = entries(&tree, 20);
+        let read: Vec<_> = entries(&tree, 20).map(|entry| (entry.name, entry.kind)).collect();
 
-        let read: Vec<_> = read.iter().map(|entry| (entry.name.as_deref(), entry.kind)).collect();
         let expected = [
             (Some("a b"), Kind::File),
             (Some("folder"), Kind::Folder),

@@ -5,11 +5,11 @@ use carrel_domain::repository_facts::Kind;
 
 use crate::error::ForgeError;
 use crate::mirror::Mirror;
-use crate::objects::TreeEntry;
+use crate::objects::entries;
 
-/// How much of one folder's listing is read where it must be: some 1,500,000 names; and where it can be done without.
-const MOST_BYTES: u64 = 64 << 20;
-const LISTING_BYTES: u64 = 4 << 20;
+/// How much of one folder's listing is read where it must be, some 400,000 names; and how much of all others together.
+const MOST_BYTES: u64 = 16 << 20;
+const LISTINGS_BYTES: u64 = 4 << 20;
 
 /// How many of the first folders are looked into.
 const FOLDERS: usize = 100;
@@ -22,9 +22,11 @@ impl Mirror {
     pub async fn file(&self, commit: &CommitOid, path: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, ForgeError> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         // Through the folder, because only that says whether it is a file or a link.
-        let found = self.trees(&[format!("{commit}:{folder}")], MOST_BYTES).await?;
-        let is_it = |entry: &TreeEntry| entry.kind == Kind::File && entry.name.as_deref() == Some(name);
-        if !found.iter().flatten().flatten().any(is_it) {
+        let Some(tree) = self.trees(&[format!("{commit}:{folder}")], MOST_BYTES).await?.pop().flatten() else {
+            return Ok(None);
+        };
+        let mut entries = entries(&tree, commit.as_str().len() / 2);
+        if !entries.any(|entry| entry.kind == Kind::File && entry.name == Some(name)) {
             return Ok(None);
         }
         let Some(info) = self.info(&format!("{commit}:{path}")).await? else { return Ok(None) };
@@ -52,22 +54,23 @@ impl Mirror {
     /// # Errors
     /// When git fails.
     pub async fn files_near_the_root(&self, commit: &CommitOid) -> Result<Vec<String>, ForgeError> {
-        let root = self.trees(&[format!("{commit}:")], MOST_BYTES).await?;
-        let mut folders = Vec::new();
-        let mut files = Vec::new();
-        for entry in root.into_iter().flatten().flatten() {
+        let object_bytes = commit.as_str().len() / 2;
+        let root = self.trees(&[format!("{commit}:")], MOST_BYTES).await?.pop().flatten().unwrap_or_default();
+        let (mut folders, mut files) = (Vec::new(), Vec::new());
+        for entry in entries(&root, object_bytes) {
             match (entry.kind, entry.name) {
-                (Kind::Folder, Some(name)) if folders.len() < FOLDERS => folders.push(name),
-                (Kind::File, Some(name)) => files.push(name),
+                (Kind::Folder, Some(name)) if folders.len() < FOLDERS => folders.push(name.to_owned()),
+                (Kind::File, Some(name)) => files.push(name.to_owned()),
                 (_, _) => {}
             }
         }
         let names: Vec<String> = folders.iter().map(|folder| format!("{commit}:{folder}")).collect();
-        // A folder of more names than that is no project that is set up.
-        let trees = self.trees(&names, LISTING_BYTES).await?;
-        for (folder, within) in folders.iter().zip(trees) {
-            let within = within.into_iter().flatten().filter(|entry| entry.kind == Kind::File);
-            files.extend(within.filter_map(|entry| entry.name).map(|name| format!("{folder}/{name}")));
+        // Folders of more names than that are no projects that are set up.
+        let trees = self.trees(&names, LISTINGS_BYTES).await?;
+        for (folder, tree) in folders.iter().zip(trees) {
+            let within = tree.iter().flat_map(|tree| entries(tree, object_bytes));
+            let names = within.filter(|entry| entry.kind == Kind::File).filter_map(|entry| entry.name);
+            files.extend(names.map(|name| format!("{folder}/{name}")));
         }
         Ok(files)
     }

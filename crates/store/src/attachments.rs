@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use carrel_domain::attachment::free_name;
+use carrel_domain::attachment::{MAX_WAITING, MAX_WAITING_BYTES, free_name};
 use carrel_domain::{Attachment, AttachmentId, OrganizationId, TaskId, TurnId, UserId};
 
 use crate::artifacts::write_one;
@@ -17,6 +17,15 @@ const UNUSED_FOR: Duration = Duration::from_hours(24);
 
 /// How many are collected at once.
 const BATCH: i64 = 100;
+
+/// Those that no turn has taken since a time.
+const UNUSED: &str = "select f.id, f.sha256 from attachment f where f.taken_at is null and f.created_at < $1
+     and not exists (select 1 from turn_attachment p where p.attachment_id = f.id) order by f.created_at limit $2";
+
+/// How many of one person's no turn has taken.
+const WAITING: &str =
+    "select count(*) as files, cast(coalesce(sum(f.size_bytes), 0) as bigint) as bytes from attachment f
+     where f.taken_at is null and f.created_by = $1";
 
 /// An attachment of a turn, with its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +42,8 @@ impl Store {
     /// Keeps a file that a person gave. Its name is safe already; its type is that of an image, or none.
     ///
     /// # Errors
-    /// When the file cannot be written, a full disk among the reasons, or the database refuses.
+    /// [`StoreError::TooManyAttachments`] when too many of theirs wait for a turn. When the file cannot be written, a full
+    /// disk among the reasons, or the database refuses.
     pub async fn add_attachment(
         &self,
         organization: OrganizationId,
@@ -42,6 +52,9 @@ impl Store {
         bytes: Vec<u8>,
     ) -> Result<Attachment, StoreError> {
         self.collect_attachments().await?;
+        // Before the bytes are written, and again beside those who do the same.
+        may_add(self.database.one(WAITING, [by.as_uuid().into()]).await?, bytes.len())?;
+        let size_bytes = bytes.len();
         let written = write_one(self, name.to_owned(), bytes).await?;
         let attachment = Attachment {
             id: AttachmentId::from_uuid(fresh()),
@@ -52,6 +65,7 @@ impl Store {
         };
         let transaction = self.write(Scope::Organization(organization)).await?;
         written.settle(self).await?;
+        may_add(transaction.one(WAITING, [by.as_uuid().into()]).await?, size_bytes)?;
         transaction
             .run(
                 "insert into attachment (id, organization_id, name, sha256, size_bytes, media_type, created_by,
@@ -126,14 +140,12 @@ impl Store {
     /// When the database refuses.
     pub async fn collect_attachments(&self) -> Result<(), StoreError> {
         let before = self.now().checked_sub(UNUSED_FOR).unwrap_or(jiff::Timestamp::MIN);
+        // Most often there is none: that is seen without keeping anybody waiting.
+        if self.database.one(UNUSED, [time(before), 1_i64.into()]).await?.is_none() {
+            return Ok(());
+        }
         let transaction = self.write(Scope::Installation).await?;
-        let rows = transaction
-            .all(
-                "select f.id, f.sha256 from attachment f where f.created_at < $1
-                 and not exists (select 1 from turn_attachment p where p.attachment_id = f.id) limit $2",
-                [time(before), BATCH.into()],
-            )
-            .await?;
+        let rows = transaction.all(UNUSED, [time(before), BATCH.into()]).await?;
         let mut left: Vec<String> = Vec::new();
         for row in &rows {
             transaction.run("delete from attachment where id = $1", [row.get::<uuid::Uuid>("id")?.into()]).await?;
@@ -179,6 +191,13 @@ pub(crate) async fn take_one(
         )
         .await?;
     let given: String = row.ok_or(StoreError::UnknownAttachment { id })?.get("name")?;
+    transaction
+        .run(
+            "update attachment set taken_at = (select t.created_at from turn t where t.id = $2)
+             where id = $1 and taken_at is null",
+            [id.as_uuid().into(), turn.as_uuid().into()],
+        )
+        .await?;
     let name = free_name(&given, |name| taken.iter().any(|other| other == name));
     transaction
         .run(
@@ -195,6 +214,16 @@ pub(crate) async fn take_one(
         )
         .await?;
     Ok(name)
+}
+
+/// Whether one more of so many bytes may be given beside those that wait.
+fn may_add(waiting: Option<Row>, size_bytes: usize) -> Result<(), StoreError> {
+    let Some(row) = waiting else { return Ok(()) };
+    let (files, bytes): (u32, u64) = (row.number("files")?, row.get::<i64>("bytes")?.unsigned_abs());
+    if files >= MAX_WAITING || bytes.saturating_add(size_bytes as u64) > MAX_WAITING_BYTES {
+        return Err(StoreError::TooManyAttachments { files, bytes });
+    }
+    Ok(())
 }
 
 fn attachment(row: &Row) -> Result<Attachment, StoreError> {

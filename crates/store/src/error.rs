@@ -70,9 +70,7 @@ pub enum StoreError {
         id: AttachmentId,
     },
     /// An attempt hears nothing any more.
-    #[error(
-        "the attempt is {state} and hears nothing any more; say it once the task has ended, with `carrel task follow-up`"
-    )]
+    #[error("the attempt is {state} and hears nothing any more; {}", instead_of_a_message(state))]
     TooLate {
         /// Where it stands.
         state: &'static str,
@@ -82,6 +80,16 @@ pub enum StoreError {
     TooManyMessages {
         /// How many may wait.
         most: u32,
+    },
+    /// Somebody has given more files than turns have taken.
+    #[error(
+        "{files} of your attachments, {bytes} bytes, wait for a task already; give them to one, or wait: what no task takes is removed after a day"
+    )]
+    TooManyAttachments {
+        /// How many wait.
+        files: u32,
+        /// How long they are together.
+        bytes: u64,
     },
     /// An attempt cannot be made again.
     #[error("{reason}")]
@@ -188,5 +196,31 @@ fn not_covered(name: Option<&EnvironmentName>, repository: &RepositoryLocation) 
             "no environment covers `{repository}`; create one with `carrel environment create NAME --repository \
              {repository}`, and choose it"
         ),
+    }
+}
+
+/// Where an attempt stands that has said all it will, and has not ended.
+pub(crate) const AT_ITS_END: &str = "at its end";
+
+/// What to do with a message that comes too late.
+fn instead_of_a_message(state: &str) -> &'static str {
+    if state == AT_ITS_END {
+        "say it once it has ended, with `carrel task follow-up`"
+    } else {
+        "say it in a follow-up, with `carrel task follow-up`"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_to_an_attempt_that_has_ended_is_not_told_to_wait_for_its_end() {
+        let ended = StoreError::TooLate { state: "ready" }.to_string();
+        let ending = StoreError::TooLate { state: AT_ITS_END }.to_string();
+
+        assert!(ended.ends_with("; say it in a follow-up, with `carrel task follow-up`"), "{ended}");
+        assert!(ending.ends_with("; say it once it has ended, with `carrel task follow-up`"), "{ending}");
     }
 }

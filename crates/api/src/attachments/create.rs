@@ -39,6 +39,7 @@ pub(crate) fn room() -> DefaultBodyLimit {
     responses(
         (status = 201, description = "The attachment", body = Attachment),
         (status = 401, description = "Not authenticated", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Too many of the person's attachments wait for a task", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The file is too large", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The file is empty", body = Problem, content_type = "application/problem+json"),
     )

@@ -84,3 +84,21 @@ async fn an_answer_that_leads_elsewhere_or_is_too_long_is_not_taken() {
     assert!(elsewhere.contains("none of the hosts") || elsewhere.contains("more than"), "{elsewhere}");
     assert!(long.contains("longer than 2000 bytes"), "{long}");
 }
+
+#[tokio::test]
+async fn nobody_leads_to_the_repositorys_own_server_but_itself() {
+    let world = World::new().await;
+    let (plain, secure) = (format!("127.0.0.1:{}", world.plain.port()), format!("{UP}:{}", world.secure.port()));
+    let own: Url = format!("http://{plain}/").parse().expect("a URL");
+    let led = format!("https://{secure}/redirect?http://{plain}/admin");
+    let itself = format!("http://{plain}/redirect?http://{plain}/x");
+
+    let refused = world.egress.download(&wanted(&led, std::slice::from_ref(&secure), Some(&own))).await;
+    let asked = world.plain.requests().len();
+    let taken = world.egress.download(&wanted(&itself, &[], Some(&own))).await;
+
+    let refused = refused.expect_err("refused");
+    assert!(refused.contains("none of the hosts"), "{refused}");
+    assert_eq!(asked, 0);
+    assert!(text(taken).contains("GET"));
+}

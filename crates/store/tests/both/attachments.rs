@@ -101,6 +101,23 @@ async fn what_no_turn_has_taken_within_a_day_is_collected_with_its_bytes() {
 }
 
 #[tokio::test]
+async fn nobody_gives_more_files_than_tasks_take() {
+    let fixture = Fixture::new().await;
+    let (organization, user) = (fixture.owner.organization, fixture.owner.user);
+    let first = fixture.give("first", b"first").await;
+    for number in 1..carrel_domain::attachment::MAX_WAITING {
+        fixture.give(&number.to_string(), b"same").await;
+    }
+
+    let refused = fixture.store.add_attachment(organization, user, ("more", None), b"more".to_vec()).await;
+    fixture.task(vec![first.id]).await.expect("a task");
+    let taken = fixture.store.add_attachment(organization, user, ("more", None), b"more".to_vec()).await;
+
+    assert!(matches!(refused, Err(StoreError::TooManyAttachments { files: 200, .. })), "{refused:?}");
+    assert_eq!(taken.expect("there is room again").name, "more");
+}
+
+#[tokio::test]
 async fn bytes_that_were_given_again_just_now_stay() {
     let fixture = Fixture::new().await;
     let first = fixture.give("a", b"again").await;

@@ -36,6 +36,7 @@ const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccdde
 
 const FILES: &[(&str, &str)] =
     &[("answer", "41\n"), ("check.sh", "#!/bin/sh\n[ \"$(cat answer)\" = 42 ] && echo fine || exit 1\n")];
+const PATCH: &str = "*** Begin Patch\n*** Update File: answer\n@@\n-41\n+42\n*** End Patch\n";
 
 /// Tortures one service on SQLite, and three workers on PostgreSQL, for half of so many seconds each.
 #[expect(clippy::print_stdout, reason = "the report is what this command is for")]
@@ -313,8 +314,7 @@ fn script() -> Script {
     Script::new([
         Reply::command("echo one >> count; sleep 0.3"),
         Reply::command("sleep 0.5; echo two >> count"),
-        // Not by `apply_patch`: one that is cut off is told to the model, which looks and makes it again. A script does not.
-        Reply::command("sed -i s/41/42/ answer"),
+        Reply::custom("apply_patch", PATCH),
         Reply::command("echo three >> count; sleep 0.1; ./check.sh"),
         Reply::message("**Summary**\n\nMended.\n\n**Testing**\n\n- ✅ `./check.sh`"),
     ])

@@ -52,7 +52,9 @@ async fn fetch(scene: &Scene<'_>, url: Url) -> Result<Vec<u8>, String> {
     if hosts.iter().any(|host| host == GITHUB) {
         hosts.extend([GITHUB_DIFFS, GITHUB_API].map(str::to_owned));
     }
-    let login = inner.forge.login(&url);
+    // Whatever else a prompt names is asked for as anybody may: the text may be a stranger's.
+    let is_of_task = is_of_repository(&scene.thread.task.repository, &url);
+    let login = if is_of_task { inner.forge.login(&url) } else { None };
     let (url, accept) = match login.as_ref().and_then(|_| github_api(&url)) {
         Some((url, accept)) => (url, accept),
         None => (url, ANY_DIFF),
@@ -82,6 +84,19 @@ fn own_server(location: &RepositoryLocation) -> Option<Url> {
         RepositoryLocation::Url(url) => of_host(url.host_str()?),
         RepositoryLocation::Scp { authority, .. } => of_host(authority.rsplit('@').next()?),
     }
+}
+
+/// Whether an address is one of the repository's own, not of another on the same server.
+fn is_of_repository(location: &RepositoryLocation, url: &Url) -> bool {
+    let path = match location {
+        RepositoryLocation::Path(_) => return false,
+        RepositoryLocation::Url(own) => own.path(),
+        RepositoryLocation::Scp { path, .. } => path,
+    };
+    let path = path.trim_matches('/').trim_end_matches(".git");
+    let is_below = url.path().trim_start_matches('/').strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+    let is_on_server = own_server(location).is_some_and(|own| own.origin() == url.origin());
+    !path.is_empty() && is_below && is_on_server
 }
 
 /// Where GitHub's API has what its page at this address has, and what to ask for there.
@@ -119,6 +134,30 @@ mod tests {
         assert_eq!(server("git@git.example:a/b.git"), Some("https://git.example".to_owned()));
         assert_eq!(server("http://127.0.0.1:81/a/b.git"), Some("http://127.0.0.1:81".to_owned()));
         assert_eq!(server("/srv/a"), None);
+    }
+
+    #[test]
+    fn an_address_is_the_repositorys_own_only_below_its_path() {
+        let is = |location: &str, url: &str| {
+            is_of_repository(&location.parse().expect("a location"), &url.parse().expect("a URL"))
+        };
+
+        for location in
+            ["https://git.example/acme/api.git", "git@git.example:acme/api.git", "ssh://git@git.example/acme/api"]
+        {
+            assert!(is(location, "https://git.example/acme/api/pull/1.diff"), "{location}");
+            for other in [
+                "https://git.example/acme/secret/pull/1.diff",
+                "https://git.example/acme/api2/pull/1.diff",
+                "https://git.example/acme/api/../secret/pull/1.diff",
+                "https://git.example/acme/api/%2e%2e/secret/pull/1.diff",
+                "https://other.example/acme/api/pull/1.diff",
+                "http://git.example/acme/api/pull/1.diff",
+            ] {
+                assert!(!is(location, other), "{location} {other}");
+            }
+        }
+        assert!(!is("/srv/api", "https://git.example/srv/api/pull/1.diff"));
     }
 
     #[test]
