@@ -23,6 +23,10 @@ mod environments_on_sqlite;
 mod store_on_postgres;
 #[path = "store.rs"]
 mod store_on_sqlite;
+#[path = "turmoil.rs"]
+mod turmoil_on_postgres;
+#[path = "turmoil.rs"]
+mod turmoil_on_sqlite;
 #[path = "turns.rs"]
 mod turns_on_postgres;
 #[path = "turns.rs"]

@@ -21,11 +21,22 @@ impl Place {
 
     /// Opens the store that is here.
     pub(crate) async fn open(&self, clock: SharedClock, redactor: Redactor, keys: &str) -> (Store, Vec<ClosedSecret>) {
+        self.open_as(WorkerId::from_uuid(uuid::Uuid::from_u128(1)), clock, redactor, keys).await
+    }
+
+    /// The same, for a worker of this id.
+    pub(crate) async fn open_as(
+        &self,
+        worker: WorkerId,
+        clock: SharedClock,
+        redactor: Redactor,
+        keys: &str,
+    ) -> (Store, Vec<ClosedSecret>) {
         let options = StoreOptions {
             folder: self.data(),
             postgres: self.postgres.as_ref().map(|server| Secret::new(server.url())),
             artifacts: carrel_store::ArtifactPlace::DataFolder,
-            worker: WorkerId::from_uuid(uuid::Uuid::from_u128(1)),
+            worker,
             clock,
             redactor,
             keys: SealingKeys::parse(&Secret::new(keys)).expect("keys"),
