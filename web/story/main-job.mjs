@@ -26,6 +26,7 @@ try {
   await guard.watch(context);
   page = await context.newPage();
 
+  await step("who comes for the first time is told how to sign in", firstVisit);
   await step("the owner link signs in and leaves the address bar", signIn);
   await step("the owner link works only once", linkIsUsedUp);
   await step("a wrong repository is said at its field and nothing typed is lost", refusedDraft);
@@ -77,6 +78,15 @@ async function signIn() {
   equal(page.url(), `${url}/`, "the address after signing in");
   const cookie = (await page.context().cookies()).find(({ name }) => name === "carrel_session");
   equal(cookie?.httpOnly, true, "the session's cookie is out of reach of scripts");
+}
+
+async function firstVisit() {
+  const context = await browser.newContext({ viewport: SCREEN });
+  await guard.watch(context);
+  const stranger = await context.newPage();
+  await stranger.goto(`${url}/`);
+  await stranger.getByRole("heading", { name: "Sign in" }).waitFor();
+  await context.close();
 }
 
 async function linkIsUsedUp() {
@@ -240,8 +250,11 @@ async function wait(number) {
 
 async function steer() {
   const turn = await wait(3);
-  await turn.getByLabel("Tell the agent").fill(expect.told);
-  await turn.getByLabel("Tell the agent").press("Control+Enter");
+  const box = turn.getByLabel("Tell the agent");
+  await box.fill(expect.told);
+  await box.press("Shift+Enter");
+  equal(await box.inputValue(), `${expect.told}\n`, "the message after Shift and Enter");
+  await box.press("Enter");
   await turn.getByTestId("answer").filter({ hasText: expect.toldAnswer }).waitFor({ timeout: WORK_MS });
   await turn.getByRole("tab", { name: "Log" }).click();
   await turn.locator('[data-entry="said"]', { hasText: "the agent was told" }).waitFor();
@@ -250,13 +263,33 @@ async function steer() {
 
 async function stopAndResume() {
   const turn = await wait(4);
-  await turn.getByRole("button", { name: "Stop" }).click();
-  const resume = turn.getByRole("button", { name: "Resume" });
-  await resume.waitFor();
-  await resume.focus();
+  await turn.getByLabel("Tell the agent").fill("Not sent yet");
+  await turn.getByRole("button", { name: "Stop" }).focus();
   await page.keyboard.press("Enter");
+  await turn.getByRole("button", { name: "Resume" }).waitFor();
+  await focusIsOn("button", "Resume");
+  await turn.getByRole("button", { name: "Use as follow-up" }).click();
+  equal(await page.getByLabel("Follow up").inputValue(), "Not sent yet", "what the agent was not told");
+  await page.getByLabel("Follow up").fill("");
+  await turn.getByRole("button", { name: "Resume" }).focus();
+  await page.keyboard.press("Enter");
+  await turn.getByRole("tab", { name: "Attempt 2" }).waitFor();
+  await focusIsOn("button, section", /Stop|Attempt 2/);
   await turn.getByTestId("answer").filter({ hasText: expect.resumedAnswer }).waitFor({ timeout: WORK_MS });
   equal(await turn.getByRole("tab", { name: /Attempt/ }).count(), 2, "attempts of the turn");
+}
+
+/** Waits until the focus is on an element of this kind and name; fails when it was lost. */
+async function focusIsOn(selector, name) {
+  const focused = page.locator(`:is(${selector}):focus`);
+  await focused.waitFor({ timeout: 5000 }).catch(async () => {
+    const tag = await page.evaluate(() => document.activeElement?.outerHTML.slice(0, 120));
+    throw new Error(`the focus is not on ${name}, but on ${tag}`);
+  });
+  const label = await focused.evaluate((found) => found.getAttribute("aria-label") ?? found.textContent);
+  if (!(name instanceof RegExp ? name.test(label) : label === name)) {
+    throw new Error(`the focus is on ${JSON.stringify(label)} instead of ${name}`);
+  }
 }
 
 async function phone() {

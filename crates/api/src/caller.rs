@@ -70,6 +70,14 @@ pub(crate) async fn require(
     Ok(next.run(request).await)
 }
 
+/// Who is signed in with the browser that sends these, if somebody is.
+pub(crate) async fn of_session(shared: &Shared, headers: &HeaderMap) -> Result<Option<Principal>, ApiError> {
+    match CookieJar::from_headers(headers).get(COOKIE) {
+        Some(cookie) => Ok(shared.identity.by_session(cookie.value()).await?),
+        None => Ok(None),
+    }
+}
+
 async fn identify(shared: &Shared, headers: &HeaderMap) -> Result<Caller, ApiError> {
     // A request with a token is a program's, whatever cookies come with it.
     if let Some(value) = headers.get(header::AUTHORIZATION) {

@@ -133,7 +133,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 struct Document;
 
 fn open_routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::with_openapi(Document::openapi()).routes(routes!(sessions::create::create))
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(sessions::create::create))
+        .routes(routes!(sessions::show::show))
 }
 
 fn closed_routes() -> OpenApiRouter<Shared> {

@@ -1,5 +1,7 @@
 //! Errors on their way out: every one is a problem document that names the thing and the way out.
 
+mod words;
+
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,6 +11,7 @@ use carrel_store::StoreError;
 use carrel_wire::{FieldError, Problem};
 
 use crate::MAX_BODY_BYTES;
+use words::Complaint;
 
 /// An error as it goes out.
 #[derive(Debug)]
@@ -40,6 +43,16 @@ impl ApiError {
         Self {
             errors: vec![FieldError { field: field.to_owned(), message: message.clone() }],
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request").detail(message)
+        }
+    }
+
+    /// What was sent could not be read: `Failed to deserialize …: ` and what serde says.
+    fn unread(text: &str) -> Self {
+        let what = text.split_once(": ").map_or(text, |(_, what)| what);
+        let Complaint { field, message } = words::complaint(what);
+        match field {
+            Some(field) => Self::field(&field, message),
+            None => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request").detail(message),
         }
     }
 }
@@ -164,75 +177,28 @@ impl From<JsonRejection> for ApiError {
                 MAX_BODY_BYTES >> 20
             ));
         }
-        let text = without_values(&rejection.body_text());
-        match named_field(&text) {
-            Some(field) => Self { status, ..Self::field(field, &text) },
-            None => Self::new(status, "invalid-request").detail(text),
+        match &rejection {
+            JsonRejection::JsonDataError(_) => Self { status, ..Self::unread(&rejection.body_text()) },
+            JsonRejection::JsonSyntaxError(_) => {
+                let text = rejection.body_text();
+                let what = text.split_once(": ").map_or(text.as_str(), |(_, what)| what);
+                Self::new(status, "invalid-request").detail(format!("the body is no JSON: {what}"))
+            }
+            JsonRejection::MissingJsonContentType(_) => Self::new(status, "invalid-request")
+                .detail("the request does not say that its body is JSON; send `content-type: application/json`"),
+            _ => Self::new(status, "invalid-request").detail(rejection.body_text()),
         }
     }
-}
-
-/// A complaint about a body without the value it complains of, which may be a secret: `invalid type: string "…", expected a
-/// map` keeps only the kind of value.
-fn without_values(text: &str) -> String {
-    for kind in ["string \"", "integer `", "floating point `", "character `"] {
-        let begins = ["invalid type: ", "invalid value: "].map(|what| format!("{what}{kind}"));
-        let Some(begin) = begins.iter().find_map(|begin| Some(text.find(begin)? + begin.len())) else { continue };
-        // The value may hold anything, also what looks like the end of it.
-        let quote = if kind.ends_with('"') { '"' } else { '`' };
-        if let Some(end) = text.rfind(&format!("{quote}, expected")) {
-            let end = end.max(begin);
-            return format!("{}…{}", &text[..begin], &text[end..]);
-        }
-    }
-    text.to_owned()
-}
-
-/// The field that a complaint about a body names: ``missing field `prompt` `` or ``mode: unknown variant …``.
-fn named_field(text: &str) -> Option<&str> {
-    let (_, complaint) = text.split_once("the target type: ")?;
-    if let Some((_, rest)) = complaint.split_once(" field `") {
-        return rest.split('`').next();
-    }
-    let (field, _) = complaint.split_once(": ")?;
-    field.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.[]".contains(&byte)).then_some(field)
 }
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request").detail(rejection.body_text())
+        Self::unread(&rejection.body_text())
     }
 }
 
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found").detail(rejection.body_text())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_values;
-
-    #[test]
-    fn a_complaint_about_a_body_does_not_repeat_the_value() {
-        for (text, expected) in [
-            (
-                r#"secrets.T: invalid type: string "hunter2", expected a map"#,
-                r#"secrets.T: invalid type: string "…", expected a map"#,
-            ),
-            (
-                r#"a: invalid type: string "x", expected y", expected a map"#,
-                r#"a: invalid type: string "…", expected a map"#,
-            ),
-            ("a: invalid type: integer `123456`, expected a string", "a: invalid type: integer `…`, expected a string"),
-            ("a: invalid type: null, expected u32", "a: invalid type: null, expected u32"),
-            (
-                "mode: unknown variant `play`, expected `ask` or `code`",
-                "mode: unknown variant `play`, expected `ask` or `code`",
-            ),
-        ] {
-            assert_eq!(without_values(text), expected);
-        }
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod limits;
 use std::io;
 use std::path::PathBuf;
 
+use carrel_domain::task::MAX_ATTEMPTS;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use uuid::Uuid;
@@ -174,7 +175,7 @@ pub(crate) enum TaskCommand {
     /// List tasks, newest first
     List {
         /// How many: 1 to 100
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
         limit: u32,
     },
     /// Show a task with its turns, attempts and results
@@ -187,7 +188,7 @@ pub(crate) enum TaskCommand {
         /// The task
         id: Uuid,
         /// Only events behind this sequence number
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
         after: i64,
     },
     /// Print the patch of an attempt
@@ -285,7 +286,7 @@ pub(crate) struct CreateArguments {
     #[arg(long, value_enum, default_value_t = ModeArgument::Code)]
     pub(crate) mode: ModeArgument,
     /// How many attempts are made side by side: 1 to 4
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_ATTEMPTS.into()))]
     pub(crate) attempts: u32,
     /// The environment its attempts run in [default: default]
     #[arg(long)]
@@ -345,7 +346,7 @@ pub(crate) struct FollowUpArguments {
     #[arg(long, value_enum)]
     pub(crate) mode: Option<ModeArgument>,
     /// How many attempts are made side by side: 1 to 4
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_ATTEMPTS.into()))]
     pub(crate) attempts: u32,
     /// The attempt of the last turn to go on from [default: the one that `task compare` suggests, or
     /// else the first with a result]
@@ -396,7 +397,7 @@ pub(crate) struct Which {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) attempt: Option<u32>,
     /// The turn's number [default: the last one]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) turn: Option<u32>,
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use carrel_wire::{FieldError, Problem};
+use clap::error::ErrorKind;
 
 /// Why the program could not do what was asked.
 #[derive(Debug)]
@@ -29,6 +30,18 @@ impl Failure {
     /// The command line or the settings make no sense.
     pub(crate) fn usage(message: impl ToString) -> Self {
         Self::new(2, message.to_string())
+    }
+
+    /// The command line is not one of this program's: what is wrong, without the help that people get with it.
+    pub(crate) fn command_line(error: &clap::Error) -> Self {
+        if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+            return Self::usage("a command is missing; `--help` lists them");
+        }
+        let text = error.render().to_string();
+        let lines = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more "));
+        let said: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
+        let said = said.join("\n");
+        Self::usage(said.strip_prefix("error: ").unwrap_or(&said))
     }
 
     /// The service refused.
@@ -87,5 +100,34 @@ impl Failure {
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         anstream::eprintln!("{red}error:{red:#} {}", self.message);
         ExitCode::from(self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_said_without_the_help() {
+        for (arguments, expected) in [
+            (&["task", "create"][..], "the following required arguments were not provided:\n<PROMPT>"),
+            (&["task"], "a command is missing; `--help` lists them"),
+            (&[], "a command is missing; `--help` lists them"),
+            (&["task", "list", "--limit", "0"], "invalid value '0' for '--limit <LIMIT>': 0 is not in 1..=100"),
+            (
+                &["task", "create", "--attempts", "5", "x"],
+                "invalid value '5' for '--attempts <ATTEMPTS>': 5 is not in 1..=4",
+            ),
+        ] {
+            let error =
+                Cli::try_parse_from([&["carrel", "--json"], arguments].concat()).expect_err("it makes no sense");
+
+            let failure = Failure::command_line(&error);
+
+            assert_eq!((failure.code, failure.message()), (2, expected));
+        }
     }
 }

@@ -30,12 +30,24 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == RUNNER) {
         return start_within(&arguments[1..]);
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Nothing was read, so whether JSON is wanted is looked for by hand; help that was asked for is no error.
+        Err(error) if error.use_stderr() && asks_for_json(&arguments) => {
+            return Failure::command_line(&error).report(true);
+        }
+        Err(error) => error.exit(),
+    };
     let json = cli.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json),
     }
+}
+
+/// Whether `--json` is among the arguments, before the mark behind which there are no options.
+fn asks_for_json(arguments: &[String]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
 /// What this program is when it started itself: the launcher, or somebody who has the subordinate ids of images.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use carrel_domain::git::is_invisible;
+use carrel_domain::shown::standing;
 use carrel_wire::{
     AgentList, Attempt, AttemptLimits, AttemptResult, AttemptState, Citations, ModelList, Publication,
     PublicationState, Task, TaskPage, TaskState, Turn, Usage,
@@ -60,21 +60,23 @@ fn written(mut out: impl Write, bytes: &[u8]) -> Result<(), Failure> {
 /// Text from a task, made safe for a terminal: no escapes but plain colours, no control or invisible characters.
 pub(crate) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    let mut rest = text;
+    let (mut rest, mut before) = (text, ' ');
     while let Some(character) = rest.chars().next() {
-        if let Some(length) = colour(rest) {
-            safe.push_str(&rest[..length]);
-            rest = &rest[length..];
-            continue;
+        let colour = colour(rest);
+        let stays = match (colour, character) {
+            (Some(length), _) => length,
+            (None, '\r') => 0,
+            (None, _) => standing(before, rest),
+        };
+        if stays == 0 {
+            write!(safe, "\\u{{{:x}}}", u32::from(character)).expect("a string takes everything");
         }
-        match character {
-            '\n' | '\t' => safe.push(character),
-            character if character.is_control() || is_invisible(character) => {
-                write!(safe, "\\u{{{:x}}}", u32::from(character)).expect("a string takes everything");
-            }
-            character => safe.push(character),
+        let (taken, behind) = rest.split_at(stays.max(character.len_utf8()));
+        if stays > 0 {
+            safe.push_str(taken);
         }
-        rest = &rest[character.len_utf8()..];
+        before = if stays == 0 || colour.is_some() { ' ' } else { taken.chars().next_back().unwrap_or(' ') };
+        rest = behind;
     }
     safe
 }
@@ -85,6 +87,10 @@ fn colour(text: &str) -> Option<usize> {
     let end = parameters.find(|character: char| !character.is_ascii_digit() && character != ';')?;
     (parameters[end..].starts_with('m') && end < 32).then_some(2 + end + 1)
 }
+
+/// How much of a prompt is printed: more than that is no message to read on a terminal, but a file.
+const PROMPT_CHARS: usize = 16_000;
+const PROMPT_LINES: usize = 400;
 
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
@@ -126,10 +132,8 @@ pub(crate) fn task(task: &Task) -> String {
     }
     for turn in &task.turns {
         let mode = serde_json::to_value(turn.mode).unwrap_or_default();
-        push(
-            &mut text,
-            format_args!("\nturn {} ({}): {}", turn.number, mode.as_str().unwrap_or("?"), first_line(&turn.prompt)),
-        );
+        push(&mut text, format_args!("\nturn {} ({}):", turn.number, mode.as_str().unwrap_or("?")));
+        prompt(&mut text, &turn.prompt);
         if let Some(from) = goes_on_from(task, turn) {
             push(&mut text, format_args!("  {DIM}{from}{DIM:#}"));
         }
@@ -139,6 +143,22 @@ pub(crate) fn task(task: &Task) -> String {
         }
     }
     text.trim_end().to_owned()
+}
+
+/// What was asked, whole as far as a person reads it, its lines behind a rule that none of them can look like.
+fn prompt(text: &mut String, prompt: &str) {
+    let prompt = prompt.trim_matches(['\n', '\r']).trim_end();
+    let shown = match prompt.char_indices().nth(PROMPT_CHARS) {
+        Some((end, _)) => &prompt[..end],
+        None => prompt,
+    };
+    let lines: Vec<String> = shown.lines().take(PROMPT_LINES).map(safe).collect();
+    for line in &lines {
+        push(text, format_args!("  {DIM}│{DIM:#} {line}"));
+    }
+    if shown.len() < prompt.len() || shown.lines().nth(PROMPT_LINES).is_some() {
+        push(text, format_args!("  {DIM}│ … it goes on; `carrel --json task show` has all of it{DIM:#}"));
+    }
 }
 
 /// Which attempt a turn goes on from, where that is not plain: the turn of that attempt had others.
@@ -368,7 +388,32 @@ const fn publication_word(state: PublicationState) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::safe;
+    use super::{PROMPT_LINES, prompt, safe};
+
+    fn plain(write: impl FnOnce(&mut String)) -> String {
+        let mut text = String::new();
+        write(&mut text);
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    #[test]
+    fn a_prompt_is_printed_whole_and_indented_with_nothing_hidden() {
+        let long = "word ".repeat(100);
+
+        let shown = plain(|text| prompt(text, &format!("\n{long}\n\n  attempt 1: ready\u{1b}[2J\r\n")));
+
+        assert_eq!(shown, format!("  │ {long}\n  │ \n  │   attempt 1: ready\\u{{1b}}[2J\n"));
+    }
+
+    #[test]
+    fn a_prompt_that_is_a_file_is_cut_with_a_word_on_the_rest() {
+        for text in ["x".repeat(20_000), "x\n".repeat(PROMPT_LINES + 1)] {
+            let shown = plain(|out| prompt(out, &text));
+
+            assert!(shown.len() < 17_000 && shown.ends_with("`carrel --json task show` has all of it\n"), "{shown}");
+        }
+        assert!(!plain(|out| prompt(out, &"x\n".repeat(PROMPT_LINES))).contains('…'));
+    }
 
     #[test]
     fn a_terminal_obeys_nothing_that_came_from_a_task_but_colours() {
@@ -376,5 +421,13 @@ mod tests {
             safe("a\u{1b}[31mred\u{1b}[0m\u{1b}]0;title\u{7}\u{1b}[2J\r\u{202e}b\n"),
             "a\u{1b}[31mred\u{1b}[0m\\u{1b}]0;title\\u{7}\\u{1b}[2J\\u{d}\\u{202e}b\n"
         );
+    }
+
+    #[test]
+    fn the_parts_of_a_picture_are_printed_and_a_selector_that_belongs_to_nothing_is_shown() {
+        let pictures = "⚠\u{fe0f} 👩\u{200d}💻 🏳\u{fe0f}\u{200d}🌈 1\u{fe0f}\u{20e3}";
+
+        assert_eq!(safe(pictures), pictures);
+        assert_eq!(safe("a\u{fe0f}b\u{200d}c\u{1b}[0m\u{fe0f}"), "a\\u{fe0f}b\\u{200d}c\u{1b}[0m\\u{fe0f}");
     }
 }

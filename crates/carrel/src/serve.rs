@@ -1,5 +1,6 @@
 //! `carrel serve`: everything in one process, put together here and nowhere else.
 
+mod doors;
 mod figures;
 mod keys;
 mod logs;
@@ -7,8 +8,6 @@ mod places;
 mod traces;
 
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,18 +22,18 @@ use carrel_identity::Identity;
 use carrel_sandbox::{Kits, Launcher, Limits, LocalOptions, USUAL_PATH};
 use carrel_store::{Store, StoreOptions};
 use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use crate::client::{ADDRESS_FILE, TOKEN_FILE};
+use crate::client::TOKEN_FILE;
 use crate::demo::{DEMO_MODEL, RecordedModel};
 use crate::exit::Failure;
 use crate::models::{self, Configured};
 use crate::output;
 use crate::settings::Settings;
+use doors::Doors;
 
 /// How long requests under way may take when the service is told to stop.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -85,8 +84,7 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), Failure> {
 impl Service {
     /// Puts the service together and starts it.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
-        make_data_folder(&settings.data)?;
-        let lock = lock(&settings.data).await?;
+        let (lock, doors) = enter(&settings).await?;
         let token = carrel_identity::local_token(&settings.data.join(TOKEN_FILE))
             .map_err(|error| Failure::usage(error.to_string()))?;
         let configured = models::load(&settings.models)?;
@@ -125,9 +123,9 @@ impl Service {
             clock,
         });
         control.recover().await.map_err(|error| Failure::service(error.to_string()))?;
-        let (listener, url) = listen(&settings).await?;
+        let url = doors.tell(&settings)?;
         let stop = CancellationToken::new();
-        let figures = figures::serve(settings.metrics_listen, &control, &stop).await?;
+        let figures = doors.figures.map(|listener| figures::serve(listener, &control, &stop));
         let link = identity.owner_link(owner.principal).await.map_err(|error| Failure::service(error.to_string()))?;
         let worker = tokio::spawn({
             let (control, stop) = (control.clone(), stop.clone());
@@ -139,7 +137,7 @@ impl Service {
         let app = carrel_api::router(options);
         let ended = stop.clone();
         let server = tokio::spawn(async move {
-            axum::serve(listener, app).with_graceful_shutdown(async move { ended.cancelled().await }).await
+            axum::serve(doors.main, app).with_graceful_shutdown(async move { ended.cancelled().await }).await
         });
         Ok(Self {
             url,
@@ -208,6 +206,19 @@ async fn asked_to_stop() -> Result<(), Failure> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Takes the addresses and the data folder. Where there is no folder yet, the addresses come first; of one that another
+/// process uses, to hear that says more than that its port is taken.
+async fn enter(settings: &Settings) -> Result<(File, Doors), Failure> {
+    let early = if settings.data.exists() { None } else { Some(Doors::open(settings).await?) };
+    make_data_folder(&settings.data)?;
+    let lock = lock(&settings.data).await?;
+    let doors = match early {
+        Some(doors) => doors,
+        None => Doors::open(settings).await?,
+    };
+    Ok((lock, doors))
 }
 
 fn make_data_folder(data: &Path) -> Result<(), Failure> {
@@ -378,22 +389,4 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-async fn listen(settings: &Settings) -> Result<(TcpListener, Url), Failure> {
-    let asked = settings.listen();
-    let listener = TcpListener::bind(asked).await.map_err(|error| {
-        Failure::usage(format!("cannot listen on {asked}: {error}; set CARREL_LISTEN to another address"))
-    })?;
-    let address: SocketAddr = listener.local_addr().map_err(|error| Failure::service(error.to_string()))?;
-    let file = settings.data.join(ADDRESS_FILE);
-    File::create(&file)
-        .and_then(|mut file| writeln!(file, "{address}"))
-        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", file.display())))?;
-    let host = match address.ip() {
-        ip if ip.is_unspecified() => format!("localhost:{}", address.port()),
-        _ => address.to_string(),
-    };
-    let own = Url::parse(&format!("http://{host}")).map_err(|error| Failure::service(error.to_string()))?;
-    Ok((listener, settings.public_url.clone().unwrap_or(own)))
 }

@@ -25,6 +25,7 @@ pub mod publication;
 pub mod redact;
 pub mod repository_facts;
 pub mod secret;
+pub mod shown;
 pub mod task;
 pub mod usage;
 pub mod wait;

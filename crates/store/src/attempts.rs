@@ -131,8 +131,11 @@ impl Store {
     pub async fn attempts_under_way(&self) -> Result<Vec<Attempt>, StoreError> {
         let sql = format!(
             "select {COLUMNS} from attempt a
-             where (a.worker_id = $1 or a.worker_id is null) and a.started_at is not null and (a.ended_at is null
-                 or exists (select 1 from job j where j.kind = 'attempt' and j.subject_id = a.id))"
+             where (a.worker_id = $1 or a.worker_id is null) and a.started_at is not null and a.ended_at is null
+             union all
+             select {COLUMNS} from job j join attempt a on a.id = j.subject_id
+             where j.kind = 'attempt' and (a.worker_id = $1 or a.worker_id is null) and a.started_at is not null
+                 and a.ended_at is not null"
         );
         self.database.all(&sql, [self.worker().as_uuid().into()]).await?.iter().map(attempt).collect()
     }

@@ -218,10 +218,10 @@ impl Store {
                     begun.insert(command_id, mark.seq);
                     shown.insert(command_id.clone(), 0);
                 }
-                EventBody::CommandEnded { command_id, .. } => {
-                    if begun.get(command_id.as_str()).is_some_and(|seq| *seq < answered) {
-                        begun.remove(command_id.as_str());
-                    }
+                EventBody::CommandEnded { command_id, .. }
+                    if begun.get(command_id.as_str()).is_some_and(|seq| *seq < answered) =>
+                {
+                    begun.remove(command_id.as_str());
                 }
                 _ => {}
             }

@@ -9,6 +9,7 @@ use carrel_domain::{
 };
 
 use crate::database::{Row, StoreError, Transaction, time};
+use crate::error::AT_ITS_END;
 use crate::{Change, Store, attempts, events, fresh};
 
 const COLUMNS: &str = "id, attempt_id, body, created_by, created_at, delivered_at";
@@ -29,7 +30,7 @@ impl Store {
         let transaction = self.write(self.scope_of(organization, id).await?).await?;
         let attempt = attempts::find(&transaction, organization, id).await?;
         if attempt.cancel_requested_by.is_some() || !attempt.state.hears() {
-            let state = if attempt.state.has_ended() { attempt.state.word() } else { "at its end" };
+            let state = if attempt.state.has_ended() { attempt.state.word() } else { AT_ITS_END };
             return Err(StoreError::TooLate { state });
         }
         if count_waiting(&transaction, &attempt).await? >= i64::from(MAX_WAITING) {

@@ -20,7 +20,8 @@ impl MigratorTrait for Migrations {
             Box::new(Script { name: "0007_diffs", sql: include_str!("migrations/0007_diffs.sql") }),
             Box::new(Script { name: "0008_workers", sql: include_str!("migrations/0008_workers.sql") }),
             Box::new(Script { name: "0009_agents", sql: include_str!("migrations/0009_agents.sql") }),
-            Box::new(Script { name: "0014_attachments", sql: include_str!("migrations/0014_attachments.sql") }),
+            Box::new(Script { name: "0010_attachments", sql: include_str!("migrations/0010_attachments.sql") }),
+            Box::new(Script { name: "0013_sessions", sql: include_str!("migrations/0013_sessions.sql") }),
         ]
     }
 }

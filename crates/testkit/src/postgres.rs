@@ -95,7 +95,9 @@ impl Postgres {
         as_nobody(&mut postgres).spawn().expect("postgres can be started")
     }
 
-    fn logged(&self) -> String {
+    /// What it has logged since it was started last.
+    #[must_use]
+    pub fn logged(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 

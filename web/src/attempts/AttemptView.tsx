@@ -9,7 +9,7 @@ import { Icon } from "../parts/Icon";
 import { LineCounts } from "../parts/LineCounts";
 import { PublicationList } from "../publications/PublicationList";
 import { PushDialog } from "../publications/PushDialog";
-import { hasEnded, hears } from "../tasks/state";
+import { hasEnded } from "../tasks/state";
 import { shownTab, type Tab, type View } from "../tasks/view";
 import { ArtifactList } from "./ArtifactList";
 import { RetryButtons } from "./RetryButtons";
@@ -33,10 +33,15 @@ export function AttemptView({ task, turn, attempt, log, view, onView }: Props) {
   const tab = shownTab(attempt, view.tab);
   const patch = attempt.result?.patch ?? undefined;
   return (
-    <section aria-label={`Attempt ${attempt.number}`} className="mt-4">
+    <section
+      aria-label={`Attempt ${attempt.number}`}
+      data-attempt={attempt.number}
+      tabIndex={-1}
+      className="mt-4 outline-none"
+    >
       <div className="flex min-h-9 flex-wrap items-center justify-between gap-x-4 gap-y-2">
         <StateLine attempt={attempt} worded={turn.attempts.length > 1} />
-        <div className="flex gap-2">
+        <div data-actions className="flex gap-2">
           {!hasEnded(attempt.state) && <StopButton attempt={attempt} />}
           <RetryButtons task={task} turn={turn} attempt={attempt} />
           {patch !== undefined && <PushDialog task={task} attempt={attempt} />}
@@ -65,7 +70,7 @@ export function AttemptView({ task, turn, attempt, log, view, onView }: Props) {
           </Suspense>
         </Tabs.Panel>
       </Tabs.Root>
-      {hears(attempt.state) && !attempt.cancel_requested && <SteerBox attempt={attempt} />}
+      <SteerBox attempt={attempt} />
     </section>
   );
 }

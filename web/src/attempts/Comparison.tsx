@@ -28,7 +28,7 @@ export function Comparison({ turn, onOpen }: Props) {
       </p>
       {/* A region that scrolls by itself can be reached by keyboard, and a phone need not show all columns at once. */}
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
-      <section aria-label="Attempts compared" tabIndex={0} className="mt-2 overflow-x-auto">
+      <section aria-label="Attempts compared" tabIndex={0} className="scroll-edges mt-2 overflow-x-auto">
         <table className="w-full text-left tabular-nums">
           <thead className="text-xs text-muted">
             <tr>

@@ -10,6 +10,8 @@ export function Home() {
   useTitle("");
   const prefill = useSearch({ from: "/" });
   const me = useSuspenseQuery(meQuery).data;
+  // Whoever has just been signed out is shown the way in by the frame.
+  if (me === null) return null;
   return (
     <>
       <h1 className="sr-only">Carrel</h1>

@@ -1,4 +1,4 @@
-// The text area of a prompt: grows with its text, hands over by Ctrl or Cmd and Enter.
+// The text area of a prompt: grows with its text, hands over by Ctrl or Cmd and Enter. What is said in passing goes by Enter alone.
 import { type CSSProperties, type KeyboardEvent, type Ref, useId } from "react";
 
 interface Props {
@@ -9,13 +9,25 @@ interface Props {
   readonly placeholder: string;
   readonly error: string | undefined;
   readonly rows: number;
+  /** Whether Enter alone hands over, and Shift and Enter make a new line. */
+  readonly enterSubmits?: boolean;
   readonly ref?: Ref<HTMLTextAreaElement>;
 }
 
-export function PromptBox({ label, value, onChange, onSubmit, placeholder, error, rows, ref }: Props) {
+export function PromptBox({
+  label,
+  value,
+  onChange,
+  onSubmit,
+  placeholder,
+  error,
+  rows,
+  enterSubmits,
+  ref,
+}: Props) {
   const id = useId();
   const submit = (event: KeyboardEvent) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.nativeEvent.isComposing) {
+    if (submits(event.nativeEvent, enterSubmits === true)) {
       event.preventDefault();
       onSubmit();
     }
@@ -44,6 +56,17 @@ export function PromptBox({ label, value, onChange, onSubmit, placeholder, error
   );
 }
 
+type Stroke = Pick<
+  KeyboardEvent["nativeEvent"],
+  "key" | "ctrlKey" | "metaKey" | "shiftKey" | "altKey" | "isComposing"
+>;
+
+/** Whether a key hands the text over. Enter that ends the composing of a character never does. */
+export function submits(stroke: Stroke, byEnter: boolean): boolean {
+  if (stroke.key !== "Enter" || stroke.isComposing) return false;
+  return stroke.ctrlKey || stroke.metaKey || (byEnter && !stroke.shiftKey && !stroke.altKey);
+}
+
 /** What the service says is wrong with a field, right below it. */
 export function FieldProblem({ id, message }: { readonly id: string; readonly message: string | undefined }) {
   if (message === undefined) return null;
@@ -54,14 +77,19 @@ export function FieldProblem({ id, message }: { readonly id: string; readonly me
   );
 }
 
+interface HintProps {
+  readonly unusable: string | undefined;
+  readonly keys?: string;
+}
+
 /** Beside the button: why it cannot be used, or the way past it. The button itself says it to a screen reader. */
-export function SubmitHint({ unusable }: { readonly unusable: string | undefined }) {
+export function SubmitHint({ unusable, keys = "Ctrl + Enter" }: HintProps) {
   return (
     <span
       aria-hidden="true"
       className={`text-xs text-muted ${unusable === undefined ? "hidden md:inline" : ""}`}
     >
-      {unusable ?? "Ctrl + Enter"}
+      {unusable ?? keys}
     </span>
   );
 }

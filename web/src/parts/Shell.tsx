@@ -21,12 +21,12 @@ export function Shell() {
       >
         Skip to the content
       </a>
-      <Header me={signingIn ? undefined : me.data} />
+      <Header me={signingIn ? undefined : (me.data ?? undefined)} />
       <Main path={path}>
-        {signingIn || me.data !== undefined ? (
+        {signingIn || me.data != null ? (
           <Outlet />
         ) : (
-          <Gate error={me.error} retry={() => me.refetch()} />
+          <Gate signedOut={me.data === null} error={me.error} retry={() => me.refetch()} />
         )}
       </Main>
     </>
@@ -60,8 +60,14 @@ function Header({ me }: { readonly me: Me | undefined }) {
         )}
         {me !== undefined && (
           <div className="ml-auto flex min-w-0 items-center gap-3 text-sm text-muted">
-            <span className="hidden truncate sm:block">
-              {me.model == null ? "no model" : <span className="font-mono text-xs">{me.model.name}</span>}
+            <span className="hidden truncate sm:block" title="What tasks get that name no model of their own">
+              {me.model == null ? (
+                "No model"
+              ) : (
+                <>
+                  Model <span className="font-mono text-xs text-ink">{me.model.name}</span>
+                </>
+              )}
             </span>
             <SignOut name={me.user.name} />
           </div>
@@ -108,7 +114,14 @@ function Main({ path, children }: { readonly path: string; readonly children: Re
   );
 }
 
-function Gate({ error, retry }: { readonly error: unknown; readonly retry: () => void }) {
+interface GateProps {
+  readonly signedOut: boolean;
+  readonly error: unknown;
+  readonly retry: () => void;
+}
+
+function Gate({ signedOut, error, retry }: GateProps) {
+  if (signedOut) return <SignInHelp />;
   if (error === null) {
     return (
       <div role="status" aria-label="Loading" className="space-y-3">
@@ -118,5 +131,5 @@ function Gate({ error, retry }: { readonly error: unknown; readonly retry: () =>
       </div>
     );
   }
-  return asProblem(error).signedOut ? <SignInHelp /> : <ProblemNotice error={error} retry={retry} />;
+  return <ProblemNotice error={error} retry={retry} />;
 }

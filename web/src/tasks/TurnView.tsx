@@ -8,6 +8,7 @@ import { AttemptView } from "../attempts/AttemptView";
 import { Comparison } from "../attempts/Comparison";
 import type { Log } from "../log/log";
 import { Age } from "../parts/Age";
+import { useKeptFocus } from "../parts/keptFocus";
 import { StateBadge } from "./state";
 import { goesOnFrom, shownAttempt, type View } from "./view";
 
@@ -20,6 +21,7 @@ interface Props {
 
 export function TurnView({ task, turn, log, last }: Props) {
   const [view, setView] = useTurnView(turn, last);
+  const keptFocus = useKeptFocus<HTMLLIElement>();
   const attempt = shownAttempt(turn, view.attempt);
   if (attempt === undefined) return null;
   const shown = (
@@ -34,7 +36,7 @@ export function TurnView({ task, turn, log, last }: Props) {
     />
   );
   return (
-    <li aria-label={`Turn ${turn.number}`}>
+    <li aria-label={`Turn ${turn.number}`} {...keptFocus}>
       <Prompt task={task} turn={turn} />
       {turn.attempts.length === 1 ? (
         shown

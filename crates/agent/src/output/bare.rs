@@ -1,18 +1,15 @@
 //! What a tool says, as it goes to the model: with nothing in it that does not show. A person who looks at the same output
 //! sees no more than the model does, and neither is told something that the other is not.
 //!
-//! What belongs to a script or to a picture stays: joiners between letters that need them, and the parts of an emoji.
+//! What belongs to a script or to a picture stays, as [`carrel_domain::shown`] has it.
 
-use carrel_domain::git::is_invisible;
+use carrel_domain::shown::standing;
 
 /// The longest colour sequence that is taken for one.
 const MAX_COLOUR_CHARS: usize = 64;
 
 /// How many in a row are shown one by one.
 const MAX_RUN: usize = 64;
-
-/// The flags that are written with tag characters: England, Scotland, Wales.
-const FLAGS: &[&str] = &["gbeng", "gbsct", "gbwls"];
 
 /// A text with nothing hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +44,7 @@ impl Bare {
                     length
                 }
                 None => {
-                    let stays = stays(before, rest);
+                    let stays = standing(before, rest);
                     if stays > 0 {
                         run = bare.end_run(run);
                         bare.text.push_str(&rest[..stays]);
@@ -94,47 +91,6 @@ impl Bare {
         }
         0
     }
-}
-
-/// How many bytes at the beginning of this text, which is not empty, may stand as they are. `before` comes before it.
-fn stays(before: char, text: &str) -> usize {
-    let mut characters = text.chars();
-    let Some(character) = characters.next() else { return 0 };
-    let next = characters.next().unwrap_or(' ');
-    let length = character.len_utf8();
-    let is_fine = match character {
-        '\n' | '\t' | '\r' => true,
-        // The mark that makes an emoji of a symbol, also of a digit on a key.
-        '\u{fe0e}' | '\u{fe0f}' => is_symbol(before) || (before.is_ascii() && next == '\u{20e3}'),
-        '\u{200d}' => {
-            (is_symbol(before) || before == '\u{fe0f}') && is_symbol(next) || is_joined(before) && is_joined(next)
-        }
-        '\u{200c}' => is_joined(before) && is_joined(next),
-        '\u{1f3f4}' => return length + flag(&text[length..]),
-        '\u{2028}' | '\u{2029}' => false,
-        _ => !is_invisible(character) && !character.is_control(),
-    };
-    if is_fine { length } else { 0 }
-}
-
-/// How many bytes of tag characters make a flag of the one before them.
-fn flag(text: &str) -> usize {
-    let tags: String =
-        text.chars().take(6).filter_map(|tag| char::from_u32(u32::from(tag).checked_sub(0xe0000)?)).collect();
-    let is_flag = tags.strip_suffix('\u{7f}').is_some_and(|tags| FLAGS.contains(&tags));
-    if is_flag { text.chars().take(6).map(char::len_utf8).sum() } else { 0 }
-}
-
-/// Arrows, signs and pictures.
-fn is_symbol(character: char) -> bool {
-    matches!(u32::from(character), 0xa9 | 0xae | 0x203c..=0x205f | 0x2100..=0x27ff | 0x2900..=0x2bff | 0x3030..=0x303d | 0x3297..=0x3299 | 0x1f000..=0x1faff)
-        && !is_invisible(character)
-}
-
-/// Letters of scripts whose words need joiners: Arabic, Syriac and the like, those of India and around, Khmer, Mongolian.
-fn is_joined(character: char) -> bool {
-    matches!(u32::from(character), 0x0600..=0x08ff | 0x0900..=0x0dff | 0x0f00..=0x109f | 0x1780..=0x18af)
-        && !is_invisible(character)
 }
 
 /// The length of a colour sequence at the beginning of a text.

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use carrel_domain::prompt::{InvalidPrompt, MAX_PROMPT_BYTES};
 use carrel_domain::{AttemptId, Prompt};
 use carrel_wire::{Message, Problem, SendMessage};
 
@@ -35,7 +36,7 @@ pub(crate) async fn message(
     Body(request): Body<SendMessage>,
 ) -> Result<(StatusCode, Json<Message>), ApiError> {
     let principal = caller.principal;
-    let text = Prompt::parse(&request.text).map_err(|error| ApiError::field("text", error))?;
+    let text = Prompt::parse(&request.text).map_err(|error| ApiError::field("text", in_words(&error)))?;
     let sent = shared.control.steer(principal.organization, id, &text, principal.user).await?;
     let message = Message {
         id: sent.id.as_uuid(),
@@ -45,4 +46,15 @@ pub(crate) async fn message(
         created_by: sent.created_by.as_uuid(),
     };
     Ok((StatusCode::CREATED, Json(message)))
+}
+
+/// Why a text can be no message. It is read as a prompt is, and called what it is.
+fn in_words(error: &InvalidPrompt) -> String {
+    match error {
+        InvalidPrompt::Empty => "the message is empty; say what the agent is to know".to_owned(),
+        InvalidPrompt::TooLong { size_bytes } => {
+            format!("the message has {size_bytes} bytes, more than the {MAX_PROMPT_BYTES} allowed; say less")
+        }
+        InvalidPrompt::Nul { at } => format!("the message has a NUL character at byte {at}; remove it"),
+    }
 }

@@ -66,9 +66,7 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
         let own_key = self.text("CARREL_MODEL_KEY")?;
         let is_asked_for = own_url.is_some() || own_key.is_some();
         let asked = match self.text("CARREL_MODEL_PROTOCOL")? {
-            Some(text) => {
-                Some(protocol(&text).map_err(|problem| invalid("CARREL_MODEL_PROTOCOL", &format!("says {problem}")))?)
-            }
+            Some(text) => Some(protocol(&text).map_err(|_| invalid("CARREL_MODEL_PROTOCOL", &no_protocol(&text)))?),
             None => None,
         };
         let set = |vendor: &Vendor| self.os(vendor.key_variable).or_else(|| self.os(vendor.url_variable)).is_some();
@@ -108,6 +106,12 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
     }
 }
 
+/// What is wrong with the name of a protocol, behind the name of its variable.
+fn no_protocol(text: &str) -> String {
+    let known = [Protocol::Responses, Protocol::ChatCompletions, Protocol::Messages].map(Protocol::word);
+    format!("is `{}`, which is no protocol; set it to one of {}", text.escape_debug(), known.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
@@ -144,6 +148,16 @@ mod tests {
         assert_eq!(anthropic.key_from, "ANTHROPIC_API_KEY");
         assert_eq!(both.protocol, Protocol::Responses);
         assert!(!openai.is_asked_for && !anthropic.is_asked_for);
+    }
+
+    #[test]
+    fn a_protocol_that_there_is_not_is_named_in_one_sentence() {
+        let error = Settings::from_lookup(|name| (name == "CARREL_MODEL_PROTOCOL").then(|| "xx".into()));
+
+        assert_eq!(
+            error.expect_err("no protocol").to_string(),
+            "CARREL_MODEL_PROTOCOL is `xx`, which is no protocol; set it to one of responses, chat_completions, messages"
+        );
     }
 
     #[test]

@@ -30,8 +30,12 @@ async fn every_route_of_the_description_but_signing_in_wants_a_proof() {
                     None => request,
                 };
                 let status = request.send().await.expect("an answer").status();
-                let signs_in = path == "/sessions";
-                let expected = if signs_in { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::UNAUTHORIZED };
+                let expected = match (method.as_str(), path.as_str()) {
+                    ("POST", "/sessions") => StatusCode::UNPROCESSABLE_ENTITY,
+                    // It says no more than that nobody is signed in, which the next test looks at.
+                    ("GET", "/sessions/current") => StatusCode::OK,
+                    _ => StatusCode::UNAUTHORIZED,
+                };
                 assert_eq!(status, expected, "{method} {path} with {token:?}");
                 asked += 1;
             }
@@ -41,6 +45,37 @@ async fn every_route_of_the_description_but_signing_in_wants_a_proof() {
     for open in ["/healthz", "/readyz"] {
         assert_eq!(http.get(format!("{}{open}", world.url())).send().await.expect("open").status(), 200);
     }
+}
+
+#[tokio::test]
+async fn to_be_signed_out_is_no_error_to_a_page_that_asks() {
+    let world = world().await;
+    let url = format!("{}/api/v1/sessions/current", world.url());
+    let ask = async |request: reqwest::RequestBuilder| {
+        let answer = request.send().await.expect("an answer");
+        (answer.status(), answer.json::<Value>().await.expect("JSON"))
+    };
+
+    let nobody = ask(Client::new().get(&url)).await;
+    let token = ask(Client::new().get(&url).bearer_auth(world.token())).await;
+    let guess = ask(Client::new().get(&url).header("cookie", "carrel_session=guess")).await;
+    let browser = sign_in(&world).await;
+    let somebody = ask(Client::new().get(&url).header("cookie", browser)).await;
+
+    for answer in [nobody, token, guess] {
+        assert_eq!(answer, (StatusCode::OK, Value::Null));
+    }
+    assert!(somebody.0 == StatusCode::OK && somebody.1["user"]["name"].is_string(), "{somebody:?}");
+}
+
+/// Signs a browser in and gives the cookie it gets.
+async fn sign_in(world: &World) -> String {
+    let link = world.json(&["owner-link"]).await["url"].as_str().expect("a URL").to_owned();
+    let (_, secret) = link.split_once('#').expect("the secret stands behind it");
+    let request = Client::new().post(format!("{}/api/v1/sessions", world.url())).header("origin", world.url());
+    let answer = request.json(&json!({"owner_link": secret})).send().await.expect("an answer");
+    let cookie = answer.headers()["set-cookie"].to_str().expect("text");
+    cookie.split(';').next().expect("its name and value").to_owned()
 }
 
 #[tokio::test]

@@ -128,6 +128,37 @@ async fn requests_that_make_no_sense_are_problem_documents_that_name_the_field()
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_is_said_in_words_of_the_service() {
+    let world = world().await;
+
+    for (body, field, words) in [
+        (json!({}), "repository", "`repository` is missing"),
+        (json!({"repository": "/a", "mode": "code", "prompt": 7}), "prompt", "must be text"),
+        (
+            json!({"repository": "/a", "mode": "code", "prompt": "x", "limits": {"steps": -1}}),
+            "limits.steps",
+            "0 or more",
+        ),
+    ] {
+        let (status, problem) = post(&world, "tasks", &body).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)), "{problem}");
+        assert!(detail.contains(words) && !detail.contains("line 1"), "{problem}");
+        assert_eq!(problem["errors"][0]["message"], problem["detail"]);
+    }
+    let ask = async |query: &str| {
+        let url = format!("{}/api/v1/tasks?{query}", world.url());
+        let answer = reqwest::Client::new().get(url).bearer_auth(world.token()).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    for (query, field) in [("limit=abc", "limit"), ("limit=0", "limit"), ("limti=1", "limti"), ("before=x", "before")] {
+        let (status, problem) = ask(query).await;
+        assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)), "{problem}");
+        assert!(!problem["detail"].to_string().contains("deserialize"), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn an_id_that_names_nothing_is_a_404_that_says_so() {
     let world = world().await;
     let nothing = "0198c1de-7a3b-7c4e-9d5f-0123456789ab";

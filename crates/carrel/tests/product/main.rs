@@ -9,6 +9,7 @@ mod browser;
 mod bucket;
 mod budgets;
 mod canary;
+mod command_line;
 mod compacting;
 mod comparison;
 mod doctor;

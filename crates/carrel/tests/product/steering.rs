@@ -98,9 +98,12 @@ async fn what_comes_too_late_is_refused_with_the_way_out() {
     let id = task["id"].as_str().expect("an id");
 
     let ran = world.carrel(&["task", "steer", id, "One more thing"]).await;
+    let empty = world.carrel(&["task", "steer", id, " "]).await;
 
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.stderr.contains("hears nothing any more") && ran.stderr.contains("task follow-up"), "{ran:?}");
+    assert!(!ran.stderr.contains("once"), "it has ended, there is nothing to wait for: {ran:?}");
+    assert!(empty.code == 3 && empty.stderr.contains("the message is empty"), "{empty:?}");
     assert!(of_type(&world.events(id).await, "message.sent").is_empty());
 }
 

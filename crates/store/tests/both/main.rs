@@ -3,6 +3,10 @@
 
 mod place;
 
+#[path = "artifacts.rs"]
+mod artifacts_on_postgres;
+#[path = "artifacts.rs"]
+mod artifacts_on_sqlite;
 #[path = "attachments.rs"]
 mod attachments_on_postgres;
 #[path = "attachments.rs"]

@@ -8,9 +8,9 @@ use carrel_domain::comparison::Tally;
 use carrel_domain::event::CommandEnd;
 use carrel_domain::task::Attempts;
 use carrel_domain::{
-    AnswerNotes, Attempt, AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask,
-    NewTurn, OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage,
-    Standing, TaskId, UserId,
+    AnswerNotes, AttemptState, BranchName, CancelledBy, Clock, CommitOid, EventBody, Mode, NewEvent, NewTask, NewTurn,
+    OrganizationId, Outcome, PatchSummary, Prompt, PublicationState, Redactor, Revision, Secret, Stage, Standing,
+    TaskId, UserId,
 };
 use carrel_store::{AttemptListing, Change, Lease, NewPublication, Principal, Queue, Store, StoreError, TaskThread};
 use jiff::Timestamp;
@@ -393,47 +393,6 @@ async fn asking_twice_for_the_same_publication_makes_one_and_a_failed_one_is_tri
     store.advance_publication(&first, failed).await.expect("it failed");
     let third = store.request_publication(&new).await.expect("asked once more");
     assert_eq!((third.id, third.state), (first.id, PublicationState::Requested));
-}
-
-#[tokio::test]
-async fn an_artifact_is_kept_whole_and_replaced_under_its_name() {
-    let fixture = Fixture::new().await;
-    let (store, organization) = (&fixture.store, fixture.owner.organization);
-    let task = fixture.task(1).await;
-    let attempt = store.task(organization, task).await.expect("the task").turns[0].attempts[0].clone();
-
-    store.keep_artifact(&attempt, "patch", b"one".to_vec()).await.expect("kept");
-    store.keep_artifact(&attempt, "patch", b"three".to_vec()).await.expect("kept again");
-
-    let artifact = store.artifact(organization, attempt.id, "patch").await.expect("it is there");
-    assert_eq!((store.artifact_bytes(&artifact).await.expect("bytes"), artifact.size_bytes), (b"three".to_vec(), 5));
-    assert!(store.artifact(stranger(), attempt.id, "patch").await.is_err());
-}
-
-#[tokio::test]
-async fn an_attached_file_comes_with_its_event_or_not_at_all() {
-    let fixture = Fixture::new().await;
-    let (store, organization) = (&fixture.store, fixture.owner.organization);
-    let task = fixture.task(1).await;
-    let attempt = store.task(organization, task).await.expect("the task").turns[0].attempts[0].clone();
-    let told = |name: &str| {
-        let body = EventBody::ArtifactAttached { name: name.to_owned(), size_bytes: 3, description: None };
-        vec![NewEvent { attempt: Some(attempt.id), body }]
-    };
-    let file = |name: &str, text: &[u8]| vec![(name.to_owned(), text.to_vec())];
-
-    store.append_with_files(&attempt, told("patch"), file("patch", b"one")).await.expect("kept");
-    store.append_with_files(&attempt, told("patch"), file("patch", b"two")).await.expect("kept again");
-    let elsewhere = Attempt { task: TaskId::from_uuid(uuid::Uuid::nil()), ..attempt.clone() };
-    store.append_with_files(&elsewhere, told("x"), file("x", b"x")).await.expect_err("there is no such task");
-
-    let all = store.attachments(organization, attempt.id).await.expect("a list");
-    assert_eq!(all.iter().map(|one| (one.name.as_str(), one.artifact.size_bytes)).collect::<Vec<_>>(), [("patch", 3)]);
-    let kept = store.attachment(organization, attempt.id, "patch").await.expect("it is there");
-    assert_eq!(store.artifact_bytes(&kept).await.expect("bytes"), b"two");
-    assert!(store.artifact(organization, attempt.id, "patch").await.is_err(), "it is no patch");
-    assert!(store.attachments(stranger(), attempt.id).await.expect("a list").is_empty());
-    assert!(store.attachment(stranger(), attempt.id, "patch").await.is_err());
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ fn thinks_first(body: &Value, messages: &[Value]) -> Result<(), Refusal> {
         let param = format!("messages.{}.content.0.type", messages.len() - 2);
         return refuse(
             param,
-            &format!(
+            format!(
                 "Expected `thinking` or `redacted_thinking`, but found `{first}`. When `thinking` is enabled, a final `assistant` message must start with a thinking block."
             ),
         );
