@@ -14,6 +14,8 @@ use crate::Shared;
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,
+    /// What the process does: `all`, `api` or `worker`.
+    role: &'static str,
     checks: Vec<Checked>,
 }
 
@@ -46,5 +48,6 @@ pub(crate) async fn readiness(control: &Control, stop: &CancellationToken) -> Re
     checks.push(Checked { name: "not stopping", ok: problem.is_none(), problem });
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, [(header::CACHE_CONTROL, "no-store")], Json(Readiness { ready, checks })).into_response()
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(Readiness { ready, role: control.role().word(), checks }))
+        .into_response()
 }

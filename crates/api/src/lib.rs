@@ -24,6 +24,7 @@ mod tasks;
 mod terminals;
 mod trace;
 mod view;
+mod workers;
 
 use std::sync::Arc;
 
@@ -100,6 +101,28 @@ pub fn router(options: ApiOptions) -> Router {
         .with_state(shared)
 }
 
+/// What a process serves that works and answers no API: `/healthz` and `/readyz`, open to everybody, and `/metrics`, which
+/// wants a proof.
+pub fn worker_router(options: ApiOptions) -> Router {
+    let shared: Shared = Arc::new(options);
+    let metrics = Router::new()
+        .route("/metrics", get(metrics::show))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), caller::require));
+    let elsewhere = async || {
+        ApiError::not_found("route")
+            .detail("this process is a worker and serves no API; ask one that was started with the role `api` or `all`")
+    };
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .merge(metrics)
+        .fallback(elsewhere)
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), metrics::time))
+        .layer(TraceLayer::new_for_http().make_span_with(trace::span))
+        .with_state(shared)
+}
+
 /// The OpenAPI document, as it is served.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -125,8 +148,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         (name = "publications", description = "Patches on their way to a git remote"),
         (name = "environments", description = "How sandboxes are made ready, and what they may reach"),
         (name = "models", description = "What tasks may be given to"),
-        (name = "budgets", description = "What may be spent in a month, and what was"),
+        (name = "budgets", description = "What may be spent in a month and run at once, and what was"),
         (name = "repositories", description = "What was worked on"),
+        (name = "workers", description = "The processes of the installation"),
         (name = "sessions", description = "Signing in, and who is signed in"),
     )
 )]
@@ -165,6 +189,7 @@ fn closed_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(budgets::list::list))
         .routes(routes!(budgets::set::set))
         .routes(routes!(repositories::list::list))
+        .routes(routes!(workers::list::list))
         .routes(routes!(sessions::me::me))
         .routes(routes!(sessions::delete::delete))
         .routes(routes!(sessions::owner_link::create))

@@ -116,6 +116,7 @@ impl From<StoreError> for ApiError {
             | StoreError::TooManyMessages { .. }
             | StoreError::TooManyAttachments { .. }
             | StoreError::NotRetried { .. }
+            | StoreError::Impossible(_)
             | StoreError::EnvironmentDeleted { .. }
             | StoreError::EnvironmentInUse { .. }
             | StoreError::DefaultEnvironment => Self::new(StatusCode::CONFLICT, "not-now").detail(error.to_string()),

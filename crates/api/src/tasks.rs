@@ -73,5 +73,8 @@ fn refused(error: ControlError) -> ApiError {
 }
 
 async fn shown(shared: &Shared, principal: Principal, id: TaskId) -> Result<wire::Task, ApiError> {
-    Ok(view::task(shared.control.store().task(principal.organization, id).await?))
+    let store = shared.control.store();
+    let thread = store.task(principal.organization, id).await?;
+    let waits_for = store.wait(&thread).await?;
+    Ok(view::task(thread, waits_for))
 }

@@ -8,7 +8,7 @@ use carrel_store::{TaskListing, TaskThread, TurnThread};
 use carrel_wire as wire;
 
 /// A task with everything under it.
-pub(crate) fn task(thread: TaskThread) -> wire::Task {
+pub(crate) fn task(thread: TaskThread, waits_for: Option<String>) -> wire::Task {
     let state = thread.state().into();
     let TaskThread { task, turns, publications, environments } = thread;
     let (branch, commit) = match &task.revision {
@@ -24,6 +24,8 @@ pub(crate) fn task(thread: TaskThread) -> wire::Task {
         commit,
         local_changes: task.local_changes.map(Into::into),
         state,
+        priority: task.priority.into(),
+        waits_for,
         created_at: task.created_at,
         updated_at: task.updated_at,
         created_by: UserId::as_uuid(task.created_by),

@@ -1,7 +1,9 @@
 //! The command line as it is written. What it means is checked by the commands and, above all, by the service.
 
 pub(crate) mod environment;
+pub(crate) mod installation;
 pub(crate) mod limits;
+pub(crate) mod sharing;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +16,9 @@ use uuid::Uuid;
 use crate::exit::Failure;
 use crate::output;
 use environment::EnvironmentCommand;
+use installation::InstallationCommand;
 use limits::{BudgetCommand, LimitArguments};
+use sharing::{PriorityArgument, RoleArgument};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -42,12 +46,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the service: API, web app and workers in one process
+    /// Run the service: API, web app and workers in one process, or a part of them
     #[command(after_help = SERVE_HELP)]
     Serve {
         /// Start although values of secrets do not open for want of their key; give them anew with `environment edit`
         #[arg(long)]
         accept_lost_secrets: bool,
+        /// What this process does [default: CARREL_ROLE, or all]
+        #[arg(long, value_enum)]
+        role: Option<RoleArgument>,
     },
     /// Run a sample task with a recorded model; everything but the model is real
     Demo,
@@ -61,12 +68,16 @@ pub(crate) enum Command {
     /// Say how sandboxes are made ready, and what they may reach
     #[command(subcommand)]
     Environment(EnvironmentCommand),
-    /// Say what may be spent in a month, and see what was
+    /// Say what may be spent in a month and run at once, and see what was
     #[command(subcommand)]
     Budget(BudgetCommand),
+    /// List the processes of the installation: what each does, can hold and has
+    Workers,
     /// Say what this machine offers sandboxes, what is missing, and what to do about it
     #[command(after_help = DOCTOR_HELP)]
     Doctor,
+    #[command(flatten)]
+    Installation(InstallationCommand),
     /// Print a fresh one-time link that signs a browser in
     OwnerLink,
     /// Print the OpenAPI document of the HTTP API
@@ -86,7 +97,7 @@ Makes a sandbox of its own and takes it away again; a running service is not tou
 service, with the same variables.
 
 Exit codes:
-  0    sandboxes can be made here, whatever else is missing
+  0    sandboxes can be made here, whatever else is missing; or the role is `api`, which makes none
   1    they cannot";
 
 const STEER_HELP: &str = "\
@@ -123,9 +134,14 @@ Settings (environment variables):
                           AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL [default: the data folder]
   CARREL_ARTIFACT_CACHE_BYTES
                           how much of a bucket is kept in the data folder, too [default: 2000000000]
+  CARREL_ROLE             `all`, `api`: serves people and programs and leaves the work to others, or `worker`: works, and
+                          serves no API. Any number of each on one PostgreSQL [default: all]
   CARREL_WORKER_NAME      what others on the same database know this worker by [default: the machine's name]
   CARREL_WORKER_GONE_SECONDS
                           how long a worker may be silent before others make its attempts again [default: 60]
+  CARREL_WORKER_RETURN_SECONDS
+                          how long others wait for this worker when it was stopped, for an upgrade of its machine, say
+                          [default: as long as a silent one]
   CARREL_LISTEN           address and port to listen on [default: 127.0.0.1:7070]
   CARREL_PUBLIC_URL       address people use, if it is another
   CARREL_MODEL_URL        model server [OPENAI_BASE_URL, then https://api.openai.com/v1]
@@ -154,7 +170,10 @@ Settings (environment variables):
                           by colons: whatever is in them can be read in sandboxes [default: none]
   CARREL_MAX_LAYER_BYTES  what prepared environments and the files of attempts may take [default: 50000000000]
   CARREL_PRIVATE_PATHS    further paths to hide from sandboxes, separated by colons
-  CARREL_MAX_JOBS         attempts and publications worked on at once [default: 32]
+  CARREL_MAX_JOBS         attempts this process works on at once [default: 32]
+  CARREL_ATTEMPTS_PER_PERSON, CARREL_ATTEMPTS_PER_ORGANIZATION
+                          attempts of one at once, whichever processes work on them, where `carrel budget` says nothing
+                          else; the same for all processes [default: any number]
   CARREL_MAX_ATTEMPT_SECONDS
                           how long an attempt may take, whatever its environment says [default: 7200]
   CARREL_MAX_STEPS        answers of the model in one attempt, summaries not counted [default: 200]
@@ -300,6 +319,9 @@ pub(crate) struct CreateArguments {
     /// The agent's name, one of `carrel agents` [default: carrel]
     #[arg(long)]
     pub(crate) agent: Option<String>,
+    /// Which of your own tasks go before it: a step is worth a day of waiting
+    #[arg(long, value_enum, default_value_t = PriorityArgument::Normal)]
+    pub(crate) priority: PriorityArgument,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! The client commands: each makes requests of the public API and prints what comes back.
+//! The commands. All but two make requests of the public API and print what comes back: `doctor` looks at this machine,
+//! `installation` at the data itself.
 
 mod apply;
 mod artifacts;
@@ -7,12 +8,14 @@ mod budget;
 mod compare;
 mod doctor;
 mod environment;
+mod installation;
 mod local_changes;
 mod push;
 mod retry;
 mod steer;
 mod terminal;
 mod watch;
+mod workers;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -33,7 +36,9 @@ use crate::settings::Settings;
 pub(crate) use budget::budget;
 pub(crate) use doctor::doctor;
 pub(crate) use environment::environment;
+pub(crate) use installation::installation;
 pub(crate) use watch::watch;
+pub(crate) use workers::workers;
 
 /// How long `cancel` waits for the attempts to be gone.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
@@ -93,6 +98,7 @@ async fn create(client: &Client, arguments: CreateArguments, json: bool) -> Resu
         attachments: attach::attach(client, &arguments.files).await?,
         local_changes: local.patch,
         limits: arguments.limits.into(),
+        priority: arguments.priority.into(),
     };
     let task: Task = client.post("tasks", &request).await?;
     if !json {

@@ -9,7 +9,7 @@ use anstyle::Style;
 use carrel_agent::{ModelEndpoint, PatchTool, Reasoning};
 use carrel_domain::Secret;
 use carrel_testkit::model::{Script, ScriptedModel};
-use carrel_wire::{AttemptLimits, CreateTask, Mode, Task};
+use carrel_wire::{AttemptLimits, CreateTask, Mode, Priority, Task};
 use uuid::Uuid;
 
 use crate::client::Client;
@@ -110,6 +110,7 @@ async fn play(client: &Client, settings: &Settings, json: bool) -> Result<(), Fa
         attachments: Vec::new(),
         local_changes: None,
         limits: AttemptLimits::default(),
+        priority: Priority::Normal,
     };
     let task: Task = client.post("tasks", &request).await?;
     watch(client, task.id, 0, json).await?;

@@ -77,7 +77,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
 async fn dispatch(cli: Cli, mut settings: Settings) -> Result<(), Failure> {
     let json = cli.json;
     match cli.command {
-        Command::Serve { accept_lost_secrets } => {
+        Command::Serve { accept_lost_secrets, role } => {
+            settings.work.role = role.map_or(settings.work.role, Into::into);
             settings.secrets.may_be_lost = accept_lost_secrets;
             serve::serve(settings).await
         }
@@ -87,7 +88,9 @@ async fn dispatch(cli: Cli, mut settings: Settings) -> Result<(), Failure> {
         Command::Task(command) => commands::task(command, &settings, json).await,
         Command::Environment(command) => commands::environment(command, &settings, json).await,
         Command::Budget(command) => commands::budget(command, &settings, json).await,
+        Command::Workers => commands::workers(&settings, json).await,
         Command::Doctor => commands::doctor(&settings, json).await,
+        Command::Installation(command) => commands::installation(command, &settings, json).await,
         Command::OwnerLink => commands::owner_link(&settings, json).await,
         Command::Openapi => output::document(&carrel_api::openapi()),
         Command::Completions { shell } => cli::completions(shell),

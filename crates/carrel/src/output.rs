@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use carrel_domain::shown::standing;
 use carrel_wire::{
-    AgentList, Attempt, AttemptLimits, AttemptResult, AttemptState, Citations, ModelList, Publication,
+    AgentList, Attempt, AttemptLimits, AttemptResult, AttemptState, Citations, ModelList, Priority, Publication,
     PublicationState, Task, TaskPage, TaskState, Turn, Usage,
 };
 use serde::Serialize;
@@ -129,6 +129,13 @@ pub(crate) fn task(task: &Task) -> String {
         let count = usize::try_from(changes.files).unwrap_or(usize::MAX);
         let (added, removed) = (changes.additions, changes.deletions);
         push(&mut text, format_args!("starts from local changes: {}, +{added} -{removed}", files(count)));
+    }
+    if task.priority != Priority::Normal {
+        let word = carrel_domain::Priority::from(task.priority).word();
+        push(&mut text, format_args!("priority {word} among the tasks of the same person"));
+    }
+    if let Some(wait) = &task.waits_for {
+        push(&mut text, format_args!("{}", safe(wait)));
     }
     for turn in &task.turns {
         let mode = serde_json::to_value(turn.mode).unwrap_or_default();

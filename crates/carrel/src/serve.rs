@@ -1,4 +1,4 @@
-//! `carrel serve`: everything in one process, put together here and nowhere else.
+//! `carrel serve`: everything that a process does by its role, put together here and nowhere else.
 
 mod doors;
 mod figures;
@@ -20,7 +20,7 @@ use carrel_domain::{Clock, Redactor, Secret, SharedClock, WorkerId};
 use carrel_forge::{Forge, GitOptions};
 use carrel_identity::Identity;
 use carrel_sandbox::{Kits, Launcher, Limits, LocalOptions, USUAL_PATH};
-use carrel_store::{Store, StoreOptions};
+use carrel_store::{AtOnce, Role, Store, StoreOptions};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,7 @@ pub(crate) struct Service {
     pub(crate) url: Url,
     pub(crate) token: Secret,
     pub(crate) sign_in: String,
+    role: Role,
     /// The models in words, if there are any.
     model: Option<String>,
     stop: CancellationToken,
@@ -84,12 +85,14 @@ pub(crate) async fn serve(settings: Settings) -> Result<(), Failure> {
 impl Service {
     /// Puts the service together and starts it.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        settings.check_role().map_err(|error| Failure::usage(error.to_string()))?;
+        let role = settings.work.role;
         let (lock, doors) = enter(&settings).await?;
         let token = carrel_identity::local_token(&settings.data.join(TOKEN_FILE))
             .map_err(|error| Failure::usage(error.to_string()))?;
         let configured = models::load(&settings.models)?;
         let redactor = Redactor::new(&secrets(&settings, &configured, &token)?);
-        let traces = traces::Traces::start(settings.traces.as_ref(), &settings.worker_name)?;
+        let traces = traces::Traces::start(settings.traces.as_ref(), &settings.work.name)?;
         let tracer = traces.as_ref().map(traces::Traces::tracer);
         logs::start(&settings.log, settings.log_format, redactor.clone(), tracer)?;
         let clock: SharedClock = Arc::new(SystemClock);
@@ -104,7 +107,9 @@ impl Service {
         let recorded = RecordedModel::start().await?;
         let sandboxes = places::open_sandboxes(&settings).await?;
         let control = Control::new(ControlOptions {
-            machine: settings.worker_name.clone(),
+            machine: settings.work.name.clone(),
+            role: settings.work.role,
+            version: env!("CARGO_PKG_VERSION"),
             images: places::open_images(&settings, &sandboxes)?,
             kits: open_kits(&settings, settings.data.join("kits")),
             image_folders: settings.image_folders.clone(),
@@ -134,7 +139,7 @@ impl Service {
         let hosts = Hosts::new(settings.listen().ip(), &url);
         let sign_in = carrel_api::sign_in_url(&url, link.secret.expose());
         let options = ApiOptions { control, identity, hosts, public_url: url.clone(), stop: stop.clone() };
-        let app = carrel_api::router(options);
+        let app = if role.answers() { carrel_api::router(options) } else { carrel_api::worker_router(options) };
         let ended = stop.clone();
         let server = tokio::spawn(async move {
             axum::serve(doors.main, app).with_graceful_shutdown(async move { ended.cancelled().await }).await
@@ -143,6 +148,7 @@ impl Service {
             url,
             token,
             sign_in,
+            role,
             model,
             stop,
             server,
@@ -187,12 +193,23 @@ fn banner(service: &Service, data: &str) -> Result<(), Failure> {
                  or CARREL_MODELS_FILE for several (docs/models.md)"
             .to_owned(),
     };
+    let doors = if service.role.answers() {
+        format!(
+            "sign in    {}\n           (works once, for an hour; `carrel owner-link` prints a fresh one)\n\
+             API        {}api/v1/openapi.json",
+            service.sign_in, service.url
+        )
+    } else {
+        format!("ready      {}readyz", service.url)
+    };
+    let role = match service.role {
+        Role::All => "",
+        Role::Api => "\nrole       api: serves people and programs, and leaves the work to others",
+        Role::Worker => "\nrole       worker: works, and serves no API",
+    };
     output::line(&format!(
-        "{bold}Carrel {}{bold:#} is ready\n\nsign in    {}\n           (works once, for an hour; `carrel owner-link` prints a fresh one)\n\
-         API        {}api/v1/openapi.json\ndata       {data}\n{model}\n",
+        "{bold}Carrel {}{bold:#} is ready\n\n{doors}\ndata       {data}{role}\n{model}\n",
         env!("CARGO_PKG_VERSION"),
-        service.sign_in,
-        service.url,
     ))
 }
 
@@ -221,7 +238,7 @@ async fn enter(settings: &Settings) -> Result<(File, Doors), Failure> {
     Ok((lock, doors))
 }
 
-fn make_data_folder(data: &Path) -> Result<(), Failure> {
+pub(crate) fn make_data_folder(data: &Path) -> Result<(), Failure> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -233,7 +250,7 @@ fn make_data_folder(data: &Path) -> Result<(), Failure> {
 }
 
 /// One process uses a data folder at a time. One that was killed a moment ago may still hold it: it is waited for.
-async fn lock(data: &Path) -> Result<File, Failure> {
+pub(crate) async fn lock(data: &Path) -> Result<File, Failure> {
     let file = data.join("lock");
     let lock =
         File::create(&file).map_err(|error| Failure::usage(format!("cannot use {}: {error}", file.display())))?;
@@ -297,7 +314,12 @@ async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redacto
     let opened = Store::open(options).await;
     let (store, closed) = opened.map_err(|error| Failure::service(error.to_string()))?;
     keys.settle(&settings.secrets, &closed)?;
-    Ok(store)
+    let most = |number: Option<usize>| number.map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    let work = &settings.work;
+    Ok(store.with_at_once(AtOnce {
+        person: most(work.attempts_per_person),
+        organization: most(work.attempts_per_organization),
+    }))
 }
 
 /// Who this worker is: the same whenever it is started on this folder, for sandboxes, layers and mirrors are there.
@@ -325,15 +347,13 @@ fn limits(settings: &Settings) -> ControlLimits {
         layer_bytes: settings.max_layer_bytes,
         ..ControlLimits::default()
     };
-    if let Some(seconds) = settings.worker_gone_s {
-        limits.gone_after = std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
-    }
+    let seconds = |seconds: usize| std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
+    limits.gone_after = settings.work.gone_s.map_or(limits.gone_after, seconds);
+    limits.returns_within = settings.work.return_s.map(seconds);
     limits.agent.steps = settings.max_steps.unwrap_or(limits.agent.steps);
     limits.agent.tokens = settings.max_tokens;
     limits.agent.cost_usd_micros = settings.max_cost_usd_micros;
-    if let Some(seconds) = settings.max_attempt_s {
-        limits.agent.wall_clock = std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
-    }
+    limits.agent.wall_clock = settings.max_attempt_s.map_or(limits.agent.wall_clock, seconds);
     limits
 }
 

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod models;
+mod work;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,6 +14,7 @@ use url::Url;
 
 pub(crate) use artifacts::ArtifactSettings;
 pub(crate) use models::{ModelSettings, ModelsSettings};
+pub(crate) use work::WorkSettings;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 
@@ -29,10 +31,8 @@ pub(crate) struct Settings {
     pub(crate) database_url: Option<Secret>,
     /// Where artifacts are kept.
     pub(crate) artifacts: ArtifactSettings,
-    /// What other workers on the same database know this one by.
-    pub(crate) worker_name: String,
-    /// After how many seconds without a sign of life a worker is gone; nothing when nothing was said.
-    pub(crate) worker_gone_s: Option<usize>,
+    /// What this process does, and how it shares the work with others.
+    pub(crate) work: WorkSettings,
     /// Where the service listens; `None` when nothing was said.
     pub(crate) listen: Option<SocketAddr>,
     /// The address people use.
@@ -172,8 +172,7 @@ impl Settings {
         }
         Ok(Self {
             git: variables.git(&data, home)?,
-            worker_gone_s: variables.positive("CARREL_WORKER_GONE_SECONDS")?,
-            worker_name: variables.text("CARREL_WORKER_NAME")?.unwrap_or_else(host_name),
+            work: variables.work()?,
             database_url: variables.text("DATABASE_URL").ok().flatten().map(Secret::new),
             artifacts: variables.artifacts()?,
             listen: variables.parsed("CARREL_LISTEN", "is not an address and a port, such as 127.0.0.1:7070")?,
@@ -402,12 +401,6 @@ impl<L: Fn(&str) -> Option<OsString>> Variables<L> {
     }
 }
 
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "worker".to_owned() } else { name.to_owned() }
-}
-
 fn invalid(variable: &'static str, problem: &str) -> InvalidSetting {
     InvalidSetting { variable, problem: problem.to_owned() }
 }
@@ -449,6 +442,10 @@ mod tests {
             ("CARREL_MAX_ATTEMPT_SECONDS", "2h"),
             ("CARREL_MAX_STEPS", "0"),
             ("CARREL_WORKER_GONE_SECONDS", "1m"),
+            ("CARREL_ROLE", "boss"),
+            ("CARREL_ATTEMPTS_PER_PERSON", "0"),
+            ("CARREL_ATTEMPTS_PER_ORGANIZATION", "many"),
+            ("CARREL_WORKER_RETURN_SECONDS", "soon"),
             ("CARREL_MAX_TOKENS", "1e6"),
             ("CARREL_MAX_COST_USD", "-1"),
             ("CARREL_MAX_COST_USD", "NaN"),

@@ -82,7 +82,7 @@ impl Pulse {
 }
 
 impl Control {
-    /// Looks whether everything is in order. A process without a worker is not asked for one.
+    /// Looks whether everything is in order. A process that does no work is not asked for a worker and for sandboxes.
     pub async fn checks(&self) -> Vec<Check> {
         let beats = self.pulse.beats();
         let mut checks = vec![Check { name: "database", problem: self.database_problem(beats).await }];
@@ -90,6 +90,9 @@ impl Control {
             let stands_still = looked.elapsed() > LOOKS_WITHIN;
             let problem = stands_still.then_some("the worker has not looked for work for a while");
             checks.push(Check { name: "worker", problem });
+        }
+        if !self.inner.role.works() {
+            return checks;
         }
         let listed = tokio::time::timeout(PATIENCE, self.inner.sandboxes.list()).await;
         let problem = match listed {

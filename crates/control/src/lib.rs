@@ -38,7 +38,7 @@ use carrel_egress::Egress;
 use carrel_forge::Forge;
 use carrel_image::Images;
 use carrel_sandbox::{Kits, Sandboxes};
-use carrel_store::Store;
+use carrel_store::{Role, Store};
 use tokio::sync::{Notify, RwLock};
 
 pub use agents::{Agent, Agents, OWN_AGENT};
@@ -61,6 +61,10 @@ pub struct ControlOptions {
     pub store: Store,
     /// What people know this machine by.
     pub machine: String,
+    /// What this process does.
+    pub role: Role,
+    /// The program's version, as other workers are told it.
+    pub version: &'static str,
     /// Where attempts run.
     pub sandboxes: Sandboxes,
     /// Where code comes from and goes to.
@@ -122,6 +126,8 @@ pub struct ControlLimits {
     pub lease: Duration,
     /// After how long without a sign of life a worker is gone, so that others make its attempts again. Default 60 s.
     pub gone_after: Duration,
+    /// How long others wait for this worker when it was stopped, before it is gone. Default: as long as `gone_after`.
+    pub returns_within: Option<Duration>,
     /// What each agent may take.
     pub agent: AgentLimits,
 }
@@ -134,6 +140,7 @@ impl Default for ControlLimits {
             layer_bytes: 50_000_000_000,
             lease: Duration::from_secs(30),
             gone_after: Duration::from_secs(60),
+            returns_within: None,
             agent: AgentLimits::default(),
         }
     }
@@ -167,6 +174,12 @@ impl Control {
             metrics: Arc::new(metrics::Metrics::new()),
             pulse: Arc::default(),
         }
+    }
+
+    /// What this process does.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.inner.role
     }
 
     /// The store, for reading.

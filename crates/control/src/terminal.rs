@@ -108,7 +108,8 @@ impl Control {
     /// A shell in the folder of the repository of an attempt that runs. Who opens and closes it stands in the task's log.
     ///
     /// # Errors
-    /// When there is no such attempt, when it does not run (yet, or any more), or when too many terminals are open.
+    /// When there is no such attempt, when it does not run (yet, or any more), when its sandbox is on another worker's
+    /// machine, or when too many terminals are open.
     pub async fn attempt_terminal(
         &self,
         by: Principal,
@@ -118,6 +119,7 @@ impl Control {
         let store = &self.inner.store;
         let attempt = store.attempt(by.organization, id).await?;
         may_be_entered(&attempt)?;
+        self.is_here(&attempt).await?;
         let thread = store.task(by.organization, attempt.task).await?;
         let workspace = format!("/workspace/{}", thread.task.repository.name());
         let who = store.member(by).await?.user_name;
@@ -126,13 +128,33 @@ impl Control {
         Ok(Terminal { control: self.clone(), who, size, place, _seats: seats })
     }
 
+    /// Refuses a terminal in an attempt whose sandbox is on another machine.
+    async fn is_here(&self, attempt: &Attempt) -> Result<(), ControlError> {
+        let store = &self.inner.store;
+        let Some(home) = store.worker_of(attempt.organization, attempt.id).await? else { return Ok(()) };
+        if home == store.worker() {
+            return Ok(());
+        }
+        let worker = store.find_worker(home).await?;
+        let name = worker.as_ref().map_or_else(|| home.to_string(), |worker| worker.name.clone());
+        let way_out = if worker.is_some_and(|worker| !worker.role.answers()) {
+            "which serves no API; run workers with the role `all` to have terminals in their attempts"
+        } else {
+            "and its terminals are served there: ask the service at that worker's address"
+        };
+        Err(ControlError::NotNow(format!(
+            "the sandbox of attempt {} is on the machine of the worker `{name}`, {way_out}",
+            attempt.id
+        )))
+    }
+
     /// A shell in a fresh sandbox of an environment, prepared as for an attempt on the default branch of the repository,
     /// with the network that agents have. Without a repository it is the environment's first. The sandbox is there only
     /// as long as the terminal.
     ///
     /// # Errors
     /// When there is no such environment, when it does not cover the repository or none is named, or when too many are
-    /// being tried.
+    /// being tried; when this process makes no sandboxes.
     pub async fn try_environment(
         &self,
         by: Principal,
@@ -140,6 +162,11 @@ impl Control {
         repository: Option<RepositoryLocation>,
         size: Option<TerminalSize>,
     ) -> Result<Terminal, ControlError> {
+        if !self.inner.role.works() {
+            let refusal = "this process serves the API and makes no sandboxes; try environments at the address of one with the \
+                           role `all` (`carrel workers` lists them)";
+            return Err(ControlError::NotNow(refusal.to_owned()));
+        }
         let what = TryOut::find(self, by.organization, name, repository).await?;
         let who = self.inner.store.member(by).await?.user_name;
         let seats = vec![self.seats.terminal()?, self.seats.a_try()?];

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrel_domain::{Attempt, AttemptState, EventBody, JobId, NewEvent, SandboxId};
-use carrel_store::{Change, Claim, Job, JobKind, Lease, Queue, Store, StoreError};
+use carrel_store::{
+    Attendance, Change, Claim, Job, JobKind, Lease, Presence, Principal, Queue, Store, StoreError, Worker,
+};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -32,6 +34,9 @@ pub(crate) const MAX_CLAIMS: i64 = 20;
 /// Publications worked on at the same time. They are short, and never wait for attempts.
 const PUBLICATIONS: usize = 8;
 
+/// How long a worker that is stopped tries to say so: what waits for it to end has not much longer.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
 /// How a job was left.
 pub(crate) enum Left {
     /// It is done.
@@ -50,10 +55,15 @@ impl Control {
     /// # Errors
     /// When the store refuses.
     pub async fn recover(&self) -> Result<(), ControlError> {
-        let capacity = u32::try_from(self.inner.limits.jobs).unwrap_or(u32::MAX);
-        self.inner.store.announce_worker(&self.inner.machine, capacity).await?;
+        let role = self.inner.role;
+        let capacity = if role.works() { u32::try_from(self.inner.limits.jobs).unwrap_or(u32::MAX) } else { 0 };
+        let presence = Presence { name: &self.inner.machine, role, capacity, version: self.inner.version };
+        self.inner.store.announce_worker(presence).await?;
         self.pulse.written(self.inner.clock.now());
         let released = self.inner.store.release_own_jobs().await?;
+        if !role.works() {
+            return Ok(());
+        }
         if released > 0 {
             tracing::info!(jobs = released, "going on with what an earlier process left");
         }
@@ -95,8 +105,13 @@ impl Control {
         Ok(())
     }
 
-    /// Works on jobs until told to stop. Then it lets go of them: sandboxes keep running, claims are given back.
+    /// Works on jobs until told to stop. Then it lets go of them: sandboxes keep running, claims are given back. A process
+    /// that has no work to do by its role only stays known to the others.
     pub async fn work(&self, stop: CancellationToken) {
+        if !self.inner.role.works() {
+            tokio::join!(self.stay_known(&stop), self.tend_artifacts(&stop));
+            return;
+        }
         tokio::join!(
             self.work_off(Queue::Attempts, self.inner.limits.jobs, &stop),
             self.work_off(Queue::Publications, PUBLICATIONS, &stop),
@@ -111,7 +126,7 @@ impl Control {
         let mut rest = self.inner.limits.gone_after / 6;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.leave().await,
                 () = tokio::time::sleep(rest) => {}
             }
             rest = match self.inner.store.worker_is_there().await {
@@ -126,6 +141,31 @@ impl Control {
                 }
             };
         }
+    }
+
+    /// Says that this worker is stopped on purpose, so that a planned restart is not taken for a loss.
+    async fn leave(&self) {
+        let returns_within = self.inner.limits.returns_within.unwrap_or(self.inner.limits.gone_after);
+        match tokio::time::timeout(LEAVE_WITHIN, self.inner.store.worker_leaves(returns_within)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot say when this worker will be back"),
+            Err(_) => tracing::warn!("cannot say when this worker will be back: the database does not answer"),
+        }
+    }
+
+    /// The workers of the installation with how each stands, for those who look after it.
+    ///
+    /// # Errors
+    /// When the person is no owner of the organization, or the store refuses.
+    pub async fn workers(&self, by: Principal) -> Result<Vec<(Worker, Attendance)>, ControlError> {
+        let store = &self.inner.store;
+        let (workers, now) = (store.workers_for(by).await?, store.shared_now());
+        let gone_after = self.inner.limits.gone_after;
+        let stands = |worker: Worker| {
+            let attendance = worker.attendance(now, gone_after);
+            (worker, attendance)
+        };
+        Ok(workers.into_iter().map(stands).collect())
     }
 
     /// Works on the jobs of one queue, so many at the same time.

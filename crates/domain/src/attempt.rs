@@ -201,10 +201,11 @@ pub enum CancelledBy {
 
 /// An arrow the diagram does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an attempt that is {from} cannot become {to}")]
+#[error("the {noun} is {from} and cannot become {to}")]
 pub struct ImpossibleTransition {
-    from: &'static str,
-    to: &'static str,
+    pub(crate) noun: &'static str,
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
 }
 
 impl AttemptState {
@@ -290,7 +291,8 @@ impl AttemptState {
             (_, Self::Cancelled { .. }) => !self.has_ended(),
             _ => false,
         };
-        if allowed { Ok(next) } else { Err(ImpossibleTransition { from: self.word(), to: next.word() }) }
+        let (noun, from, to) = ("attempt", self.word(), next.word());
+        if allowed { Ok(next) } else { Err(ImpossibleTransition { noun, from, to }) }
     }
 }
 

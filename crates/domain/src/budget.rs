@@ -104,13 +104,15 @@ impl BudgetOwner {
     }
 }
 
-/// What may be spent in a month. `None`: any amount.
+/// What may be spent in a month, and what may run at once. `None`: any amount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
     /// Tokens sent and produced, together.
     pub tokens: Option<u64>,
     /// Millionths of a US dollar, where prices are configured.
     pub cost_usd_micros: Option<u64>,
+    /// Attempts that may run at once. `None`: as many as the installation gives everybody.
+    pub attempts: Option<u32>,
 }
 
 /// What was spent.
@@ -226,7 +228,7 @@ mod tests {
             owner: BudgetOwner::Organization(OrganizationId::from_uuid(uuid::Uuid::nil())),
             name: "acme".to_owned(),
             month: at("2026-11-23T02:00:00Z"),
-            allowance: Allowance { tokens: Some(tokens), cost_usd_micros: None },
+            allowance: Allowance { tokens: Some(tokens), ..Allowance::default() },
             spent: Spending { tokens: spent, cost_usd_micros: 7 },
         }
     }
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn money_ends_a_budget_as_tokens_do() {
-        let allowance = Allowance { tokens: Some(1000), cost_usd_micros: Some(2_000_000) };
+        let allowance = Allowance { tokens: Some(1000), cost_usd_micros: Some(2_000_000), attempts: None };
         let spent = |cost_usd_micros| Spending { tokens: 1, cost_usd_micros };
 
         assert_eq!(Level::of(allowance, spent(1_600_000)), Level::Near);

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod message;
 pub mod network;
 pub mod patch;
+pub mod priority;
 pub mod prompt;
 pub mod prompt_diff;
 pub mod publication;
@@ -31,7 +32,9 @@ pub mod usage;
 pub mod wait;
 
 pub use attachment::Attachment;
-pub use attempt::{AnswerNotes, Attempt, AttemptState, CancelledBy, Outcome, Retry, Stage, Standing};
+pub use attempt::{
+    AnswerNotes, Attempt, AttemptState, CancelledBy, ImpossibleTransition, Outcome, Retry, Stage, Standing,
+};
 pub use budget::{Allowance, AttemptLimits, Budget, BudgetOwner, Level, Month, Spending};
 pub use citation::{CitationsCheck, FailingCitation};
 pub use clock::{Clock, SharedClock};
@@ -48,6 +51,7 @@ pub use ids::{
 pub use message::Message;
 pub use network::{DomainRule, HostName, Internet, Methods, NetworkPolicy};
 pub use patch::{FileChange, PatchSummary};
+pub use priority::Priority;
 pub use prompt::Prompt;
 pub use publication::{Publication, PublicationState};
 pub use redact::Redactor;

@@ -4,6 +4,8 @@
 //! Requested -> Committed { commit } -> Pushed { commit }
 //!     |               |
 //!     +---------------+--> Failed { reason, retryable }
+//!     ^                        |
+//!     +--- asked for again ----+
 //! ```
 //!
 //! Each arrow may be walked twice with the same end: the commit is made from fixed facts and has the same name every
@@ -12,7 +14,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptId, BranchName, CommitOid, OrganizationId, PublicationId, TaskId, UserId};
+use crate::{AttemptId, BranchName, CommitOid, ImpossibleTransition, OrganizationId, PublicationId, TaskId, UserId};
 
 /// A publication as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +78,23 @@ impl PublicationState {
         }
     }
 
+    /// The next state, if the diagram has that arrow.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn advance(self, next: Self) -> Result<Self, ImpossibleTransition> {
+        let allowed = match (&self, &next) {
+            (Self::Requested, Self::Committed { .. })
+            | (Self::Requested | Self::Committed { .. }, Self::Failed { .. })
+            | (Self::Failed { .. }, Self::Requested) => true,
+            // What is pushed is what was committed.
+            (Self::Committed { commit }, Self::Pushed { commit: pushed }) => commit == pushed,
+            _ => false,
+        };
+        let (noun, from, to) = ("publication", self.word(), next.word());
+        if allowed { Ok(next) } else { Err(ImpossibleTransition { noun, from, to }) }
+    }
+
     /// Whether nothing more will happen by itself.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
@@ -83,5 +102,38 @@ impl PublicationState {
             Self::Requested | Self::Committed { .. } => false,
             Self::Pushed { .. } | Self::Failed { .. } => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_arrow_of_the_diagram_and_no_other_is_there() {
+        let commit = |digit: &str| digit.repeat(40).parse::<CommitOid>().expect("a commit");
+        let states = [
+            PublicationState::Requested,
+            PublicationState::Committed { commit: commit("1") },
+            PublicationState::Pushed { commit: commit("1") },
+            PublicationState::Pushed { commit: commit("2") },
+            PublicationState::Failed { reason: "refused".to_owned(), retryable: true },
+        ];
+
+        let pairs = states.iter().flat_map(|from| states.iter().map(move |to| (from.clone(), to.clone())));
+        let arrows: Vec<(PublicationState, PublicationState)> =
+            pairs.filter(|(from, to)| from.clone().advance(to.clone()).is_ok()).collect();
+
+        let [requested, committed, pushed, _, failed] = states;
+        assert_eq!(
+            arrows,
+            [
+                (requested.clone(), committed.clone()),
+                (requested.clone(), failed.clone()),
+                (committed.clone(), pushed),
+                (committed, failed.clone()),
+                (failed, requested),
+            ]
+        );
     }
 }

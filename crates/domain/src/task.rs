@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttachmentId, AttemptId, AttemptLimits, EnvironmentId, EnvironmentName, OrganizationId, Prompt, RepositoryId,
-    RepositoryLocation, Revision, Standing, TaskId, TurnId, UserId,
+    AttachmentId, AttemptId, AttemptLimits, EnvironmentId, EnvironmentName, OrganizationId, Priority, Prompt,
+    RepositoryId, RepositoryLocation, Revision, Standing, TaskId, TurnId, UserId,
 };
 
 /// The most attempts one turn may have.
@@ -47,6 +47,8 @@ pub struct NewTask {
     pub environment: Option<EnvironmentName>,
     /// What is put onto that commit before the agent begins.
     pub local_changes: Option<LocalChanges>,
+    /// Which of the same person's tasks go before it.
+    pub priority: Priority,
     /// The first turn.
     pub turn: NewTurn,
 }
@@ -143,6 +145,8 @@ pub struct Task {
     pub revision: Revision,
     /// What was put onto that commit.
     pub local_changes: Option<LocalChanges>,
+    /// Which of the same person's tasks go before it.
+    pub priority: Priority,
     /// What a list shows.
     pub title: String,
     /// Who asked.

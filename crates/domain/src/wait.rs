@@ -2,18 +2,29 @@
 
 use jiff::Timestamp;
 
-use crate::EventBody;
+use crate::{BudgetOwner, EventBody};
 
 /// So many jobs before one are not counted any further.
 pub const MANY: u32 = 100;
 
 /// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wait {
-    /// A worker, which takes the attempts in the order they were asked for.
+    /// A worker. Persons and organizations take turns; each one's attempts are taken by priority and age.
     Worker {
-        /// How many are before it, [`MANY`] at most.
+        /// How many of the same person are before it, [`MANY`] at most.
         before: u32,
+    },
+    /// An attempt of the same owner, which has as many running as it may.
+    Place {
+        /// Whose limit it is.
+        owner: BudgetOwner,
+        /// What the owner is called.
+        name: String,
+        /// How many run.
+        running: u32,
+        /// How many may.
+        most: u32,
     },
     /// The model, which did not answer.
     Model {
@@ -40,11 +51,23 @@ impl Wait {
     #[must_use]
     pub fn words(&self, now: Timestamp) -> String {
         match self {
-            Self::Worker { before: 0 } => "waiting for a free worker: it is the next".to_owned(),
+            Self::Worker { before: 0 } => "waiting for a free worker: the next of this person's".to_owned(),
             Self::Worker { before } if *before >= MANY => {
-                format!("waiting for a free worker: {MANY} or more before it")
+                format!("waiting for a free worker: {MANY} or more of this person's before it")
             }
-            Self::Worker { before } => format!("waiting for a free worker: {before} before it"),
+            Self::Worker { before } => format!("waiting for a free worker: {before} of this person's before it"),
+            Self::Place { owner, name, running, most } => {
+                let raised = match owner {
+                    BudgetOwner::Organization(_) => format!("carrel budget set --attempts {}", most.saturating_add(1)),
+                    BudgetOwner::Person(id) => {
+                        format!("carrel budget set --person {id} --attempts {}", most.saturating_add(1))
+                    }
+                };
+                format!(
+                    "queued: {running} of {most} attempts of {name} are running; it can begin when one of them ends, or when \
+                     an owner raises the limit (`{raised}`)"
+                )
+            }
             Self::Model { retry, retries, until } => {
                 let of = if *retries == 0 { String::new() } else { format!(" of {retries}") };
                 let left = until.duration_since(now).as_secs_f64();
@@ -71,8 +94,20 @@ mod tests {
 
         assert_eq!(wait.words(at(100)), "waiting for the model: retry 3 of 8 in 12 s");
         assert_eq!(wait.words(at(112)), "waiting for the model: retry 3 of 8 is under way");
-        assert_eq!(Wait::Worker { before: 3 }.words(at(0)), "waiting for a free worker: 3 before it");
+        let worker = Wait::Worker { before: 3 };
+        assert_eq!(worker.words(at(0)), "waiting for a free worker: 3 of this person's before it");
         assert_eq!(Wait::since(&EventBody::Warning { message: String::new() }, at(0)), None);
+    }
+
+    #[test]
+    fn a_limit_says_whose_it_is_and_who_can_raise_it() {
+        let owner = BudgetOwner::Person(crate::UserId::from_uuid(uuid::Uuid::from_u128(7)));
+        let wait = Wait::Place { owner, name: "Ada".to_owned(), running: 4, most: 4 };
+
+        let words = wait.words(Timestamp::UNIX_EPOCH);
+
+        assert!(words.starts_with("queued: 4 of 4 attempts of Ada are running"), "{words}");
+        assert!(words.contains("--person 00000000-0000-0000-0000-000000000007 --attempts 5"), "{words}");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! the network off as well. Nothing is resolved or connected to here, and no key is known here.
 //!
 //! Which requests make sense is decided behind the door. In front of it they are read as strictly as all others, whole,
-//! and bounded.
+//! and bounded: each by itself, and all that are held at once, of all sandboxes together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,8 @@ use carrel_domain::HostName;
 use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::body;
 use crate::connection::{Serving, Wire};
@@ -147,7 +149,15 @@ where
         return Err(Some(Refused::by_policy(why, None)));
     }
     let asked = asked(&head, head.keeps_alive);
-    let body = read_body(serving, wire, &head).await?;
+    let most = most(serving, &head)?;
+    let Some(room) = Room::take(serving, most).await else {
+        turn_away(serving, wire, target, asked).await;
+        return Ok(false);
+    };
+    let reading = read_body(serving, wire, &head, most, room);
+    let late =
+        || Refused { status: StatusCode::REQUEST_TIMEOUT, ..Refused::malformed("the body did not come in time") };
+    let body = timeout(serving.session.core.limits.model_body, reading).await.map_err(|_| Some(late()))??;
     serving.progress.allow(PATIENCE);
     let (answer, answered) = oneshot::channel();
     let headers = head
@@ -157,7 +167,7 @@ where
     let request = ModelRequest { method: head.method.to_string(), path, headers: headers.collect(), body, answer };
     let gone = || Some(Refused::upstream("nobody asks the model for this sandbox any more".to_owned()));
     door.requests.send(request).await.map_err(|_| gone())?;
-    let answer = tokio::time::timeout(PATIENCE, answered).await.map_err(|_| gone())?.map_err(|_| gone())?;
+    let answer = timeout(PATIENCE, answered).await.map_err(|_| gone())?.map_err(|_| gone())?;
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let kind = HeaderValue::try_from(answer.content_type).unwrap_or(HeaderValue::from_static("application/json"));
@@ -167,30 +177,110 @@ where
     Ok(writer::answer(&mut wire.writer, &asked, parts, body).await.unwrap_or(false))
 }
 
-async fn read_body<S>(serving: &Serving, wire: &mut Wire<S>, head: &Head) -> Result<Bytes, Option<Refused>>
+/// Room for one body, in its sandbox's part and in the whole.
+struct Room {
+    own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
+
+/// A body that gives its room back once nobody holds it.
+struct Held {
+    bytes: BytesMut,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Room {
+    /// Takes so many bytes, when they can be had in time.
+    async fn take(serving: &Serving, bytes: u32) -> Option<Self> {
+        let (session, core) = (&serving.session, &serving.session.core);
+        let deadline = Instant::now() + core.limits.model_wait;
+        let own = timeout_at(deadline, Arc::clone(&session.model_bodies).acquire_many_owned(bytes)).await.ok()?.ok()?;
+        let all = timeout_at(deadline, Arc::clone(&core.model_bodies).acquire_many_owned(bytes)).await.ok()?.ok()?;
+        Some(Self { own, all })
+    }
+
+    /// Gives back what is not needed.
+    fn shrink(&mut self, bytes: usize) {
+        for permit in [&mut self.own, &mut self.all] {
+            drop(permit.split(permit.num_permits().saturating_sub(bytes)));
+        }
+    }
+}
+
+fn too_long(most: u64) -> Refused {
+    let why = format!("a request to the model is longer than {most} bytes");
+    Refused { status: StatusCode::PAYLOAD_TOO_LARGE, ..Refused::malformed(why) }
+}
+
+/// How long a body may be: as long as it says; where it does not say, half of what one sandbox may hold, so that there is
+/// room for another beside it.
+fn most(serving: &Serving, head: &Head) -> Result<u32, Option<Refused>> {
+    let most = match head.framing {
+        Framing::Empty => 0,
+        Framing::Length(length) => length,
+        Framing::Chunked => (serving.session.core.limits.model_bodies_bytes / 4) as u64,
+    };
+    let any = MAX_REQUEST_BYTES as u64;
+    u32::try_from(most).ok().filter(|_| most <= any).ok_or_else(|| Some(too_long(any)))
+}
+
+/// Says that there was no room in time, as the clients of all models understand it: to be asked again.
+async fn turn_away<S>(serving: &Serving, wire: &mut Wire<S>, target: &Target, asked: Asked)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let too_long = || {
-        let why = format!("a request to the model is longer than {MAX_REQUEST_BYTES} bytes");
-        Some(Refused { status: StatusCode::PAYLOAD_TOO_LARGE, ..Refused::malformed(why) })
-    };
-    if matches!(head.framing, Framing::Length(length) if length > MAX_REQUEST_BYTES as u64) {
-        return Err(too_long());
-    }
+    let why = "too many requests to models are held at the moment; ask again later".to_owned();
+    let refused = Refused { status: StatusCode::SERVICE_UNAVAILABLE, ..Refused::malformed(why) };
+    serving.session.refused(target, Some(asked.method.as_str()), &refused).await;
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = refused.status;
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    let error = format!(
+        "{{\"type\":\"error\",\"error\":{{\"type\":\"overloaded_error\",\"code\":\"overloaded_error\",\"message\":\"{}\"}}}}",
+        refused.why
+    );
+    let asked = Asked { keeps_alive: false, ..asked };
+    // A client that has gone needs no answer.
+    let _gone = writer::answer(&mut wire.writer, &asked, parts, body::full(error)).await;
+}
+
+/// Reads a body of `most` bytes or less.
+async fn read_body<S>(
+    serving: &Serving,
+    wire: &mut Wire<S>,
+    head: &Head,
+    most: u32,
+    mut room: Room,
+) -> Result<Bytes, Option<Refused>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     if head.expects_continue && writer::go_on(&mut wire.writer).await.is_err() {
         return Err(None);
     }
-    let (mut state, mut body) = (BodyState::new(head.framing), BytesMut::new());
+    // Taken at once, so that it does not grow to twice of what it holds; the system gives it as it is filled.
+    let most = most as usize;
+    let (mut state, mut bytes) = (BodyState::new(head.framing), BytesMut::with_capacity(most));
     loop {
         match wire.reader.body(&mut state, serving.session.core.limits.idle).await {
-            Ok(Some(piece)) if body.len() + piece.len() > MAX_REQUEST_BYTES => return Err(too_long()),
-            Ok(Some(piece)) => body.extend_from_slice(&piece),
-            Ok(None) => return Ok(body.freeze()),
+            Ok(Some(piece)) if bytes.len() + piece.len() > most => {
+                return Err(Some(too_long(most as u64)));
+            }
+            Ok(Some(piece)) => bytes.extend_from_slice(&piece),
+            Ok(None) => break,
             Err(ReadError::Gone(_)) => return Err(None),
             Err(error) => return Err(Some(Refused::malformed(error.to_string()))),
         }
     }
+    room.shrink(bytes.len());
+    Ok(Bytes::from_owner(Held { bytes, _room: room }))
 }
 
 fn asked(head: &Head, keeps_alive: bool) -> Asked {

@@ -43,7 +43,7 @@ mod upstream;
 use std::sync::Arc;
 
 use carrel_domain::DomainRule;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 pub use door::{MODEL_HOST, ModelAnswer, ModelDoor, ModelRequest};
 pub use download::{Download, Downloaded};
@@ -66,6 +66,8 @@ pub(crate) struct Core {
     private_hosts: Vec<PrivateHost>,
     open_tls: OpenTls,
     limits: Limits,
+    /// Room for the bodies of requests to models, in bytes.
+    model_bodies: Arc<Semaphore>,
 }
 
 /// The proxy of an installation.
@@ -91,6 +93,7 @@ impl Egress {
             packages: options.packages,
             private_hosts: options.private_hosts,
             open_tls: options.open_tls,
+            model_bodies: Arc::new(Semaphore::new(options.limits.model_bodies_bytes)),
             limits: options.limits,
         };
         Ok(Self { core: Arc::new(core), trust: trust::TrustCache::default() })

@@ -61,7 +61,7 @@ pub enum OpenTls {
     Always,
 }
 
-/// Bounds and deadlines of one sandbox's connections.
+/// Bounds and deadlines, of one sandbox's connections where it does not say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once. Default 256.
@@ -76,6 +76,12 @@ pub struct Limits {
     pub idle: Duration,
     /// Without a byte in a tunnel, either way. Default 1 h.
     pub tunnel_idle: Duration,
+    /// Bytes of requests to models that are held at once, of all sandboxes; one of them may hold half of it. Default 64 MiB.
+    pub model_bodies_bytes: usize,
+    /// How long a request to a model waits for its room in there, before its body is read. Default 30 s.
+    pub model_wait: Duration,
+    /// From the first byte of the body of a request to a model to its last. Default 60 s.
+    pub model_body: Duration,
 }
 
 impl Default for Limits {
@@ -87,6 +93,9 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(5 * 60),
             tunnel_idle: Duration::from_secs(60 * 60),
+            model_bodies_bytes: 64 << 20,
+            model_wait: Duration::from_secs(30),
+            model_body: Duration::from_secs(60),
         }
     }
 }

@@ -38,12 +38,16 @@ pub(crate) struct Inner {
     pub(crate) left_behind: LeftBehind,
     slots: Semaphore,
     lookups: Lookups,
+    /// Its part of the room for the bodies of requests to models.
+    pub(crate) model_bodies: Arc<Semaphore>,
 }
 
 impl Session {
     pub(crate) fn new(core: Arc<Core>, mut policy: SessionPolicy, decisions: mpsc::Sender<Decision>) -> Self {
         let secrets = Secrets::new(std::mem::take(&mut policy.secrets));
         let slots = Semaphore::new(core.limits.connections);
+        // No sandbox alone keeps the others from their models.
+        let model_bodies = Arc::new(Semaphore::new(core.limits.model_bodies_bytes / 2));
         Self {
             inner: Arc::new(Inner {
                 core,
@@ -53,6 +57,7 @@ impl Session {
                 left_behind: LeftBehind::default(),
                 slots,
                 lookups: Lookups::default(),
+                model_bodies,
             }),
         }
     }

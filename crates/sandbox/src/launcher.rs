@@ -68,11 +68,12 @@ impl Launcher {
 /// The way to the launcher; clones ask the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    orders: mpsc::Sender<Order>,
+    /// Nothing where there is no launcher, because nobody is to make sandboxes here.
+    orders: Option<mpsc::Sender<Order>>,
 }
 
 /// What a launcher found when it started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Offered {
     pub(crate) facts: Vec<Fact>,
     /// The subordinate ids that images have.
@@ -114,13 +115,21 @@ impl Client {
         }
         let (orders, received) = mpsc::channel(64);
         tasks.spawn(serve(launcher, setup, parked, received));
-        Ok((Self { orders }, offered))
+        Ok((Self { orders: Some(orders) }, offered))
+    }
+
+    /// No launcher: whatever is asked of it is refused.
+    pub(crate) const fn absent() -> Self {
+        Self { orders: None }
     }
 
     /// Has a sandbox made.
     pub(crate) async fn launch(&self, launch: Launch) -> Result<(), LaunchError> {
+        let Some(orders) = &self.orders else {
+            return Err(LaunchError::Refused("this process makes no sandboxes".to_owned()));
+        };
         let (reply, answer) = oneshot::channel();
-        self.orders.send(Order { launch, reply }).await.map_err(|_| LaunchError::Died)?;
+        orders.send(Order { launch, reply }).await.map_err(|_| LaunchError::Died)?;
         match tokio::time::timeout(WITHIN, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(LaunchError::Died),

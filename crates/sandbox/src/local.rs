@@ -71,16 +71,29 @@ impl Sandboxes {
     /// Prepares the folder, starts the launcher, and has it check what this kernel allows.
     pub async fn open(options: LocalOptions) -> Result<Self, SandboxError> {
         let folder = prepare(&options.folder)?;
+        let (setup, tasks) = (setup(&options, &folder)?, TaskTracker::new());
+        let (launcher, offered) = Client::start(options.launcher.clone(), setup, &tasks).await?;
+        Self::assemble(options, folder, tasks, (launcher, offered))
+    }
+
+    /// For a process that makes none, and needs nothing of the kernel for it: there are none, and launching one is refused.
+    pub fn absent(options: LocalOptions) -> Result<Self, SandboxError> {
+        let folder = prepare(&options.folder)?;
+        Self::assemble(options, folder, TaskTracker::new(), (Client::absent(), Offered::default()))
+    }
+
+    fn assemble(
+        options: LocalOptions,
+        folder: PathBuf,
+        tasks: TaskTracker,
+        (launcher, offered): (Client, Offered),
+    ) -> Result<Self, SandboxError> {
         let trash = Trash::open(folder.join(".trash"))
             .map_err(SandboxError::host("cannot open the folder of removed sandboxes"))?;
         take_probes(&folder, &trash).map_err(SandboxError::host("cannot clear the folder of sandboxes"))?;
         let (layers, unsynced) =
             Layers::open(&folder, &trash).map_err(SandboxError::host("cannot open the folder of kept layers"))?;
-        let setup = setup(&options, &folder)?;
-        let tasks = TaskTracker::new();
-        let keeper = options.launcher.keeper.clone();
-        let (launcher, offered) = Client::start(options.launcher, setup, &tasks).await?;
-        let keepers = Keepers::new(keeper, offered.lent_ids.as_ref());
+        let keepers = Keepers::new(options.launcher.keeper, offered.lent_ids.as_ref());
         let (disks, watcher) = Disks::new(folder.clone(), options.limits.free_disk_bytes, keepers.clone());
         let local = Local {
             folder,

@@ -32,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it is no longer as `attempt` says, or when its agent is said to be done while a
-    /// message waits for it; nothing was changed then.
+    /// message waits for it; [`StoreError::Impossible`] when the diagram has no such arrow. Nothing was changed then.
     pub async fn advance_attempt(
         &self,
         attempt: &Attempt,
@@ -99,6 +99,13 @@ impl Store {
         let next = AttemptState::Cancelled { by: found.cancel_requested_by.unwrap_or(by) };
         let stopped = if found.state == AttemptState::Queued {
             let (moved, last_seq) = move_on(self, &transaction, &found, next, Vec::new()).await?;
+            // Unless a worker has just begun with it, nobody needs to.
+            transaction
+                .run(
+                    "delete from job where kind = 'attempt' and subject_id = $1 and begun_at is null",
+                    [id.as_uuid().into()],
+                )
+                .await?;
             Some((moved, last_seq))
         } else {
             None
@@ -160,6 +167,7 @@ async fn move_on(
     also: Vec<EventBody>,
 ) -> Result<(Attempt, i64), StoreError> {
     let now = store.now();
+    let next = attempt.state.clone().advance(next)?;
     let moved = Attempt {
         started_at: attempt
             .started_at

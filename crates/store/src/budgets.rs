@@ -13,13 +13,13 @@ use sea_orm::Value;
 use uuid::Uuid;
 
 use crate::database::{Row, Scope, StoreError, Transaction, json, time};
-use crate::{Principal, Store};
+use crate::{Change, Principal, Store};
 
 /// What one answer counts for at most: the numbers are a server's word, and no sum of them may leave a column's range.
 const MOST_COUNTED: u64 = 1_000_000_000_000;
 
-/// The organization and its members with what each may spend and has, in a month: `$1` the organization, `$2` the month.
-const BUDGETS: &str = "select p.owner_id, p.is_person, p.name, b.tokens, b.cost_usd_micros,
+/// The organization and its members with what each may spend and has, in a month, and what may run at once: `$1` the organization, `$2` the month.
+const BUDGETS: &str = "select p.owner_id, p.is_person, p.name, b.tokens, b.cost_usd_micros, b.attempts,
         s.tokens as spent_tokens, s.cost_usd_micros as spent_cost
     from (select id as owner_id, cast(0 as bigint) as is_person, name from organization where id = $1
           union all
@@ -69,7 +69,8 @@ impl Store {
         self.database.all(&sql, values).await?.iter().map(|row| budget(row, month)).collect()
     }
 
-    /// Says what may be spent in a month, by the organization or a member of it. What was spent stays.
+    /// Says what may be spent in a month, and how many attempts may run at once, by the organization or a member of it. What was
+    /// spent stays, and what runs goes on.
     ///
     /// # Errors
     /// [`StoreError::OwnersOnly`] when the person is no owner of the organization; when it has no such member.
@@ -93,9 +94,9 @@ impl Store {
         let most = |number: Option<u64>| -> Value { number.map(|most| i64::try_from(most).unwrap_or(i64::MAX)).into() };
         transaction
             .run(
-                "insert into budget (organization_id, owner_id, tokens, cost_usd_micros, changed_by, changed_at)
-                 values ($1, $2, $3, $4, $5, $6) on conflict (organization_id, owner_id) do update set
-                 tokens = excluded.tokens, cost_usd_micros = excluded.cost_usd_micros,
+                "insert into budget (organization_id, owner_id, tokens, cost_usd_micros, changed_by, changed_at, attempts)
+                 values ($1, $2, $3, $4, $5, $6, $7) on conflict (organization_id, owner_id) do update set
+                 tokens = excluded.tokens, cost_usd_micros = excluded.cost_usd_micros, attempts = excluded.attempts,
                  changed_by = excluded.changed_by, changed_at = excluded.changed_at",
                 [
                     organization.into(),
@@ -104,12 +105,15 @@ impl Store {
                     most(allowance.cost_usd_micros),
                     by.user.as_uuid().into(),
                     time(self.now()),
+                    allowance.attempts.map(i64::from).into(),
                 ],
             )
             .await?;
         let row = transaction.one(&sql, known()).await?.ok_or(StoreError::NotFound { noun: "budget" })?;
         let set = budget(&row, month)?;
         transaction.commit().await?;
+        // Somebody may begin now that could not.
+        self.shared.changes.ring(Change::Job);
         Ok(set)
     }
 }
@@ -207,7 +211,11 @@ fn budget(row: &Row, month: Month) -> Result<Budget, StoreError> {
         owner,
         name: row.get("name")?,
         month,
-        allowance: Allowance { tokens: number("tokens")?, cost_usd_micros: number("cost_usd_micros")? },
+        allowance: Allowance {
+            tokens: number("tokens")?,
+            cost_usd_micros: number("cost_usd_micros")?,
+            attempts: number("attempts")?.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        },
         spent: Spending {
             tokens: number("spent_tokens")?.unwrap_or_default(),
             cost_usd_micros: number("spent_cost")?.unwrap_or_default(),

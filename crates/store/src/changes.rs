@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
+use crate::tails::Tails;
+
 /// How many changes a listener may be behind before it has to read everything again.
 const BACKLOG: usize = 4096;
 
@@ -40,6 +42,7 @@ pub enum Change {
 #[derive(Clone)]
 pub(crate) struct Bell {
     here: broadcast::Sender<Change>,
+    tails: Tails,
     /// Towards the other processes.
     elsewhere: Option<mpsc::UnboundedSender<Change>>,
 }
@@ -47,7 +50,7 @@ pub(crate) struct Bell {
 impl Bell {
     /// A bell that is heard in this process.
     pub(crate) fn new() -> Self {
-        Self { here: broadcast::Sender::new(BACKLOG), elsewhere: None }
+        Self { here: broadcast::Sender::new(BACKLOG), tails: Tails::default(), elsewhere: None }
     }
 
     /// The same bell, heard by whoever takes what comes out of the channel, too.
@@ -65,8 +68,14 @@ impl Bell {
     }
 
     pub(crate) fn ring_here(&self, change: Change) {
+        self.tails.ring(change);
         // Nobody listening is fine.
         let _listeners = self.here.send(change);
+    }
+
+    /// The ends of logs that are followed in this process.
+    pub(crate) const fn tails(&self) -> &Tails {
+        &self.tails
     }
 
     pub(crate) fn listen(&self) -> Changes {

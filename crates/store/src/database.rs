@@ -4,6 +4,7 @@ mod carry;
 mod postgres;
 mod row;
 mod sqlite;
+mod whole;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 
 use self::postgres::Patience;
 pub(crate) use self::row::{Row, json, maybe_time, time, unreadable};
+pub(crate) use self::whole::Whole;
 use crate::changes::Bell;
 pub(crate) use crate::error::StoreError;
 use crate::figures::Connections;
@@ -45,6 +47,8 @@ pub(crate) enum Scope {
     Organization(OrganizationId),
     /// Anything at all.
     Installation,
+    /// Who of those that wait is next. Claims wait for each other, and for nobody else.
+    Queue,
     /// One statement, which needs nobody's word for anything.
     OneStatement,
 }

@@ -1,6 +1,6 @@
 //! Why the store could not do something.
 
-use carrel_domain::{AttachmentId, EnvironmentName, RepositoryLocation, VariableName};
+use carrel_domain::{AttachmentId, EnvironmentName, ImpossibleTransition, RepositoryLocation, VariableName};
 use sea_orm::DbErr;
 
 /// Why the store could not do something.
@@ -18,6 +18,9 @@ pub enum StoreError {
         /// What was changed.
         noun: &'static str,
     },
+    /// The diagram of states has no such arrow. Nothing was changed.
+    #[error(transparent)]
+    Impossible(#[from] ImpossibleTransition),
     /// The job that was worked on is somebody else's by now, or was asked for anew. Nothing was changed.
     #[error("the job is no longer this worker's: its lease ran out, or it was asked for anew")]
     ClaimLost,
@@ -26,6 +29,15 @@ pub enum StoreError {
     Unreadable {
         /// Which value.
         what: String,
+    },
+    /// The schema has a change that this version does not know.
+    #[error(
+        "the database is from a newer version of Carrel: it has the change `{change}`, which this version does not know; \
+         start that version again, or a newer one"
+    )]
+    Newer {
+        /// The change.
+        change: String,
     },
     /// There is no environment of this name.
     #[error("no environment `{name}`; create one with `carrel environment create {name}`")]

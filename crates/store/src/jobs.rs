@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::database::{Row, Scope, StoreError, Transaction, time, unreadable};
-use crate::{Change, Store, fresh};
+use crate::{Change, Store, fresh, shares};
 
 /// What a job is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +85,9 @@ impl JobKind {
 }
 
 impl Store {
-    /// Claims the job of this queue that has been due for longest and is nobody's, if there is one. Those that another
-    /// worker should take are left to it.
+    /// Claims the job of this queue that is next and is nobody's, if there is one: of publications the one that has been due
+    /// for longest, of attempts that of whoever has the fewest running (`shares.rs`). Those that another worker should
+    /// take are left to it.
     ///
     /// # Errors
     /// When the database refuses.
@@ -110,6 +111,9 @@ impl Store {
     }
 
     async fn claim(&self, queue: Queue, lease: &Lease, gone_before: Timestamp) -> Result<Option<Job>, StoreError> {
+        if shares::are_shared_out(queue) {
+            return self.claim_attempt(lease, gone_before).await?.as_ref().map(job).transpose();
+        }
         let now = self.shared_now();
         let transaction = self.write(Scope::OneStatement).await?;
         let skip_locked = self.database.skip_locked();
@@ -120,7 +124,8 @@ impl Store {
                      where id = (select j.id from job j where j.kind = $4 and j.run_at <= $3
                                  and (j.lease_until is null or j.lease_until <= $3)
                                  and (j.worker_id is null or j.worker_id = $5 or not exists
-                                     (select 1 from worker w where w.id = j.worker_id and w.seen_at > $6))
+                                     (select 1 from worker w where w.id = j.worker_id and w.role <> 'api'
+                                      and (w.seen_at > $6 or w.returns_by > $3)))
                                  order by j.run_at, j.id limit 1 {skip_locked})
                      returning id, organization_id, kind, subject_id, tries,
                          (select a.worker_id from attempt a where a.id = subject_id) as home"
@@ -248,13 +253,30 @@ pub(crate) async fn enqueue(
     kind: JobKind,
     near: Option<AttemptId>,
 ) -> Result<(), StoreError> {
+    // Who asked for it, and with which priority.
+    let asked = match kind {
+        JobKind::Attempt(_) => {
+            "select u.created_by, k.priority from attempt a join turn u on u.id = a.turn_id join task k on k.id = a.task_id
+             where a.id = $4"
+        }
+        JobKind::Publication(_) => {
+            "select p.created_by, k.priority from publication p join task k on k.id = p.task_id where p.id = $4"
+        }
+    };
     let (kind, subject) = kind.columns();
     transaction
         .run(
-            "insert into job (id, organization_id, kind, subject_id, run_at, tries, created_at, worker_id)
-             values ($1, $2, $3, $4, $5, 0, $5, (select worker_id from attempt where id = $6))
-             on conflict (kind, subject_id)
-             do update set run_at = excluded.run_at, tries = 0, lease_owner = null, lease_until = null",
+            // Without a condition SQLite takes what follows for one of a join.
+            &format!(
+                "insert into job (id, organization_id, account_id, kind, subject_id, run_at, rank_at, tries, created_at,
+                     worker_id)
+                 select $1, $2, asked.created_by, $3, $4, $5, $5 - asked.priority * {}, 0, $5,
+                     (select worker_id from attempt where id = $6)
+                 from ({asked}) asked where 1 = 1
+                 on conflict (kind, subject_id) do update set run_at = excluded.run_at, tries = 0, lease_owner = null,
+                     lease_until = null",
+                shares::STEP_MS
+            ),
             [
                 fresh().into(),
                 organization.as_uuid().into(),
@@ -268,7 +290,7 @@ pub(crate) async fn enqueue(
         .map(drop)
 }
 
-fn until(now: Timestamp, lease: &Lease) -> Timestamp {
+pub(crate) fn until(now: Timestamp, lease: &Lease) -> Timestamp {
     now.checked_add(lease.duration).unwrap_or(Timestamp::MAX)
 }
 

@@ -27,8 +27,11 @@ mod repositories;
 mod retries;
 mod seal;
 mod secrets;
+mod shares;
 mod snapshots;
+mod tails;
 mod tasks;
+mod transfer;
 mod waits;
 mod workers;
 
@@ -53,9 +56,12 @@ pub use repositories::Repository;
 pub use retries::NewRetry;
 pub use seal::{InvalidKeys, KeyId, SealingKeys};
 pub use secrets::{ClosedSecret, KeptSecret, NewSecret};
+pub use shares::AtOnce;
 pub use snapshots::{NewSnapshot, Snapshot};
+pub use tails::{Tail, Told};
 pub use tasks::{AttemptListing, TaskListing, TaskThread, TurnThread};
-pub use workers::Worker;
+pub use transfer::{Moved, MovedFile, Schema, StatePlace, TransferError, export, import, migrate, schema};
+pub use workers::{Attendance, Presence, Role, Worker};
 
 use database::{Database, Scope, Transaction};
 use objects::Objects;
@@ -87,6 +93,8 @@ pub struct Store {
     shared: Arc<Shared>,
     /// The claim that whatever is written through this handle depends on.
     claim: Option<Claim>,
+    /// What people and organizations may have at once.
+    at_once: AtOnce,
 }
 
 struct Shared {
@@ -128,6 +136,7 @@ impl Store {
                 collection: artifacts::Collection::default(),
             }),
             claim: None,
+            at_once: AtOnce::default(),
         };
         store.compare_clocks().await?;
         let closed = store.take_custody().await?;
@@ -149,6 +158,10 @@ impl Store {
     #[must_use]
     pub fn changes(&self) -> Changes {
         self.shared.changes.listen()
+    }
+
+    fn tails(&self) -> &tails::Tails {
+        self.shared.changes.tails()
     }
 
     /// The same store in the hands of a worker: it writes nothing any more once the worker has lost its claim, because its

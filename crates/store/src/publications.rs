@@ -78,12 +78,14 @@ impl Store {
     /// Moves a publication into its next state, with the event that tells of it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when it is no longer as `publication` says.
+    /// [`StoreError::Conflict`] when it is no longer as `publication` says; [`StoreError::Impossible`] when the diagram has no
+    /// such arrow.
     pub async fn advance_publication(
         &self,
         publication: &Publication,
         next: PublicationState,
     ) -> Result<Publication, StoreError> {
+        let next = publication.state.clone().advance(next)?;
         let moved = Publication { state: next, version: publication.version + 1, ..publication.clone() };
         let (organization, task) = (moved.organization, moved.task);
         let transaction = self.write(Scope::Task(organization, task)).await?;

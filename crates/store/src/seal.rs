@@ -117,6 +117,11 @@ impl SealingKeys {
         &self.first.id
     }
 
+    /// The ids of all of them.
+    pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
+        self.all().map(|key| &key.id)
+    }
+
     fn all(&self) -> impl Iterator<Item = &SealingKey> {
         std::iter::once(&self.first).chain(&self.others)
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use carrel_domain::{
     Attachment, Attempt, AttemptId, AttemptLimits, AttemptState, Environment, EnvironmentId, EventBody, Mode, NewEvent,
-    NewTask, NewTurn, OrganizationId, Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn, TurnId,
-    Usage, UserId,
+    NewTask, NewTurn, OrganizationId, Priority, Publication, RepositoryId, Standing, Task, TaskId, TaskState, Turn,
+    TurnId, Usage, UserId,
 };
 use sea_orm::Value;
 
@@ -15,7 +15,7 @@ use crate::{Change, JobKind, Store, attachments, attempts, environments, events,
 
 const COLUMNS: &str =
     "t.id, t.organization_id, t.repository_id, r.location, t.environment_id, t.revision, t.local_changes, t.title,
-    t.created_by, t.created_at, t.updated_at, t.last_seq";
+    t.created_by, t.created_at, t.updated_at, t.last_seq, t.priority";
 
 /// A task with everything under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +95,8 @@ impl Store {
         transaction
             .run(
                 "insert into task (id, organization_id, repository_id, environment_id, revision, title, created_by,
-                     created_at, updated_at, last_seq, local_changes)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9)",
+                     created_at, updated_at, last_seq, local_changes, priority)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, $9, $10)",
                 [
                     id.as_uuid().into(),
                     new.organization.as_uuid().into(),
@@ -107,6 +107,7 @@ impl Store {
                     new.created_by.as_uuid().into(),
                     time(self.now()),
                     new.local_changes.as_ref().map_or_else(|| None::<String>.into(), json),
+                    new.priority.number().into(),
                 ],
             )
             .await?;
@@ -205,19 +206,19 @@ impl Store {
         Ok(TaskThread { task, turns, publications, environments })
     }
 
-    /// Whether this organization has such a task.
+    /// The number of the last event in a task's log.
     ///
     /// # Errors
-    /// When it has not, or the database refuses.
-    pub async fn require_task(&self, organization: OrganizationId, id: TaskId) -> Result<(), StoreError> {
+    /// When the organization has no such task, or the database refuses.
+    pub async fn last_seq(&self, organization: OrganizationId, id: TaskId) -> Result<i64, StoreError> {
         let row = self
             .database
             .one(
-                "select 1 as there from task where id = $1 and organization_id = $2",
+                "select last_seq from task where id = $1 and organization_id = $2",
                 [id.as_uuid().into(), organization.as_uuid().into()],
             )
             .await?;
-        row.map(drop).ok_or(StoreError::NotFound { noun: "task" })
+        row.ok_or(StoreError::NotFound { noun: "task" })?.get("last_seq")
     }
 
     /// A page of an organization's tasks, newest first, older than `before` if that is given.
@@ -395,6 +396,7 @@ fn task(row: &Row) -> Result<Task, StoreError> {
         environment: row.id("environment_id", EnvironmentId::from_uuid)?,
         revision: row.json("revision")?,
         local_changes: row.maybe_json("local_changes")?,
+        priority: Priority::of(row.get("priority")?),
         title: row.get("title")?,
         created_by: row.id("created_by", UserId::from_uuid)?,
         created_at: row.time("created_at")?,

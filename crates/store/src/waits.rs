@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use carrel_domain::wait::MANY;
-use carrel_domain::{EventBody, OrganizationId, Standing, TaskId, TaskState, Wait};
+use carrel_domain::{BudgetOwner, EventBody, OrganizationId, Standing, TaskId, TaskState, UserId, Wait};
 use sea_orm::Value;
 
-use crate::database::{StoreError, json, time};
-use crate::{Store, TaskListing};
+use crate::database::{Row, StoreError, json};
+use crate::shares::RUNNING;
+use crate::{Store, TaskListing, TaskThread};
 
 impl Store {
     /// What these tasks wait for, in words; those that work, or have ended, are left out.
@@ -19,9 +20,27 @@ impl Store {
         organization: OrganizationId,
         listings: &[TaskListing],
     ) -> Result<HashMap<TaskId, String>, StoreError> {
-        let in_state = |wanted| {
-            let state = |one: &TaskListing| TaskState::of(one.attempts.iter().map(|attempt| attempt.standing));
-            listings.iter().filter(|one| state(one) == wanted).map(|one| one.task.id).collect::<Vec<_>>()
+        let state = |one: &TaskListing| TaskState::of(one.attempts.iter().map(|attempt| attempt.standing));
+        let states: Vec<(TaskId, TaskState)> = listings.iter().map(|one| (one.task.id, state(one))).collect();
+        self.waits_of(organization, &states).await
+    }
+
+    /// What a task waits for, in words. Nothing, when it works or has ended.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn wait(&self, thread: &TaskThread) -> Result<Option<String>, StoreError> {
+        let id = thread.task.id;
+        Ok(self.waits_of(thread.task.organization, &[(id, thread.state())]).await?.remove(&id))
+    }
+
+    async fn waits_of(
+        &self,
+        organization: OrganizationId,
+        states: &[(TaskId, TaskState)],
+    ) -> Result<HashMap<TaskId, String>, StoreError> {
+        let in_state = |wanted| -> Vec<TaskId> {
+            states.iter().filter(|(_, state)| *state == wanted).map(|(id, _)| *id).collect()
         };
         let mut waits = self.waits_for_worker(organization, &in_state(TaskState::Queued)).await?;
         waits.extend(self.waits_for_model(organization, &in_state(TaskState::Running)).await?);
@@ -29,6 +48,7 @@ impl Store {
         Ok(waits.into_iter().map(|(task, wait)| (task, wait.words(now))).collect())
     }
 
+    /// Of each task the attempt that is the nearest.
     async fn waits_for_worker(
         &self,
         organization: OrganizationId,
@@ -37,21 +57,34 @@ impl Store {
         if tasks.is_empty() {
             return Ok(HashMap::new());
         }
-        // The order in which workers take jobs.
+        let ahead = |home: &str| {
+            format!(
+                "(select count(*) from (select 1 from job o where o.kind = 'attempt' and o.begun_at is null
+                 and o.organization_id = j.organization_id and o.account_id = j.account_id and o.worker_id {home}
+                 and (o.rank_at, o.id) < (j.rank_at, j.id) limit {MANY}) as nearer)"
+            )
+        };
+        let (anywhere, there) = (ahead("is null"), ahead("= j.worker_id"));
         let sql = format!(
-            "select a.task_id, min((select count(*) from (select 1 from job o where o.kind = 'attempt'
-                 and (o.lease_until is null or o.lease_until <= $2)
-                 and (o.run_at < j.run_at or (o.run_at = j.run_at and o.id < j.id)) limit {MANY}) as nearer)) as ahead
-             from job j join attempt a on a.id = j.subject_id
-             where j.kind = 'attempt' and a.organization_id = $1 and a.standing = $3 and a.task_id in ({})
-             group by a.task_id",
-            places(tasks, 4)
+            "with {RUNNING}
+             select a.task_id, j.account_id, n.name as organization_name, u.name as person_name, {anywhere} + {there} as ahead,
+                 coalesce(p.attempts, 0) as of_person, coalesce(bp.attempts, $3) as most_of_person,
+                 coalesce(o.attempts, 0) as of_organization, coalesce(bo.attempts, $4) as most_of_organization
+             from attempt a join job j on j.kind = 'attempt' and j.subject_id = a.id
+             join organization n on n.id = j.organization_id join account u on u.id = j.account_id
+             left join running_all o on o.organization_id = j.organization_id
+             left join running p on p.organization_id = j.organization_id and p.account_id = j.account_id
+             left join budget bo on bo.organization_id = j.organization_id and bo.owner_id = j.organization_id
+             left join budget bp on bp.organization_id = j.organization_id and bp.owner_id = j.account_id
+             where a.organization_id = $1 and a.standing = $2 and j.begun_at is null and a.task_id in ({})
+             order by j.rank_at desc, j.id desc",
+            places(tasks, 5)
         );
-        let first: [Value; 3] = [organization.as_uuid().into(), time(self.shared_now()), json(&Standing::Queued)];
+        let [person, whole] = self.at_once.values();
+        let first: [Value; 4] = [organization.as_uuid().into(), json(&Standing::Queued), person, whole];
         let mut waits = HashMap::new();
         for row in self.database.all(&sql, values(first, tasks)).await? {
-            let before = row.number("ahead")?;
-            waits.insert(row.id("task_id", TaskId::from_uuid)?, Wait::Worker { before });
+            waits.insert(row.id("task_id", TaskId::from_uuid)?, wait_of_job(&row, organization)?);
         }
         Ok(waits)
     }
@@ -78,6 +111,23 @@ impl Store {
         }
         Ok(waits)
     }
+}
+
+fn wait_of_job(row: &Row, organization: OrganizationId) -> Result<Wait, StoreError> {
+    let place = |owner, name, running: &str, most: &str| {
+        let (running, most) = (row.number(running)?, row.get::<i64>(most)?);
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        Ok::<_, StoreError>((running >= most).then_some(Wait::Place { owner, name, running, most }))
+    };
+    let person = BudgetOwner::Person(row.id("account_id", UserId::from_uuid)?);
+    if let Some(wait) = place(person, row.get("person_name")?, "of_person", "most_of_person")? {
+        return Ok(wait);
+    }
+    let (whole, name) = (BudgetOwner::Organization(organization), row.get("organization_name")?);
+    if let Some(wait) = place(whole, name, "of_organization", "most_of_organization")? {
+        return Ok(wait);
+    }
+    Ok(Wait::Worker { before: row.number("ahead")?.min(MANY) })
 }
 
 /// `$4, $5, …`: a place for each task.

@@ -80,6 +80,7 @@ impl Process {
             revision: Revision::DefaultBranch,
             environment: None,
             local_changes: None,
+            priority: carrel_domain::Priority::Normal,
             turn: NewTurn {
                 prompt: Prompt::parse("Look").expect("a prompt"),
                 mode: Mode::Code,

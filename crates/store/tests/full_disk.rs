@@ -69,6 +69,7 @@ fn task(owner: Principal) -> NewTask {
         revision: Revision::DefaultBranch,
         environment: None,
         local_changes: None,
+        priority: carrel_domain::Priority::Normal,
         turn: NewTurn {
             prompt: Prompt::parse(&"x".repeat(100_000)).expect("a prompt"),
             mode: Mode::Code,

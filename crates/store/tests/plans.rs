@@ -74,6 +74,7 @@ fn new_task(owner: Principal, attachments: Vec<carrel_domain::AttachmentId>) -> 
         revision: Revision::DefaultBranch,
         environment: None,
         local_changes: None,
+        priority: carrel_domain::Priority::Normal,
         turn: NewTurn {
             prompt: Prompt::parse("Fix it").expect("a prompt"),
             mode: Mode::Code,
@@ -96,7 +97,8 @@ async fn live(store: &Store) -> Attempt {
     let task = store.create_task(&new_task(owner, vec![given.id]), "gpt-test").await.expect("a task");
     let thread = store.task(organization, task).await.expect("the task");
     let attempt = thread.turns[0].attempts[0].clone();
-    store.announce_worker("here", 4).await.expect("it is told");
+    let here = carrel_store::Presence { name: "here", role: carrel_store::Role::All, capacity: 4, version: "1" };
+    store.announce_worker(here).await.expect("it is told");
     let lease = Lease { owner: "me".to_owned(), duration: Duration::from_secs(30) };
     let job = store.claim_job_of_anybody(Queue::Attempts, &lease, Duration::from_secs(60)).await.expect("asked");
     if let Some(job) = &job {

@@ -63,6 +63,7 @@ async fn task(store: &Store, owner: Principal, attempts: u32) -> TaskId {
         revision: Revision::DefaultBranch,
         environment: None,
         local_changes: None,
+        priority: carrel_domain::Priority::Normal,
         turn: NewTurn {
             prompt: Prompt::parse("Fix it").expect("a prompt"),
             mode: Mode::Code,
@@ -197,7 +198,8 @@ async fn what_a_worker_has_begun_is_left_to_it_until_it_is_gone() {
     let (mine, other) = (fixture.process().await, fixture.process().await);
     let owner = owner(&mine).await;
     let id = task(&mine, owner, 1).await;
-    mine.announce_worker("mine", 1).await.expect("announced");
+    let presence = carrel_store::Presence { name: "mine", role: carrel_store::Role::All, capacity: 1, version: "1" };
+    mine.announce_worker(presence).await.expect("announced");
     let job = mine.claim_job(Queue::Attempts, &lease("first")).await.expect("asked").expect("a job");
     assert_eq!(job.home, None, "nobody has begun");
     let attempt = mine.task(owner.organization, id).await.expect("the task").turns[0].attempts[0].clone();

@@ -15,6 +15,8 @@ const NOBODY: u32 = 65534;
 /// A server that ends with its test.
 pub struct Postgres {
     folder: tempfile::TempDir,
+    /// How it differs from what it would be by itself.
+    settings: Vec<&'static str>,
     server: Option<Child>,
 }
 
@@ -25,10 +27,24 @@ impl Postgres {
     /// When the machine has no PostgreSQL server, or it does not start.
     #[must_use]
     pub fn start() -> Self {
+        // What is lost with the power need not outlive a test.
+        Self::start_with(&["fsync=off", "shared_buffers=16MB"])
+    }
+
+    /// The same, as one is that people work with: what it has promised is on the disk.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_durable() -> Self {
+        Self::start_with(&["shared_buffers=256MB", "max_wal_size=4GB"])
+    }
+
+    fn start_with(settings: &[&'static str]) -> Self {
         let folder = tempfile::Builder::new().prefix("carrel-pg-").tempdir().expect("a temporary folder");
         give_away(folder.path());
         copy(&template(), &folder.path().join("cluster"));
-        let mut postgres = Self { folder, server: None };
+        let mut postgres = Self { folder, settings: settings.to_vec(), server: None };
         postgres.up();
         postgres
     }
@@ -86,8 +102,8 @@ impl Postgres {
     fn spawn(&self) -> Child {
         let mut postgres = ending_with_us(&binary("postgres"));
         postgres.arg("-D").arg(self.cluster()).arg("-k").arg(self.folder.path());
-        // What is lost with the power need not outlive a test; everything else is as it comes.
-        for setting in ["listen_addresses=", "fsync=off", "max_connections=60", "shared_buffers=16MB"] {
+        let always = ["listen_addresses=", "max_connections=60"];
+        for setting in always.iter().chain(&self.settings) {
             postgres.arg("-c").arg(setting);
         }
         let log = std::fs::File::create(self.folder.path().join("log")).expect("our own folder");

@@ -81,13 +81,22 @@ impl World {
         let banner = log.try_clone().expect("a file can be used twice");
         let mut service = command.stdout(banner).stderr(log).spawn().expect("the program can be started");
         let up = async {
-            while self.carrel(&["task", "list"]).await.code != 0 || !address.exists() {
+            while !address.exists() || !self.answers().await {
                 assert!(service.try_wait().expect("our own process").is_none(), "{}", self.logged());
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         assert!(tokio::time::timeout(PATIENCE, up).await.is_ok(), "the service does not answer: {}", self.logged());
         self.service = Some(service);
+    }
+
+    /// Whether the service answers: the API, or, of one that has none, that it is ready.
+    async fn answers(&self) -> bool {
+        if !self.variables.iter().any(|(name, value)| name == "CARREL_ROLE" && value == "worker") {
+            return self.carrel(&["task", "list"]).await.code == 0;
+        }
+        let asked = reqwest::get(format!("{}/readyz", self.url())).await;
+        asked.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Ends the service as a power cut would: `kill -9`.
@@ -97,6 +106,19 @@ impl World {
     pub async fn kill(&mut self) {
         let mut service = self.service.take().expect("the service runs");
         service.kill().await.expect("our own process");
+    }
+
+    /// Ends the service as whoever looks after it would: it is asked to, and waited for.
+    ///
+    /// # Panics
+    /// When it was not running, or does not end.
+    pub async fn stop(&mut self) {
+        let pid = self.service_pid().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill can be started");
+        assert!(asked.success(), "our own process");
+        let mut service = self.service.take().expect("the service runs");
+        let ended = tokio::time::timeout(PATIENCE, service.wait()).await;
+        ended.unwrap_or_else(|_| panic!("the service does not end: {}", self.logged())).expect("our own process");
     }
 
     /// The process of the service.

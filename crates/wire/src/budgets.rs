@@ -58,6 +58,9 @@ pub struct Budget {
     pub cost_usd_micros: Option<u64>,
     /// What was.
     pub cost_usd_micros_used: u64,
+    /// How many attempts may run at once; null for as many as the installation gives everybody.
+    #[serde(default)]
+    pub attempts: Option<u32>,
     /// How much is left.
     pub level: BudgetLevel,
     /// How it stands and the way out, in words; null as long as there is enough.
@@ -101,6 +104,7 @@ impl From<carrel_domain::Budget> for Budget {
             tokens_used: budget.spent.tokens,
             cost_usd_micros: budget.allowance.cost_usd_micros,
             cost_usd_micros_used: budget.spent.cost_usd_micros,
+            attempts: budget.allowance.attempts,
             level: match budget.level() {
                 Level::Fine => BudgetLevel::Fine,
                 Level::Near => BudgetLevel::Near,
@@ -119,7 +123,7 @@ pub struct BudgetList {
     pub items: Vec<Budget>,
 }
 
-/// Says what may be spent in a calendar month. What is absent or null is not limited.
+/// Says what may be spent in a calendar month, and what may run at once. What is absent or null is not limited by it.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetBudget {
@@ -131,4 +135,9 @@ pub struct SetBudget {
     #[serde(default)]
     #[schema(example = 100_000_000)]
     pub cost_usd_micros: Option<u64>,
+    /// Attempts that may run at once; further ones wait. Null: as many as the installation gives everybody. A limit below what
+    /// runs stops nothing.
+    #[serde(default)]
+    #[schema(example = 4)]
+    pub attempts: Option<u32>,
 }

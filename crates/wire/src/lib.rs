@@ -16,6 +16,7 @@ pub mod repositories;
 pub mod sessions;
 pub mod tasks;
 pub mod terminals;
+pub mod workers;
 
 pub use agents::{Agent, AgentList};
 pub use attachments::Attachment;
@@ -35,6 +36,8 @@ pub use publications::{CreatePublication, Publication, PublicationState};
 pub use repositories::{Repository, RepositoryList};
 pub use sessions::{CreateSession, DefaultModel, Me, Named, OwnerLink};
 pub use tasks::{
-    Comparison, CreateTask, CreateTurn, LocalChanges, Mode, Task, TaskChange, TaskPage, TaskState, TaskSummary, Turn,
+    Comparison, CreateTask, CreateTurn, LocalChanges, Mode, Priority, Task, TaskChange, TaskPage, TaskState, TaskSummary,
+    Turn,
 };
 pub use terminals::{TerminalNews, TerminalRequest};
+pub use workers::{Worker, WorkerList, WorkerRole, WorkerState};

@@ -63,6 +63,40 @@ impl From<carrel_domain::TaskState> for TaskState {
     }
 }
 
+/// Which of a person's tasks go before others of the same person. It takes nothing from other people, and nothing waits for
+/// ever: a step is worth a day of waiting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Behind the others.
+    Low,
+    /// As everything is of which nothing else is said.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+impl From<carrel_domain::Priority> for Priority {
+    fn from(priority: carrel_domain::Priority) -> Self {
+        match priority {
+            carrel_domain::Priority::Low => Self::Low,
+            carrel_domain::Priority::Normal => Self::Normal,
+            carrel_domain::Priority::High => Self::High,
+        }
+    }
+}
+
+impl From<Priority> for carrel_domain::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Low => Self::Low,
+            Priority::Normal => Self::Normal,
+            Priority::High => Self::High,
+        }
+    }
+}
+
 /// Delegates something.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +147,9 @@ pub struct CreateTask {
     /// What each of its attempts may use. Default: what the environment and the service give.
     #[serde(default)]
     pub limits: AttemptLimits,
+    /// Which of the same person's tasks go before it. Default: `normal`.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 /// Follows up on a task.
@@ -170,6 +207,13 @@ pub struct Task {
     pub local_changes: Option<LocalChanges>,
     /// Where it stands.
     pub state: TaskState,
+    /// Which of the same person's tasks go before it.
+    #[serde(default)]
+    pub priority: Priority,
+    /// What it waits for, in words, and who can do what about it; null when it does not wait, or nobody can say.
+    #[serde(default)]
+    #[schema(example = "waiting for a free worker: 2 of this person's before it")]
+    pub waits_for: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When something last happened.

@@ -85,7 +85,7 @@ fn bench(what: &str, iterations: Option<u32>, more: &[String]) -> Result<()> {
     let mut programs = run::cargo(&["build", "--profile", "up", "--package", "carrel-runner"]);
     // Only these run the whole service, which takes minutes to build.
     let checks_only = more.iter().any(|option| option == "--check");
-    let whole = matches!(what, "workspace" | "harness" | "waiting" | "faults" | "torture")
+    let whole = matches!(what, "workspace" | "harness" | "waiting" | "faults" | "torture" | "scale")
         || (what == "replay" && !checks_only);
     programs.args(whole.then_some(["--package", "carrel"]).into_iter().flatten());
     run::run(&mut programs)?;

@@ -3,17 +3,14 @@
 //! It runs in the sandbox and is told that its client serves no files and no terminals: it has those of the sandbox
 //! itself. It knows no way to be told something during a turn: what people say ends the turn, and begins the next one.
 
-use std::collections::BTreeMap;
-
 use carrel_domain::event::{CommandEnd, PlanStatus, PlanStep};
-use carrel_domain::patch::ChangeKind;
-use carrel_domain::{EventBody, FileChange};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::calls::{Calls, append};
 use super::lines::{Heard, Lines};
 use super::show::Show;
-use super::{FOLDER, PATIENCE, STALLED, Work, sandbox, session_item};
+use super::{FOLDER, Last, PATIENCE, STALLED, Work, sandbox};
 use crate::AgentError;
 
 /// The version that is spoken.
@@ -22,11 +19,8 @@ const VERSION: u64 = 1;
 /// How much of what it says in pieces is put together, in bytes.
 const MAX_SAID_BYTES: usize = 1 << 20;
 
-/// Calls of tools that are remembered at once.
-const MAX_CALLS: usize = 10_000;
-
 /// Runs a turn and gives what it said last.
-pub(super) async fn run(work: &Work<'_>, show: Show<'_>) -> Result<String, AgentError> {
+pub(super) async fn run(work: &Work<'_>, show: Show<'_>) -> Result<Last, AgentError> {
     // A folder of its own for its settings and its sessions, which some want to be there already.
     let home = format!("{FOLDER}/{}", work.guest.name);
     let note = b"The folder of the agent that runs in this sandbox.\n";
@@ -35,11 +29,11 @@ pub(super) async fn run(work: &Work<'_>, show: Show<'_>) -> Result<String, Agent
     let lines = Lines::start(work, vec![("CARREL_AGENT_HOME".to_owned(), home)]).await?;
     let (said, thought) = (String::new(), String::new());
     let mut acp =
-        Acp { work, lines, show, session: String::new(), said, thought, calls: BTreeMap::new(), is_old: false };
+        Acp { work, lines, show, session: String::new(), said, thought, calls: Calls::default(), is_old: false };
     let first = acp.open().await?;
     acp.work(first).await?;
     acp.show.close().await?;
-    Ok(acp.show.into_answer())
+    Ok(Last { answer: acp.show.into_answer(), why: None })
 }
 
 struct Acp<'a> {
@@ -50,22 +44,9 @@ struct Acp<'a> {
     /// What it has said and thought that is not shown yet: both come in small pieces.
     said: String,
     thought: String,
-    /// Calls of tools by their ids.
-    calls: BTreeMap<String, Call>,
+    calls: Calls,
     /// Whether what it tells is of a session that is loaded, and was told before.
     is_old: bool,
-}
-
-/// What is known of a call; updates name only what changes.
-#[derive(Default)]
-struct Call {
-    title: String,
-    kind: String,
-    command: Option<String>,
-    output: String,
-    files: Vec<FileChange>,
-    exit_code: Option<i64>,
-    is_over: bool,
 }
 
 impl Acp<'_> {
@@ -99,10 +80,7 @@ impl Acp<'_> {
             let answer = self.call("session/new", place).await?;
             self.session = answer["sessionId"].as_str().unwrap_or_default().to_owned();
         }
-        if self.session.is_empty() {
-            return Err(self.work.failed("gave its session no id"));
-        }
-        self.work.context.journal.record(vec![session_item(self.work.guest, &self.session)]).await?;
+        super::record_session(self.work, &self.session).await?;
         let history = match &*self.work.history {
             earlier if !is_loaded && !earlier.is_empty() => format!("What was said before:\n{earlier}\nNow:\n"),
             _ => String::new(),
@@ -238,12 +216,12 @@ impl Acp<'_> {
         match kind {
             "agent_message_chunk" => {
                 self.flush_thought().await?;
-                append(&mut self.said, &update["content"]);
+                append(&mut self.said, &update["content"], MAX_SAID_BYTES);
                 Ok(())
             }
             "agent_thought_chunk" => {
                 self.flush_said().await?;
-                append(&mut self.thought, &update["content"]);
+                append(&mut self.thought, &update["content"], MAX_SAID_BYTES);
                 Ok(())
             }
             "tool_call" | "tool_call_update" => {
@@ -257,43 +235,35 @@ impl Acp<'_> {
 
     async fn called(&mut self, update: &Value) -> Result<(), AgentError> {
         let Some(id) = update["toolCallId"].as_str() else { return Ok(()) };
-        if !self.calls.contains_key(id) && self.calls.len() >= MAX_CALLS {
-            return Ok(());
-        }
-        let workspace = &self.work.workspace;
-        let call = self.calls.entry(id.to_owned()).or_default();
-        let is_new = call.title.is_empty() && call.kind.is_empty();
-        call.learn(update, workspace);
+        let (workspace, redactor) = (&self.work.workspace, self.work.context.redactor);
+        let Some((id, call)) = self.calls.learn(id, update, workspace, redactor) else { return Ok(()) };
         let status = update["status"].as_str().unwrap_or_default();
-        let is_over = matches!(status, "completed" | "failed") && !call.is_over;
+        let is_over = matches!(status, "completed" | "failed");
         if call.kind == "execute" {
-            let command = call.command.clone().unwrap_or_else(|| call.title.clone());
-            if !call.is_over && !command.is_empty() {
-                self.show.started(id, &command, workspace).await?;
+            let command = call.command.as_deref().unwrap_or(&call.title);
+            if !command.is_empty() {
+                self.show.started(&id, command, workspace).await?;
             }
-            if is_over {
-                call.is_over = true;
-                let code = call.exit_code.and_then(|code| i32::try_from(code).ok());
-                let code = code.or((status == "completed").then_some(0));
-                let end = code.map_or(CommandEnd::Interrupted, |code| CommandEnd::Exited { code });
-                let output = std::mem::take(&mut call.output);
-                self.show.ended(id, end, None, Some(&output)).await?;
-            }
+        } else if !is_over && !call.is_noted && !call.title.is_empty() {
+            call.is_noted = true;
+            let message = call.title.clone();
+            return self.show.progress(&message).await;
+        }
+        if !is_over {
             return Ok(());
         }
-        if is_over {
-            call.is_over = true;
-            let files = std::mem::take(&mut call.files);
-            match (files.is_empty(), status) {
-                (false, "completed") => self.show.patched(files).await?,
-                (false, _) => self.show.not_patched(&call.output).await?,
-                (true, _) => {}
-            }
-        } else if is_new && !call.title.is_empty() {
-            let message = call.title.clone();
-            self.show.note(&message).await?;
+        let call = self.calls.end(&id);
+        if call.kind == "execute" {
+            let code = call.exit_code.and_then(|code| i32::try_from(code).ok());
+            let code = code.or((status == "completed").then_some(0));
+            let end = code.map_or(CommandEnd::Interrupted, |code| CommandEnd::Exited { code });
+            return self.show.ended(&id, end, None, Some(&call.output)).await;
         }
-        Ok(())
+        match (call.files.is_empty(), status) {
+            (false, "completed") => self.show.patched(call.files).await,
+            (false, _) => self.show.not_patched(&call.output).await,
+            (true, _) => Ok(()),
+        }
     }
 
     async fn flush(&mut self) -> Result<(), AgentError> {
@@ -310,55 +280,6 @@ impl Acp<'_> {
         let thought = std::mem::take(&mut self.thought);
         self.show.reasoning(&thought).await
     }
-}
-
-impl Call {
-    fn learn(&mut self, update: &Value, workspace: &str) {
-        if let Some(title) = update["title"].as_str() {
-            title.clone_into(&mut self.title);
-        }
-        if let Some(kind) = update["kind"].as_str() {
-            kind.clone_into(&mut self.kind);
-        }
-        self.command = command(&update["rawInput"]["command"]).or(self.command.take());
-        self.exit_code =
-            ["exit_code", "exitCode"].iter().find_map(|name| update["rawOutput"][name].as_i64()).or(self.exit_code);
-        let Some(content) = update["content"].as_array() else { return };
-        // An update's content stands in place of what was before.
-        (self.output, self.files) = (String::new(), Vec::new());
-        for one in content {
-            match one["type"].as_str().unwrap_or_default() {
-                "content" => append(&mut self.output, &one["content"]),
-                "diff" => self.files.extend(changed(one, workspace)),
-                _ => {}
-            }
-        }
-    }
-}
-
-fn command(raw: &Value) -> Option<String> {
-    match raw {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(words) => Some(words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
-        _ => None,
-    }
-}
-
-fn changed(diff: &Value, workspace: &str) -> Option<FileChange> {
-    let path = diff["path"].as_str()?;
-    let path = path.strip_prefix(workspace).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path).to_owned();
-    let (old, new) = (diff["oldText"].as_str(), diff["newText"].as_str().unwrap_or_default());
-    let mut lines: BTreeMap<&str, i64> = BTreeMap::new();
-    for line in new.lines() {
-        *lines.entry(line).or_default() += 1;
-    }
-    for line in old.unwrap_or_default().lines() {
-        *lines.entry(line).or_default() -= 1;
-    }
-    let count =
-        |sign: i64| lines.values().filter(|count| count.signum() == sign).map(|count| count.unsigned_abs()).sum();
-    let kind = if old.is_none() { ChangeKind::Added } else { ChangeKind::Modified };
-    Some(FileChange { path, old_path: None, kind, additions: count(1), deletions: count(-1), binary: false })
 }
 
 /// The sandbox is the boundary, so whatever it may do in there it may do: the first option that allows.
@@ -381,13 +302,6 @@ fn image(url: &str) -> Option<Value> {
     Some(json!({ "type": "image", "mimeType": kind, "data": data }))
 }
 
-fn append(to: &mut String, content: &Value) {
-    if let Some(text) = content["text"].as_str() {
-        let room = MAX_SAID_BYTES.saturating_sub(to.len());
-        to.push_str(&text[..text.floor_char_boundary(room.min(text.len()))]);
-    }
-}
-
 fn steps(entries: &Value) -> Vec<PlanStep> {
     let of = |entry: &Value| {
         let status = match entry["status"].as_str().unwrap_or_default() {
@@ -398,13 +312,6 @@ fn steps(entries: &Value) -> Vec<PlanStep> {
         Some(PlanStep { step: entry["content"].as_str()?.to_owned(), status })
     };
     entries.as_array().into_iter().flatten().take(200).filter_map(of).collect()
-}
-
-impl Show<'_> {
-    /// Something it does that is no command and no patch.
-    async fn note(&mut self, message: &str) -> Result<(), AgentError> {
-        self.tell(EventBody::Progress { message: message.chars().take(1000).collect(), duration_ms: None }).await
-    }
 }
 
 #[cfg(test)]
@@ -419,33 +326,5 @@ mod tests {
         assert_eq!(permission(&options)["outcome"]["optionId"], "a");
         assert_eq!(permission(&json!([{"optionId": "n", "kind": "reject_once"}]))["outcome"]["outcome"], "cancelled");
         assert_eq!(permission(&json!(null))["outcome"]["outcome"], "cancelled");
-    }
-
-    #[test]
-    fn an_update_of_a_call_changes_only_what_it_names() {
-        let mut call = Call::default();
-        let first = json!({"title": "Run", "kind": "execute", "rawInput": {"command": ["ls", "-l"]}});
-        let second = json!({"content": [{"type": "content", "content": {"type": "text", "text": "a"}}],
-                            "rawOutput": {"exit_code": 2}});
-
-        call.learn(&first, "/w");
-        call.learn(&second, "/w");
-
-        assert_eq!((call.title.as_str(), call.command.as_deref()), ("Run", Some("ls -l")));
-        assert_eq!((call.output.as_str(), call.exit_code), ("a", Some(2)));
-    }
-
-    #[test]
-    fn a_changed_file_is_counted_by_its_lines() {
-        let of = |diff: Value| {
-            changed(&diff, "/workspace/api").map(|one| (one.path, one.kind, one.additions, one.deletions))
-        };
-
-        let edit = of(json!({"path": "/workspace/api/a", "oldText": "a\nb\n", "newText": "a\nc\nd\n"}));
-        let new = of(json!({"path": "/etc/x", "oldText": null, "newText": "a\n"}));
-
-        assert_eq!(edit, Some(("a".to_owned(), ChangeKind::Modified, 2, 1)));
-        assert_eq!(new, Some(("/etc/x".to_owned(), ChangeKind::Added, 1, 0)));
-        assert_eq!(of(json!({"newText": "a"})), None);
     }
 }

@@ -10,24 +10,30 @@ use tokio::time::{Instant, timeout_at};
 
 use super::lines::{Heard, Lines};
 use super::show::{self, Show};
-use super::{FOLDER, MODEL_URL, PATIENCE, STALLED, Work, sandbox, session_item};
-use crate::AgentError;
+use super::{FOLDER, Last, MODEL_URL, PATIENCE, STALLED, Work, sandbox};
+use crate::{AgentError, Limit};
+
+/// Requests to the model that are let through once a budget is closed: the one that hears that it is to sum up, and one in
+/// which it does.
+const LAST_WORDS: u32 = 2;
 
 /// How long it may take to end its turn when it was told to.
 const INTERRUPTED: Duration = Duration::from_millis(500);
 
 /// Runs a turn and gives what it said last.
-pub(super) async fn run(work: &Work<'_>, show: Show<'_>) -> Result<String, AgentError> {
+pub(super) async fn run(work: &Work<'_>, show: Show<'_>) -> Result<Last, AgentError> {
     let home = format!("{FOLDER}/{}", work.guest.name);
     let config = config(work.model.name());
     let written = work.context.sandbox.write_file(&format!("{home}/config.toml"), config.as_bytes(), None).await;
     written.map_err(sandbox("write the agent's settings"))?;
     let lines = Lines::start(work, vec![("CODEX_HOME".to_owned(), home)]).await?;
-    let mut codex = Codex { work, lines, show, thread: String::new(), turn: None, end: None };
+    let (thread, closing) = (String::new(), None);
+    let mut codex = Codex { work, lines, show, thread, turn: None, end: None, has_told: false, closing };
+    work.model.allow_last_words(LAST_WORDS);
     codex.open().await?;
     codex.work().await?;
     codex.show.close().await?;
-    Ok(codex.show.into_answer())
+    Ok(Last { answer: codex.show.into_answer(), why: codex.closing.map(|(reason, _)| reason) })
 }
 
 struct Codex<'a> {
@@ -39,6 +45,10 @@ struct Codex<'a> {
     turn: Option<String>,
     /// How the turn ended.
     end: Option<Value>,
+    /// Whether it was told that the end of a limit is near.
+    has_told: bool,
+    /// Why it is to sum up, if it is, and by when.
+    closing: Option<(String, Instant)>,
 }
 
 impl Codex<'_> {
@@ -70,11 +80,7 @@ impl Codex<'_> {
                 prompt = format!("What was said before:\n{}\nNow:\n{prompt}", self.work.history);
             }
         }
-        if self.thread.is_empty() {
-            return Err(self.work.failed("gave its thread no id"));
-        }
-        let session = session_item(self.work.guest, &self.thread);
-        self.work.context.journal.record(vec![session]).await?;
+        super::record_session(self.work, &self.thread).await?;
         let images = self.work.images.iter().map(|url| json!({ "type": "image", "url": url }));
         let input: Vec<Value> = std::iter::once(text(&prompt)).chain(images).collect();
         let mut turn = json!({ "threadId": self.thread, "input": input });
@@ -94,24 +100,26 @@ impl Codex<'_> {
         loop {
             if let Some(end) = self.end.take() {
                 self.judge(&end)?;
-                // What was said while it came to its end is heard in a turn of its own.
-                if !self.hear_people().await? {
+                // What was said while it came to its end is heard in a turn of its own, if there can be another.
+                if self.closing.is_some() || !self.hear_people().await? {
                     return Ok(());
                 }
             }
+            let closes_at = self.closing.as_ref().map(|(_, at)| *at);
             tokio::select! {
                 heard = self.lines.next() => {
                     heard_at = Instant::now();
                     self.took(heard?).await?;
                 }
-                () = bell.rung() => {
-                    if let Some(reason) = bell.closing() {
-                        let reason = reason.to_owned();
-                        self.interrupt().await?;
-                        return Err(AgentError::Limit(crate::Limit::Budget { reason }));
-                    }
-                    self.hear_people().await?;
+                () = bell.rung() => match bell.closing().filter(|_| self.closing.is_none()) {
+                    Some(reason) => self.close(reason.to_owned()).await?,
+                    None => self.hear_bell().await?,
+                },
+                limit = self.work.near_end(), if !self.has_told => {
+                    self.has_told = true;
+                    self.sum_up(&limit).await?;
                 }
+                () = until(closes_at) => return self.give_up().await,
                 Ok(()) = activity.changed() => heard_at = Instant::now(),
                 () = tokio::time::sleep_until(heard_at + STALLED) => {
                     return Err(self.work.failed(&format!("was silent for {} minutes", STALLED.as_secs() / 60)));
@@ -120,21 +128,64 @@ impl Codex<'_> {
         }
     }
 
+    /// Has it sum up because a budget is closed; ends it where it cannot be told.
+    async fn close(&mut self, reason: String) -> Result<(), AgentError> {
+        self.closing = Some((reason.clone(), Instant::now() + self.work.limits.farewell));
+        self.has_told = true;
+        if self.sum_up(&Limit::Budget { reason }).await? { self.hear_bell().await } else { self.give_up().await }
+    }
+
+    /// Tells the turn that runs to come to its end. Whether it was told.
+    async fn sum_up(&mut self, limit: &Limit) -> Result<bool, AgentError> {
+        let note = format!(
+            "<budget_note>\n{}. Come to your end now: begin nothing new, call a tool only to check what you have, and sum up what \
+             is done, what you checked, and plainly what is not done or not checked. At the limit you are ended without \
+             another word. What you changed so far is kept.\n</budget_note>",
+            limit.reached()
+        );
+        if !self.steer(&note).await? {
+            return Ok(false);
+        }
+        let message = match limit {
+            Limit::Budget { .. } => format!("the agent was asked to sum up: {limit}"),
+            other => format!("{}; the agent was asked to sum up", other.reached()),
+        };
+        let hit = carrel_domain::EventBody::LimitHit { limit: limit.word().to_owned(), message };
+        self.work.context.journal.record(vec![hit]).await?;
+        Ok(true)
+    }
+
+    /// Ends it because it has not summed up.
+    async fn give_up(&mut self) -> Result<(), AgentError> {
+        let reason = self.closing.take().map(|(reason, _)| reason).unwrap_or_default();
+        self.interrupt().await?;
+        Err(AgentError::Limit(Limit::Budget { reason }))
+    }
+
+    /// Does what the bell rings for. What is said to one that sums up waits for whoever follows it.
+    async fn hear_bell(&mut self) -> Result<(), AgentError> {
+        if self.closing.is_some() {
+            self.work.context.journal.messages().await?;
+            return Ok(());
+        }
+        self.hear_people().await.map(|_| ())
+    }
+
+    /// Says something to the turn that runs. Whether it was heard.
+    async fn steer(&mut self, words: &str) -> Result<bool, AgentError> {
+        let Some(turn) = &self.turn else { return Ok(false) };
+        let steer = json!({ "threadId": self.thread, "input": [text(words)], "expectedTurnId": turn });
+        Ok(self.try_call("turn/steer", steer).await?.is_ok())
+    }
+
     /// Says what people have said: to the turn that runs, or in another one. Whether there was anything.
     async fn hear_people(&mut self) -> Result<bool, AgentError> {
         let said = self.work.context.journal.messages().await?;
         for message in &said {
-            let input = json!([text(&message.text)]);
-            let steered = match &self.turn {
-                Some(turn) => {
-                    let steer = json!({ "threadId": self.thread, "input": input, "expectedTurnId": turn });
-                    self.try_call("turn/steer", steer).await?.is_ok()
-                }
-                None => false,
-            };
-            if !steered {
+            if !self.steer(&message.text).await? {
                 // A short turn may have ended before its beginning was answered.
                 (self.end, self.turn) = (None, None);
+                let input = json!([text(&message.text)]);
                 let answer = self.call("turn/start", json!({ "threadId": self.thread, "input": input })).await?;
                 if self.end.is_none() {
                     self.turn = Some(id_of(&answer["turn"])).filter(|id| !id.is_empty());
@@ -279,6 +330,13 @@ impl Codex<'_> {
                 Err(self.work.failed(&format!("failed: {why}")))
             }
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Work, sandbox};
 use crate::AgentError;
 
 /// The longest line that is taken, in bytes.
-const MAX_LINE_BYTES: usize = 16 << 20;
+const MAX_LINE_BYTES: usize = 4 << 20;
 
 /// How long an agent may take to read what it is told.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
@@ -24,12 +24,22 @@ pub(super) struct Lines<'a> {
     work: &'a Work<'a>,
     process: Process,
     input: ProcessInput,
-    buffer: Vec<u8>,
-    /// How much of the buffer is known to hold no end of a line.
-    scanned: usize,
+    buffer: Buffer,
     ready: VecDeque<Heard>,
     next_id: i64,
 }
+
+/// What has come of a line that is not whole.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// How much of it is known to hold no end of a line.
+    scanned: usize,
+}
+
+/// A line is longer than one may be.
+#[derive(Debug, PartialEq, Eq)]
+struct TooLong;
 
 /// What an agent says.
 #[derive(Debug)]
@@ -63,8 +73,7 @@ impl<'a> Lines<'a> {
             Err(source) => return Err(AgentError::Sandbox { action: "start the agent", source }),
         };
         let input = process.input();
-        let (buffer, ready) = (Vec::new(), VecDeque::new());
-        Ok(Self { work, process, input, buffer, scanned: 0, ready, next_id: 1 })
+        Ok(Self { work, process, input, buffer: Buffer::default(), ready: VecDeque::new(), next_id: 1 })
     }
 
     /// The next thing it says. Nothing is lost when the wait is cancelled.
@@ -90,23 +99,14 @@ impl<'a> Lines<'a> {
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), AgentError> {
-        self.buffer.extend_from_slice(bytes);
-        let mut begin = 0;
-        while let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
-            let line = &self.buffer[begin..self.scanned + at];
-            // Some say things on their standard output that are no messages.
-            if line.len() > 1 {
-                self.ready.extend(serde_json::from_slice(line).ok().and_then(heard));
-            }
-            self.scanned += at + 1;
-            begin = self.scanned;
-        }
-        self.buffer.drain(..begin);
-        self.scanned = self.buffer.len();
-        if self.buffer.len() > MAX_LINE_BYTES {
-            return Err(self.work.failed(&format!("said more than {MAX_LINE_BYTES} bytes in one line")));
-        }
-        Ok(())
+        let pushed =
+            self.buffer.push(bytes, |line| self.ready.extend(serde_json::from_slice(line).ok().and_then(heard)));
+        pushed.map_err(|TooLong| {
+            self.work.failed(&format!(
+                "said more than {} MiB in one line; see that it sends large things in pieces, or by files",
+                MAX_LINE_BYTES >> 20
+            ))
+        })
     }
 
     /// Asks something; the answer comes by [`Lines::next`] with this id.
@@ -142,6 +142,29 @@ impl<'a> Lines<'a> {
             Ok(Err(source)) => Err(sandbox("speak to its agent")(source)),
             Err(_) => Err(self.work.failed("does not read what it is told")),
         }
+    }
+}
+
+impl Buffer {
+    /// Takes what comes, and hands out each line that is whole. What was looked at is not looked at again.
+    fn push(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) -> Result<(), TooLong> {
+        self.bytes.extend_from_slice(bytes);
+        let mut begin = 0;
+        while let Some(at) = self.bytes[self.scanned..].iter().position(|byte| *byte == b'\n') {
+            let whole = &self.bytes[begin..self.scanned + at];
+            if whole.len() > MAX_LINE_BYTES {
+                return Err(TooLong);
+            }
+            // Some say things on their standard output that are no messages.
+            if whole.len() > 1 {
+                line(whole);
+            }
+            self.scanned += at + 1;
+            begin = self.scanned;
+        }
+        self.bytes.drain(..begin);
+        self.scanned = self.bytes.len();
+        if self.bytes.len() > MAX_LINE_BYTES { Err(TooLong) } else { Ok(()) }
     }
 }
 
@@ -185,5 +208,47 @@ mod tests {
         for odd in [json!([]), json!(1), json!(null), json!({}), json!({"id": "x"}), json!({"id": null, "result": 1})] {
             assert!(heard(odd).is_none());
         }
+    }
+
+    /// The lines that come of these pieces.
+    fn lines<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Result<Vec<String>, TooLong> {
+        let (mut buffer, mut lines) = (Buffer::default(), Vec::new());
+        for piece in pieces {
+            buffer.push(piece, |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+        }
+        Ok(lines)
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_are_cut() {
+        let said = b"{\"a\":1}\n\n{\"b\":2}\n{\"c\":3}\nrest";
+
+        for size in 1..=said.len() {
+            assert_eq!(lines(said.chunks(size)), Ok(["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"].map(str::to_owned).into()));
+        }
+    }
+
+    #[test]
+    fn a_long_line_in_small_pieces_is_looked_at_once() {
+        let (mut buffer, piece) = (Buffer::default(), [b'x'; 16]);
+        let began = std::time::Instant::now();
+
+        for _ in 0..MAX_LINE_BYTES / piece.len() {
+            buffer.push(&piece, |_| panic!("there is no line yet")).expect("it is not too long yet");
+            // 250,000 pieces of which each has all before it looked at again would take hours.
+            assert!(began.elapsed() < Duration::from_secs(20), "{} bytes", buffer.bytes.len());
+        }
+
+        assert_eq!((buffer.bytes.len(), buffer.scanned), (MAX_LINE_BYTES, MAX_LINE_BYTES));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_an_error_with_its_end_or_without() {
+        let long = vec![b'x'; MAX_LINE_BYTES + 1];
+        let ended = [long.as_slice(), b"\n"].concat();
+
+        assert_eq!(lines([long.as_slice()]), Err(TooLong));
+        assert_eq!(lines([ended.as_slice()]), Err(TooLong));
+        assert_eq!(lines([&ended[1..]]).map(|lines| lines.len()), Ok(1));
     }
 }

@@ -3,8 +3,15 @@
 //!
 //! What comes from inside is hostile: only the paths of the model's own protocol, only to the model the attempt is pinned
 //! to, no header but two, and nothing at all beyond the limits.
+//!
+//! ```text
+//! a request -> waits for its turn -> read (see `read`) -> room is taken (see `books`) -> sent -> counted (see `counting`)
+//! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod books;
+mod counting;
+pub(super) mod read;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,28 +21,36 @@ use futures::StreamExt;
 use reqwest::header;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
-use super::decode::Decoder;
-use super::events::EventDecoder;
 use super::failure::causes;
 use super::{ERROR_TIMEOUT, Failure, MAX_ERROR_BYTES, MAX_STREAM_BYTES, MAX_STREAM_TIME, bounded_body, with_headers};
 use crate::{AgentLimits, Journal, Limit, ModelClient, ModelEndpoint, Protocol};
+use books::{Books, Denied, Held};
+use counting::{Counted, Counting};
+use read::{Sent, Unread};
 
 /// Pieces of an answer that wait for a slow reader.
 const WAITING_PIECES: usize = 16;
 
-/// Bytes of text that make a token, where a server does not count.
-const BYTES_OF_A_TOKEN: usize = 4;
-
 /// How much is kept of a server's name for its answer.
 const MAX_ID_CHARS: usize = 200;
 
-/// Requests under way at the same time. An agent has one, and a few beside it; what is under way is not counted yet.
+/// Requests under way at the same time. An agent has one, and a few beside it.
 const AT_ONCE: usize = 4;
+
+/// How long a request waits for its turn, and for room.
+const TURN_PATIENCE: Duration = Duration::from_mins(5);
+
+/// How many tokens an answer is expected to have, where the request does not say.
+const ANSWER_TOKENS: u64 = 4_000;
 
 /// How long a reader that takes nothing is waited for before its answer is read without it.
 const SLOW_READER: Duration = Duration::from_secs(60);
+
+/// How long what is under way may take to be put down once it is broken off.
+const PUT_DOWN: Duration = Duration::from_secs(2);
 
 /// Headers of an agent that go on to the server: what features of the protocol it speaks.
 const PASSED: [&str; 2] = ["anthropic-beta", "openai-beta"];
@@ -76,16 +91,15 @@ struct Inner {
     client: ModelClient,
     journal: Journal,
     redactor: Redactor,
-    limits: AgentLimits,
-    spent: Mutex<Usage>,
-    /// Requests that were answered with an error: they are no steps of the record, and are limited as if they were.
-    failed: AtomicU64,
+    books: Arc<Books>,
     open: Semaphore,
     /// Why the last request failed, in words for a person.
     trouble: Mutex<Option<String>>,
     /// Goes up with every request and every answer.
     activity: watch::Sender<u64>,
     reached: watch::Sender<Option<Limit>>,
+    /// Breaks off what is under way.
+    broken_off: CancellationToken,
 }
 
 impl GuestModel {
@@ -99,12 +113,18 @@ impl GuestModel {
         limits: AgentLimits,
         spent: Usage,
     ) -> Self {
-        let (activity, _) = watch::channel(0);
-        let (reached, _) = watch::channel(None);
-        let (spent, trouble) = (Mutex::new(spent), Mutex::new(None));
-        let (failed, open) = (AtomicU64::new(0), Semaphore::new(AT_ONCE));
-        let inner =
-            Inner { endpoint, client, journal, redactor, limits, spent, failed, open, trouble, activity, reached };
+        let inner = Inner {
+            endpoint,
+            client,
+            journal,
+            redactor,
+            books: Books::new(limits, spent),
+            open: Semaphore::new(AT_ONCE),
+            trouble: Mutex::new(None),
+            activity: watch::Sender::new(0),
+            reached: watch::Sender::new(None),
+            broken_off: CancellationToken::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -113,21 +133,39 @@ impl GuestModel {
     pub async fn serve(&self, request: GuestRequest, answer: impl FnOnce(GuestAnswer) + Send) {
         let inner = &*self.inner;
         inner.activity.send_modify(|count| *count += 1);
-        // Whoever waits here looks at the limits afterwards.
-        let Ok(_open) = inner.open.acquire().await else { return };
-        match inner.understood(&request) {
+        match inner.asked(&request) {
             Err(refusal) => answer(refusal),
             Ok(Asked::Models) => answer(whole(200, &inner.models())),
-            Ok(Asked::Model { path, body, is_counted }) => {
-                inner.pass(&request, path, body, is_counted, answer).await;
-            }
+            Ok(Asked::Model { path, is_counted }) => inner.take_turn(request, path, is_counted, answer).await,
         }
         inner.activity.send_modify(|count| *count += 1);
     }
 
     /// What was spent through it, and before.
     pub(crate) fn spent(&self) -> Usage {
-        *self.inner.spent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.books.spent()
+    }
+
+    /// Lets no further request through, and what is under way come to its end for so long. What does not is broken off
+    /// and put down by what was seen of it, or by an estimate if that is more.
+    pub(crate) async fn settle(&self, grace: Duration) {
+        let books = &self.inner.books;
+        books.close();
+        if timeout(grace, books.idle()).await.is_err() {
+            self.inner.broken_off.cancel();
+            // What is not even then put down is the estimate when its task ends.
+            let _late = timeout(PUT_DOWN, books.idle()).await;
+        }
+    }
+
+    /// Returns once the end of a limit is near: four fifths of it are used up.
+    pub(crate) async fn near(&self) -> Limit {
+        self.inner.books.near().await
+    }
+
+    /// Lets so many more requests through once a budget is closed, so that the agent can sum up.
+    pub(crate) fn allow_last_words(&self, requests: u32) {
+        self.inner.books.allow_last_words(requests);
     }
 
     /// Why the last request failed, if it did.
@@ -159,17 +197,18 @@ impl GuestModel {
 
 enum Asked {
     Models,
-    Model { path: &'static str, body: Bytes, is_counted: bool },
+    Model { path: &'static str, is_counted: bool },
 }
 
 impl Inner {
-    fn understood(&self, request: &GuestRequest) -> Result<Asked, GuestAnswer> {
+    /// What a request is for, by its head.
+    fn asked(&self, request: &GuestRequest) -> Result<Asked, GuestAnswer> {
         let path = request.path.split(['?', '#']).next().unwrap_or_default();
         if request.method == "GET" && path == "/v1/models" {
             return Ok(Asked::Models);
         }
         let protocol = self.endpoint.protocol;
-        let (own, is_counted) = match (request.method.as_str(), path, protocol) {
+        let (path, is_counted) = match (request.method.as_str(), path, protocol) {
             ("POST", "/v1/responses", Protocol::Responses) => ("responses", true),
             ("POST", "/v1/chat/completions", Protocol::ChatCompletions) => ("chat/completions", true),
             ("POST", "/v1/messages", Protocol::Messages) => ("messages", true),
@@ -179,73 +218,114 @@ impl Inner {
                 return Err(self.error(404, "not_found_error", &why));
             }
         };
-        if let Some(limit) = self.limit() {
-            let why = limit.to_string();
-            self.reached.send_replace(Some(limit));
-            return Err(self.error(400, "insufficient_quota", &why));
-        }
-        let Ok(Value::Object(mut body)) = serde_json::from_slice(&request.body) else {
-            return Err(self.error(400, "invalid_request_error", "the body is no JSON object"));
-        };
-        if let Err(why) = super::asked::allowed(protocol, &mut body) {
-            return Err(self.error(400, "invalid_request_error", &why));
-        }
-        // An attempt has one model, whatever other names its agent knows: a smaller one for titles, for example.
-        body.insert("model".to_owned(), json!(self.endpoint.name));
-        let streams = body.get("stream") == Some(&Value::Bool(true));
-        if protocol == Protocol::ChatCompletions && streams && self.endpoint.stream_usage {
-            body.insert("stream_options".to_owned(), json!({ "include_usage": true }));
-        }
-        let body = Bytes::from(Value::Object(body).to_string());
-        Ok(Asked::Model { path: own, body, is_counted })
+        Ok(Asked::Model { path, is_counted })
     }
 
-    /// The limit that is reached, if one is.
-    fn limit(&self) -> Option<Limit> {
-        let spent = *self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = spent.input_tokens.saturating_add(spent.output_tokens);
-        let limits = &self.limits;
-        let under_way = (AT_ONCE - self.open.available_permits()).saturating_sub(1) as u64;
-        let asked = spent.requests.saturating_add(self.failed.load(Ordering::Acquire)).saturating_add(under_way);
-        if asked >= u64::from(limits.steps) {
-            return Some(Limit::Steps { steps: limits.steps });
-        }
-        if let Some(most) = limits.tokens.filter(|most| tokens >= *most) {
-            return Some(Limit::Tokens { tokens: most });
-        }
-        let cost = limits.cost_usd_micros.filter(|most| spent.cost_usd_micros >= *most);
-        if let Some(cost_usd_micros) = cost {
-            return Some(Limit::Cost { cost_usd_micros });
-        }
-        let closing = self.journal.bell().closing().map(str::to_owned);
-        closing.map(|reason| Limit::Budget { reason })
-    }
-
-    async fn pass(
+    /// Waits for a request's turn, reads it, takes room for it, and passes it on. Each of these has an end.
+    async fn take_turn(
         &self,
-        request: &GuestRequest,
-        path: &str,
-        body: Bytes,
+        request: GuestRequest,
+        path: &'static str,
         is_counted: bool,
         answer: impl FnOnce(GuestAnswer) + Send,
     ) {
-        let (began, sent_bytes) = (Instant::now(), body.len());
+        let deadline = Instant::now() + TURN_PATIENCE;
+        let GuestRequest { headers, body, .. } = request;
+        let Ok(Ok(_open)) = timeout_at(deadline, self.open.acquire()).await else {
+            return answer(self.busy());
+        };
+        // Nothing is read of an agent that may ask no more.
+        if let Err(denied) = self.books.look(self.closing()) {
+            return answer(self.denied(denied));
+        }
+        let sent = match self.client.guests.read(&self.endpoint, body, deadline).await {
+            Ok(sent) => sent,
+            Err(Unread::Busy) => return answer(self.busy()),
+            Err(Unread::Refused(why)) => {
+                self.books.failed();
+                return answer(self.error(400, "invalid_request_error", &why));
+            }
+        };
+        let held = if is_counted {
+            match self.books.take(self.estimate(&sent), || self.closing(), deadline).await {
+                Ok(held) => Some(held),
+                Err(denied) => return answer(self.denied(denied)),
+            }
+        } else if self.books.may_count() {
+            None
+        } else {
+            return answer(self.error(
+                429,
+                "rate_limit_error",
+                "tokens were counted too often; send the request itself",
+            ));
+        };
+        self.pass(&headers, path, sent, held, answer).await;
+    }
+
+    fn closing(&self) -> Option<String> {
+        self.journal.bell().closing().map(str::to_owned)
+    }
+
+    /// What a request may cost.
+    fn estimate(&self, sent: &Sent) -> Usage {
+        let mut usage =
+            Usage { input_tokens: sent.tokens, output_tokens: ANSWER_TOKENS, requests: 1, ..Usage::default() };
+        usage.cost_usd_micros = self.endpoint.price.map_or(0, |price| price.of(&usage));
+        Usage { estimated_requests: 1, ..usage }
+    }
+
+    fn denied(&self, denied: Denied) -> GuestAnswer {
+        match denied {
+            Denied::Busy => self.busy(),
+            Denied::Ended => self.error(400, "insufficient_quota", "the agent of this sandbox has come to its end"),
+            Denied::Limit(limit) => {
+                let why = limit.to_string();
+                self.reached.send_replace(Some(limit));
+                self.error(400, "insufficient_quota", &why)
+            }
+        }
+    }
+
+    fn busy(&self) -> GuestAnswer {
+        self.books.failed();
+        self.error(503, "overloaded_error", "too much is asked of the model at the same time; ask again later")
+    }
+
+    /// Sends a request and hands its answer on. Without `held` it costs nothing.
+    async fn pass(
+        &self,
+        headers: &[(String, String)],
+        path: &str,
+        sent: Sent,
+        held: Option<Held>,
+        answer: impl FnOnce(GuestAnswer) + Send,
+    ) {
+        let began = Instant::now();
         let url = self.endpoint.url(path);
-        let passed = request.headers.iter().filter(|(name, _)| PASSED.contains(&name.as_str()));
+        let passed = headers.iter().filter(|(name, _)| PASSED.contains(&name.as_str()));
         let sending =
             passed.fold(self.client.http.post(url.clone()), |sending, (name, value)| sending.header(name, value));
-        let sending = sending.header(header::CONTENT_TYPE, "application/json").body(body);
-        let response =
-            match timeout(self.endpoint.timeouts.first_byte, with_headers(sending, &self.endpoint).send()).await {
-                Err(_) => {
-                    let failure = Failure::stalled("did not begin to answer", self.endpoint.timeouts.first_byte);
-                    return answer(self.failed(504, &failure));
-                }
-                Ok(Err(error)) => {
-                    return answer(self.failed(502, &Failure::unreachable(&self.endpoint, &url, error)));
-                }
-                Ok(Ok(response)) => response,
-            };
+        let sending = sending.header(header::CONTENT_TYPE, "application/json").body(sent.body);
+        let responding = timeout(self.endpoint.timeouts.first_byte, with_headers(sending, &self.endpoint).send());
+        let response = tokio::select! {
+            biased;
+            response = responding => response,
+            () = self.broken_off.cancelled() => {
+                // It may be paid for, though nothing came back yet.
+                return self.count(held, &Counted::none(), began.elapsed(), sent.tokens).await;
+            }
+        };
+        let response = match response {
+            Err(_) => {
+                let failure = Failure::stalled("did not begin to answer", self.endpoint.timeouts.first_byte);
+                return answer(self.failed(held, 504, &failure));
+            }
+            Ok(Err(error)) => {
+                return answer(self.failed(held, 502, &Failure::unreachable(&self.endpoint, &url, error)));
+            }
+            Ok(Ok(response)) => response,
+        };
         let status = response.status();
         if !status.is_success() {
             let headers = response.headers().clone();
@@ -253,18 +333,16 @@ impl Inner {
             let failure = Failure::refused(&self.endpoint, status.as_u16(), &headers, &body, &[]);
             // A redirect would lead to where nobody said that requests may go.
             let status = if status.is_redirection() { 502 } else { status.as_u16() };
-            return answer(self.failed(status, &failure));
+            return answer(self.failed(held, status, &failure));
         }
         self.note_trouble(None);
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let kind = kind.unwrap_or("text/event-stream").to_owned();
         let (sender, body) = mpsc::channel(WAITING_PIECES);
         answer(GuestAnswer { status: status.as_u16(), content_type: kind.clone(), body });
-        let (usage, is_whole) = self.relay(response, &kind, &sender).await;
-        if is_counted {
-            // Before the agent has the end of the answer, so that nothing follows from what is not recorded.
-            self.count(usage, began.elapsed(), sent_bytes).await;
-        }
+        let (counted, is_whole) = self.relay(response, &kind, &sender).await;
+        // Before the agent has the end of the answer, so that nothing follows from what is not recorded.
+        self.count(held, &counted, began.elapsed(), sent.tokens).await;
         // Without its end it is an answer that was cut, and whoever reads it knows.
         if is_whole {
             let _gone = timeout(SLOW_READER, sender.send(None)).await;
@@ -284,7 +362,12 @@ impl Inner {
         let mut is_read = true;
         let mut body = response.bytes_stream();
         let broken = loop {
-            let chunk = match timeout(self.endpoint.timeouts.idle, body.next()).await {
+            let chunk = tokio::select! {
+                biased;
+                chunk = timeout(self.endpoint.timeouts.idle, body.next()) => chunk,
+                () = self.broken_off.cancelled() => break Some("the agent ended before the answer did".to_owned()),
+            };
+            let chunk = match chunk {
                 Ok(None) => break None,
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(Some(Err(error))) => break Some(causes(&error.without_url())),
@@ -296,27 +379,29 @@ impl Inner {
             }
             counting.push(&chunk);
             // What is under way is paid for, whether anybody still listens or not: it is read to its end to be counted.
-            is_read = is_read && matches!(timeout(SLOW_READER, sender.send(Some(chunk))).await, Ok(Ok(())));
+            is_read = is_read && self.is_taken(sender, chunk).await;
         };
-        let is_whole = is_read && broken.is_none();
+        let is_cut = broken.is_some();
         if let Some(reason) = broken {
             let said = self.redactor.redact(&reason).into_owned();
             self.note_trouble(Some(said));
         }
-        (counting.finish(bytes), is_whole)
+        (counting.finish(is_cut), is_read && !is_cut)
     }
 
-    async fn count(&self, counted: Counted, duration: Duration, sent_bytes: usize) {
-        let estimate = || Usage {
-            input_tokens: (sent_bytes / BYTES_OF_A_TOKEN) as u64,
-            output_tokens: (counted.bytes / BYTES_OF_A_TOKEN) as u64,
-            estimated_requests: 1,
-            ..Usage::default()
-        };
-        let mut usage = counted.usage.unwrap_or_else(estimate);
-        usage.requests = 1;
+    /// Whether a piece was taken by the agent: before it is too late, and before it has ended.
+    async fn is_taken(&self, sender: &mpsc::Sender<Option<Bytes>>, piece: Bytes) -> bool {
+        tokio::select! {
+            sent = timeout(SLOW_READER, sender.send(Some(piece))) => matches!(sent, Ok(Ok(()))),
+            () = self.broken_off.cancelled() => false,
+        }
+    }
+
+    /// Records what a request has cost, and puts it down.
+    async fn count(&self, held: Option<Held>, counted: &Counted, duration: Duration, sent_tokens: u64) {
+        let Some(held) = held else { return };
+        let mut usage = counted.usage(sent_tokens);
         usage.cost_usd_micros = self.endpoint.price.map_or(0, |price| price.of(&usage));
-        *self.spent.lock().unwrap_or_else(PoisonError::into_inner) += usage;
         let body = EventBody::ModelResponded {
             model: self.endpoint.name.clone(),
             response_id: self.redactor.redact(&counted.id).chars().take(MAX_ID_CHARS).collect(),
@@ -325,10 +410,14 @@ impl Inner {
         };
         // Where nothing can be recorded any more, the agent is about to be ended.
         let _closed = self.journal.record(vec![body]).await;
+        held.settle(usage);
     }
 
-    fn failed(&self, status: u16, failure: &Failure) -> GuestAnswer {
-        self.failed.fetch_add(1, Ordering::AcqRel);
+    fn failed(&self, held: Option<Held>, status: u16, failure: &Failure) -> GuestAnswer {
+        match held {
+            Some(held) => held.fail(),
+            None => self.books.failed(),
+        }
         let reason = self.redactor.redact(&failure.reason).into_owned();
         self.note_trouble(Some(reason.clone()));
         let kind = match status {
@@ -371,53 +460,4 @@ fn whole(status: u16, body: &Value) -> GuestAnswer {
         sender.try_send(piece).expect("there is room for two");
     }
     GuestAnswer { status, content_type: "application/json".to_owned(), body: receiver }
-}
-
-/// What an answer cost, by its own word.
-struct Counted {
-    id: String,
-    usage: Option<Usage>,
-    bytes: usize,
-}
-
-/// Reads an answer for what it cost. One that cannot be read goes on all the same: it is the agent's to understand.
-struct Counting {
-    decoder: Option<Decoder>,
-    events: EventDecoder,
-    /// All of it, where it does not come in events.
-    whole: Option<Vec<u8>>,
-}
-
-impl Counting {
-    fn new(protocol: Protocol, kind: &str) -> Self {
-        let is_whole = kind.to_ascii_lowercase().starts_with("application/json");
-        let whole = is_whole.then(Vec::new);
-        Self { decoder: Some(Decoder::new(protocol)), events: EventDecoder::default(), whole }
-    }
-
-    fn push(&mut self, chunk: &[u8]) {
-        if let Some(whole) = &mut self.whole {
-            return whole.extend_from_slice(chunk);
-        }
-        if self.events.push(chunk).is_err() {
-            self.decoder = None;
-        }
-        while let (Some(data), Some(decoder)) = (self.events.next(), &mut self.decoder) {
-            if decoder.event(&data).is_err() {
-                self.decoder = None;
-            }
-        }
-    }
-
-    fn finish(self, bytes: usize) -> Counted {
-        let answer = match (self.decoder, self.whole) {
-            (Some(decoder), Some(whole)) => decoder.whole(&whole),
-            (Some(decoder), None) => decoder.finish(),
-            (None, _) => return Counted { id: String::new(), usage: None, bytes },
-        };
-        match answer {
-            Ok(answer) => Counted { id: answer.id, usage: answer.usage, bytes },
-            Err(failure) => Counted { id: String::new(), usage: failure.usage, bytes },
-        }
-    }
 }

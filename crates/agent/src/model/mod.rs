@@ -67,6 +67,8 @@ const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 #[derive(Debug, Clone)]
 pub struct ModelClient {
     http: reqwest::Client,
+    /// What agents inside sandboxes ask, all together.
+    guests: door::read::GuestRoom,
 }
 
 /// The model client could not be made.
@@ -90,7 +92,7 @@ impl ModelClient {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http })
+        Ok(Self { http, guests: door::read::GuestRoom::default() })
     }
 
     /// Sends one request and reads its answer to the end.

@@ -32,7 +32,8 @@ pub(crate) async fn set(
     Id(id): Id<BudgetId>,
     Body(request): Body<SetBudget>,
 ) -> Result<Json<Budget>, ApiError> {
-    let allowance = Allowance { tokens: request.tokens, cost_usd_micros: request.cost_usd_micros };
+    let SetBudget { tokens, cost_usd_micros, attempts } = request;
+    let allowance = Allowance { tokens, cost_usd_micros, attempts };
     let budget = shared.control.set_budget(caller.principal, id, allowance).await?;
     Ok(Json(budget.into()))
 }

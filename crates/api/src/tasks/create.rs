@@ -55,6 +55,7 @@ fn understood(request: CreateTask, principal: Principal) -> Result<NewTask, ApiE
         repository: repository.map_err(|error| ApiError::field("repository", error))?,
         revision,
         environment: environment.map_err(|error| ApiError::field("environment", error))?,
+        priority: request.priority.into(),
         local_changes: request.local_changes.map(|id| LocalChanges::unread(AttachmentId::from_uuid(id))),
         turn: NewTurn {
             prompt: prompt(&request.prompt)?,

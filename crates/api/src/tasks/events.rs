@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use carrel_domain::TaskId;
-use carrel_store::{Change, Changes};
+use carrel_store::{Tail, Told};
 use carrel_wire::{Event, EventPage, Problem};
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
@@ -25,8 +25,8 @@ const MAX_LIMIT: u32 = 1000;
 /// Events read from the store at a time, while streaming.
 const BATCH: u32 = 200;
 
-/// How often a quiet stream looks into the store, and whether its reader may still read.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the reader of a stream may still read.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// From where.
 #[derive(Deserialize, IntoParams)]
@@ -75,12 +75,13 @@ pub(crate) async fn events(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::field("limit", format!("`limit` is 1 to {MAX_LIMIT}, not {limit}")));
     }
-    // Says 404 before a stream begins.
-    shared.control.store().require_task(organization, id).await?;
     if wants_stream(&headers) {
         let after = last_event_id(&headers)?.unwrap_or(after);
-        return Ok(live(shared, caller, id, after).into_response());
+        // Following begins before the first reading, so nothing falls between the two; and it says 404 before a stream begins.
+        let tail = shared.control.store().follow(organization, id).await?;
+        return Ok(live(Reader::new(shared, caller, (id, after), tail)).into_response());
     }
+    shared.control.store().last_seq(organization, id).await?;
     let items = shared.control.store().events(organization, id, after, limit).await?;
     let next = items.last().filter(|_| items.len() == limit as usize).map(|last| last.seq);
     Ok(Json(EventPage { items: items.into_iter().map(Event::from).collect(), next }).into_response())
@@ -105,22 +106,31 @@ struct Reader {
     caller: Caller,
     task: TaskId,
     after: i64,
-    changes: Changes,
+    tail: Tail,
     checked_at: Instant,
     /// Whether it has caught up with the log: from then on what comes is new.
     is_live: bool,
 }
 
-fn live(
-    shared: Shared,
-    caller: Caller,
-    task: TaskId,
-    after: i64,
-) -> Sse<impl Stream<Item = Result<Frame, Infallible>>> {
-    // Listening begins before the first reading, so nothing falls between the two.
-    let changes = shared.control.store().changes();
-    let stop = shared.stop.clone();
-    let reader = Reader { shared, caller, task, after, changes, checked_at: Instant::now(), is_live: false };
+impl Reader {
+    fn new(shared: Shared, caller: Caller, (task, after): (TaskId, i64), tail: Tail) -> Self {
+        Self { shared, caller, task, after, tail, checked_at: Instant::now(), is_live: false }
+    }
+
+    /// What is to be sent of these events, oldest first.
+    fn send(&mut self, events: impl IntoIterator<Item = Event>) -> Option<Vec<Frame>> {
+        events
+            .into_iter()
+            .map(|event| {
+                self.after = event.seq;
+                Frame::default().id(event.seq.to_string()).json_data(&event).ok()
+            })
+            .collect()
+    }
+}
+
+fn live(reader: Reader) -> Sse<impl Stream<Item = Result<Frame, Infallible>>> {
+    let stop = reader.shared.stop.clone();
     let frames = stream::unfold(reader, next_batch).flat_map(stream::iter).map(Ok);
     Sse::new(frames.take_until(async move { stop.cancelled().await })).keep_alive(KeepAlive::default())
 }
@@ -129,40 +139,35 @@ fn live(
 /// the store fails: the client reconnects and hears why.
 async fn next_batch(mut reader: Reader) -> Option<(Vec<Frame>, Reader)> {
     loop {
-        if reader.checked_at.elapsed() >= LOOK_EVERY {
+        if reader.checked_at.elapsed() >= CHECK_EVERY {
             if !reader.caller.still_holds(&reader.shared.identity).await {
                 return None;
             }
             reader.checked_at = Instant::now();
         }
-        let organization = reader.caller.principal.organization;
-        let events = reader.shared.control.store().events(organization, reader.task, reader.after, BATCH).await.ok()?;
-        if let Some(last) = events.last() {
-            reader.after = last.seq;
-            if reader.is_live {
-                reader.shared.control.event_was_delivered(last.at);
+        if !reader.is_live {
+            let (organization, store) = (reader.caller.principal.organization, reader.shared.control.store());
+            let events = store.events(organization, reader.task, reader.after, BATCH).await.ok()?;
+            reader.is_live = events.is_empty();
+            if !reader.is_live {
+                let frames = reader.send(events.into_iter().map(Event::from))?;
+                return Some((frames, reader));
             }
-            let frames = events.into_iter().map(frame).collect::<Option<Vec<_>>>()?;
-            return Some((frames, reader));
         }
-        reader.is_live = true;
-        let heard = grown(&mut reader.changes, reader.task, reader.after);
-        // Hearing nothing for a while is no failure: the store is looked into all the same.
-        let _quiet = tokio::time::timeout(LOOK_EVERY, heard).await;
-    }
-}
-
-async fn grown(changes: &mut Changes, task: TaskId, after: i64) {
-    loop {
-        match changes.next().await {
-            Change::Log { task: changed, last_seq, .. } if changed == task && last_seq > after => return,
-            Change::Anything => return,
-            Change::Log { .. } | Change::Job | Change::CancelRequested(_) | Change::MessageSent(_) => {}
+        // Hearing nothing for a while is no failure, but a time to look whether the reader may still read.
+        let Ok(told) = tokio::time::timeout(CHECK_EVERY, reader.tail.next()).await else { continue };
+        let Told::Events(events) = told else {
+            reader.is_live = false;
+            continue;
+        };
+        let new = events.partition_point(|event| event.seq <= reader.after);
+        let Some((first, last)) = events[new..].first().zip(events.last()) else { continue };
+        if first.seq != reader.after + 1 {
+            reader.is_live = false;
+            continue;
         }
+        reader.shared.control.event_was_delivered(last.at);
+        let frames = reader.send(events[new..].iter().cloned().map(Event::from))?;
+        return Some((frames, reader));
     }
-}
-
-fn frame(event: carrel_domain::Event) -> Option<Frame> {
-    let event = Event::from(event);
-    Frame::default().id(event.seq.to_string()).json_data(&event).ok()
 }

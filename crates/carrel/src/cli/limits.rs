@@ -36,25 +36,32 @@ impl From<LimitArguments> for AttemptLimits {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BudgetCommand {
-    /// Show what may be spent this month, and what was
+    /// Show what may be spent this month and run at once, and what was
     Show,
-    /// Say what may be spent in a calendar month (UTC); only owners of the organization may
+    /// Say what may be spent in a calendar month (UTC), and run at once; only owners of the organization may
     Set {
         /// A member of the organization, by id, instead of the organization as a whole; `me` is you
         #[arg(long, value_name = "ID")]
         person: Option<Person>,
         /// Tokens, sent and produced ones together; `none` for any number
-        #[arg(long, value_name = "N", value_parser = tokens, required_unless_present = "cost")]
+        #[arg(long, value_name = "N", value_parser = tokens, required_unless_present_any = ["cost", "attempts"])]
         tokens: Option<Most>,
         /// US dollars, where prices are configured: `250.00`; `none` for any amount
         #[arg(long, value_name = "USD", value_parser = cost)]
         cost: Option<Most>,
+        /// Attempts at once, further ones wait; `none` for as many as the installation gives everybody
+        #[arg(long, value_name = "N", value_parser = attempts)]
+        attempts: Option<AtOnce>,
     },
 }
 
 /// A number, or that there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Most(pub(crate) Option<u64>);
+
+/// How many at once, or that nothing else is said than for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AtOnce(pub(crate) Option<u32>);
 
 /// A member of the organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +86,13 @@ fn tokens(text: &str) -> Result<Most, String> {
         return Ok(Most(None));
     }
     text.parse().map(|number| Most(Some(number))).map_err(|_| "neither a whole number nor `none`".to_owned())
+}
+
+fn attempts(text: &str) -> Result<AtOnce, String> {
+    if text == "none" {
+        return Ok(AtOnce(None));
+    }
+    text.parse().map(|number| AtOnce(Some(number))).map_err(|_| "neither a whole number nor `none`".to_owned())
 }
 
 fn cost(text: &str) -> Result<Most, String> {

@@ -1,4 +1,4 @@
-//! `carrel budget`: what may be spent in a month, and what was.
+//! `carrel budget`: what may be spent in a month and run at once, and what was.
 
 use carrel_domain::budget::usd;
 use carrel_wire::{Budget, BudgetLevel, BudgetList, BudgetOwnerKind, Me, SetBudget};
@@ -13,7 +13,7 @@ use crate::settings::Settings;
 pub(crate) async fn budget(command: BudgetCommand, settings: &Settings, json: bool) -> Result<(), Failure> {
     let client = Client::find(settings)?;
     let list: BudgetList = client.get("budgets").await?;
-    let BudgetCommand::Set { person, tokens, cost } = command else {
+    let BudgetCommand::Set { person, tokens, cost, attempts } = command else {
         let shown: Vec<String> = list.items.iter().map(shown).collect();
         return if json { output::document(&list) } else { output::line(&shown.join("\n")) };
     };
@@ -21,6 +21,7 @@ pub(crate) async fn budget(command: BudgetCommand, settings: &Settings, json: bo
     let request = SetBudget {
         tokens: tokens.map_or(before.tokens, |most| most.0),
         cost_usd_micros: cost.map_or(before.cost_usd_micros, |most| most.0),
+        attempts: attempts.map_or(before.attempts, |most| most.0),
     };
     let set: Budget = client.put(&format!("budgets/{}", before.id), &request).await?;
     if json { output::document(&set) } else { output::line(&shown(&set)) }
@@ -73,5 +74,9 @@ fn shown(budget: &Budget) -> String {
         BudgetLevel::Exhausted => "; used up: no attempt can begin",
     };
     let resets = budget.resets_at.strftime("%Y-%m-%d");
-    format!("{whose}: in {} {tokens}; {cost}{level}; anew on {resets}", budget.month)
+    let attempts = match budget.attempts {
+        Some(most) => format!("; at once: {most} attempts"),
+        None => String::new(),
+    };
+    format!("{whose}: in {} {tokens}; {cost}{level}; anew on {resets}{attempts}", budget.month)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use carrel_domain::{Redactor, SandboxId};
 use carrel_sandbox::{Command, Fact, FactState, SandboxError, SandboxSpec, Sandboxes};
+use carrel_store::Role;
 use carrel_wire::Me;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -32,7 +33,9 @@ const REMOVE_WAIT: Duration = Duration::from_millis(20);
 /// What was found.
 #[derive(Serialize)]
 struct Findings {
-    /// Whether sandboxes can be made here.
+    /// What a process does that is started with these settings.
+    role: &'static str,
+    /// Whether sandboxes can be made here. Not tried where the role makes none.
     sandboxes: bool,
     /// Each thing that was looked at.
     facts: Vec<Fact>,
@@ -44,15 +47,19 @@ struct Findings {
 /// When no sandbox can be made here.
 pub(crate) async fn doctor(settings: &Settings, json: bool) -> Result<(), Failure> {
     let (data, home) = data_folder(&settings.data);
+    let works = settings.work.role.works();
     let tried = match &home {
+        _ if !works => Ok(Vec::new()),
         Some(home) => try_sandboxes(settings, home.path()).await,
         None => Err("there is no folder to make one in".to_owned()),
     };
-    let sandboxes = tried.is_ok();
-    let mut facts = match tried {
+    let sandboxes = works && tried.is_ok();
+    let found = match tried {
         Ok(facts) => facts,
         Err(reason) => vec![fact("sandboxes", FactState::Missing, reason, None)],
     };
+    let mut facts = vec![role(settings)];
+    facts.extend(found);
     facts.extend([
         data,
         git(settings, home.as_ref().map(TempDir::path)).await,
@@ -63,11 +70,29 @@ pub(crate) async fn doctor(settings: &Settings, json: bool) -> Result<(), Failur
         take_away(home.path()).await;
     }
     if json {
-        output::document(&Findings { sandboxes, facts })?;
+        output::document(&Findings { role: settings.work.role.word(), sandboxes, facts })?;
     } else {
-        output::text(&shown(sandboxes, &facts))?;
+        let verdict = match (works, sandboxes) {
+            (false, _) => "sandboxes are not needed here",
+            (true, true) => "sandboxes can be made here",
+            (true, false) => "sandboxes cannot be made here",
+        };
+        output::text(&shown(&facts, verdict))?;
     }
-    if sandboxes { Ok(()) } else { Err(Failure::exit(1)) }
+    if sandboxes || !works { Ok(()) } else { Err(Failure::exit(1)) }
+}
+
+/// What a process does that is started with these settings.
+fn role(settings: &Settings) -> Fact {
+    let words = match settings.work.role {
+        Role::All => "all: serves people and programs, and works",
+        Role::Api => "api: serves people and programs, and makes no sandboxes",
+        Role::Worker => "worker: works, and serves only /healthz, /readyz and /metrics",
+    };
+    match settings.check_role() {
+        Ok(()) => fact("role", FactState::Ok, words, None),
+        Err(error) => fact("role", FactState::Missing, error.to_string(), None),
+    }
 }
 
 fn fact(name: &str, state: FactState, words: impl Into<String>, advice: Option<&str>) -> Fact {
@@ -198,8 +223,8 @@ fn model(settings: &Settings) -> Fact {
     }
 }
 
-/// The findings for people.
-fn shown(sandboxes: bool, facts: &[Fact]) -> String {
+/// The findings for people, with the verdict at the end.
+fn shown(facts: &[Fact], verdict: &str) -> String {
     let width = facts.iter().map(|fact| fact.name.chars().count()).max().unwrap_or_default();
     let mut text = String::new();
     for fact in facts {
@@ -214,6 +239,6 @@ fn shown(sandboxes: bool, facts: &[Fact]) -> String {
             text.push_str(&format!("{:8}  {:width$}  to do: {}\n", "", "", safe(advice)));
         }
     }
-    text.push_str(if sandboxes { "\nsandboxes can be made here\n" } else { "\nsandboxes cannot be made here\n" });
+    text.push_str(&format!("\n{verdict}\n"));
     text
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use url::Url;
 
@@ -23,6 +24,7 @@ pub(super) struct Doors {
 impl Doors {
     /// Takes the addresses.
     pub(super) async fn open(settings: &Settings) -> Result<Self, Failure> {
+        let_many_in();
         let main = bind(settings.listen(), "CARREL_LISTEN").await?;
         let figures = match settings.metrics_listen {
             Some(address) => Some(bind(address, "CARREL_METRICS_LISTEN").await?),
@@ -45,6 +47,14 @@ impl Doors {
         let own = Url::parse(&format!("http://{host}")).map_err(|error| Failure::service(error.to_string()))?;
         Ok(settings.public_url.clone().unwrap_or(own))
     }
+}
+
+/// Every watcher is an open file. Systems give 1024 to whoever does not ask for more, for the sake of programs that use
+/// `select(2)`; what runs in sandboxes gets that again.
+fn let_many_in() {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    // Without more of them it works, for fewer people.
+    let _raised = limits.and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> Result<TcpListener, Failure> {

@@ -14,7 +14,11 @@ use crate::exit::Failure;
 use crate::settings::Settings;
 
 pub(super) async fn open_sandboxes(settings: &Settings) -> Result<Sandboxes, Failure> {
-    let opened = Sandboxes::open(sandbox_options(settings, settings.data.join("sandboxes"))).await;
+    let options = sandbox_options(settings, settings.data.join("sandboxes"));
+    if !settings.work.role.works() {
+        return Sandboxes::absent(options).map_err(|error| Failure::service(with_causes(&error)));
+    }
+    let opened = Sandboxes::open(options).await;
     opened.map_err(|error| Failure::service(format!("sandboxes do not work here: {}", with_causes(&error))))
 }
 

@@ -227,6 +227,22 @@ async fn an_agent_stops_at_the_limit_of_its_attempt() {
 }
 
 #[tokio::test]
+async fn an_agent_is_asked_to_sum_up_before_the_limit_of_its_attempt() {
+    let again = || Reply::call("exec_command", json!({"cmd": "true"}));
+    let script = says(vec![again(); 12]).when("Come to your end now", [Reply::message("Half of it.")]);
+    let Some((world, _folder)) = codex_world(script).await else { return };
+    let repository = world.repository("api", FILES);
+
+    let id = world.create_with(&repository, &["--agent", "guest", "--max-steps", "10", "Go on for ever"]).await;
+    let task = world.ended(&id).await;
+
+    let events = world.events(&id).await;
+    assert_eq!(attempt(&task)["result"]["answer"], "Half of it.", "{task:#} {}", words(&events));
+    assert_eq!(of_type(&events, "limit.hit").len(), 1, "{}", words(&events));
+    assert!(world.model().requests().len() < 11, "it was told in time");
+}
+
+#[tokio::test]
 async fn an_agent_of_the_agent_client_protocol_mends_a_repository() {
     let Some(program) = codex_acp() else { return };
     let arguments = ", \"-c\", \"model_provider=\\\"carrel\\\"\", \"-c\", \"model_providers.carrel.name=\\\"Carrel\\\"\", \

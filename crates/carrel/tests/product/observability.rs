@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reqwest::Client;
 use serde_json::Value;
 
@@ -141,4 +142,17 @@ async fn a_log_in_json_says_of_each_line_which_job_attempt_and_task_it_is_about(
     assert_eq!(ended["span"]["task"], task["id"], "{ended}");
     assert_eq!(ended["span"]["attempt"], ended["attempt"], "{ended}");
     assert!(ended["span"]["job"].is_string() && ended["timestamp"].is_string() && ended["level"] == "INFO", "{ended}");
+}
+
+#[tokio::test]
+async fn as_many_can_watch_as_the_machine_has_open_files_for() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    // What a login gives; the service inherits it. Tests have processes of their own.
+    setrlimit(Resource::RLIMIT_NOFILE, most.min(1024), most).expect("it may be lowered");
+
+    let world = World::new(CARREL, mends()).await;
+
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", world.service_pid())).expect("it runs");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line").split_whitespace();
+    assert_eq!(files.skip(3).take(2).collect::<Vec<_>>(), [most.to_string(), most.to_string()]);
 }

@@ -68,7 +68,9 @@ impl Sampled {
         let pool = control.store().connections();
         self.connections.get_or_create(&Connections { state: "idle" }).set(i64::from(pool.idle));
         self.connections.get_or_create(&Connections { state: "in_use" }).set(i64::from(pool.in_use));
-        if let Ok(there) = control.inner.sandboxes.list().await {
+        if control.inner.role.works()
+            && let Ok(there) = control.inner.sandboxes.list().await
+        {
             self.sandboxes.set(whole(there.len()));
         }
         self.process();

@@ -1,10 +1,12 @@
 //! The door to an attempt's model: open only where there is one, with the network off, for plain requests of a bounded
 //! length; and nothing behind it is reached by any other road.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use carrel_domain::NetworkPolicy;
-use carrel_egress::{MODEL_HOST, ModelAnswer, ModelDoor, ModelRequest};
-use tokio::io::AsyncWriteExt as _;
+use carrel_egress::{MODEL_HOST, ModelAnswer, ModelDoor, ModelRequest, SessionPolicy};
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
 use crate::world::{World, read_all};
@@ -90,4 +92,96 @@ async fn a_sandbox_without_an_agent_inside_has_no_door() {
 
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("none does here"), "{answer}");
     assert_eq!(world.decisions().len(), 1);
+}
+
+/// A world in which 2000 bytes are held of all sandboxes, and a door behind which nobody answers.
+async fn with_little_room() -> (World, SessionPolicy, mpsc::Receiver<ModelRequest>) {
+    let mut builder = World::builder().await;
+    let limits = &mut builder.options.limits;
+    limits.model_bodies_bytes = 2000;
+    limits.model_wait = Duration::from_millis(200);
+    limits.model_body = Duration::from_secs(1);
+    let (door, behind) = ModelDoor::new();
+    builder.policy.model = Some(door);
+    let policy = builder.policy.clone();
+    (builder.build(), policy, behind)
+}
+
+/// Says something in another sandbox, whose connection stays open for as long as the answer is not dropped.
+async fn say_elsewhere(world: &World, policy: &SessionPolicy, request: &str) -> DuplexStream {
+    let (mut ours, theirs) = tokio::io::duplex(256 << 10);
+    let (decisions, mut told) = mpsc::channel(10);
+    let session = world.egress.session(policy.clone(), decisions);
+    tokio::spawn(async move { session.serve(theirs).await });
+    tokio::spawn(async move { while told.recv().await.is_some() {} });
+    ours.write_all(request.as_bytes()).await.expect("written");
+    ours
+}
+
+#[tokio::test]
+async fn a_body_is_read_only_when_there_is_room_for_it_among_those_of_all_sandboxes() {
+    let (world, policy, mut behind) = with_little_room().await;
+    let request = post(MODEL_HOST, &"x".repeat(900));
+
+    let _first = say_elsewhere(&world, &policy, &request).await;
+    let first = behind.recv().await.expect("there is room");
+    let _second = say_elsewhere(&world, &policy, &request).await;
+    let _held = behind.recv().await.expect("there is room");
+    let third = read_all(&mut say_elsewhere(&world, &policy, &request).await).await;
+
+    assert!(third.starts_with("HTTP/1.1 503 ") && third.contains("retry-after: 5"), "{third}");
+    assert!(third.ends_with(r#"ask again later"}}"#) && third.contains(r#""type":"overloaded_error""#), "{third}");
+    drop(first);
+    let _fourth = say_elsewhere(&world, &policy, &request).await;
+    assert!(behind.recv().await.is_some(), "there is room again");
+}
+
+#[tokio::test]
+async fn no_sandbox_alone_takes_the_room_of_all_others() {
+    let (mut world, policy, mut behind) = with_little_room().await;
+    let request = post(MODEL_HOST, &"x".repeat(600));
+
+    let mut first = world.connect();
+    first.write_all(request.as_bytes()).await.expect("written");
+    let _held = behind.recv().await.expect("there is room");
+    let second = world.say(request.as_bytes()).await;
+    let _other = say_elsewhere(&world, &policy, &request).await;
+
+    assert!(second.starts_with("HTTP/1.1 503 "), "{second}");
+    assert!(world.decisions().iter().any(|decision| decision.reason.contains("too many requests to models")));
+    assert!(behind.recv().await.is_some(), "another sandbox has room");
+}
+
+#[tokio::test]
+async fn a_body_that_says_no_length_gives_back_what_it_does_not_need() {
+    let (world, _, mut behind) = with_little_room().await;
+    let chunked = format!(
+        "POST http://{MODEL_HOST}/v1/responses HTTP/1.1\r\nHost: {MODEL_HOST}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+    );
+
+    let asked = async {
+        let first = behind.recv().await.expect("it was asked");
+        let second = behind.recv().await.expect("there is room beside it");
+        (first.body, second.body)
+    };
+    let (bodies, _, _) = tokio::join!(asked, world.say(chunked.as_bytes()), world.say(chunked.as_bytes()));
+
+    assert_eq!(bodies, (Bytes::from("{}"), Bytes::from("{}")));
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_in_is_not_waited_for() {
+    let (world, _, mut behind) = with_little_room().await;
+    let half = format!(
+        "POST http://{MODEL_HOST}/v1/responses HTTP/1.1\r\nHost: {MODEL_HOST}\r\nContent-Length: 900\r\n\r\nhalf"
+    );
+
+    let answer = world.say(half.as_bytes()).await;
+    let whole = post(MODEL_HOST, &"x".repeat(900));
+    let (again, ()) = tokio::join!(world.say(whole.as_bytes()), async {
+        drop(behind.recv().await.expect("the room is free again"));
+    });
+
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(again.starts_with("HTTP/1.1 502 "), "{again}");
 }

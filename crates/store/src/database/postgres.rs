@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use carrel_domain::Secret;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, TransactionTrait,
+    AccessMode, ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel,
+    RuntimeErr, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use tokio::time::Instant;
@@ -32,6 +33,9 @@ const MIGRATING: i64 = 0x0063_6172_7265_6c00;
 /// The same, for what is written about the whole installation.
 const INSTALLATION: i64 = MIGRATING + 1;
 
+/// The same, for who is next in the queue.
+const QUEUE: i64 = MIGRATING + 2;
+
 // Whoever has a lock of something small shares those of what it is in.
 const LOCK: &str = "select pg_advisory_xact_lock($1)";
 const LOCK_ORGANIZATION: &str = "select pg_advisory_xact_lock_shared($1), pg_advisory_xact_lock($2)";
@@ -48,6 +52,9 @@ const SESSION: [(&str, &str); 6] = [
     ("tcp_keepalives_count", "3"),
 ];
 
+/// What is set where all of a database is read or written: it takes as long as whoever is at the other end.
+const UNHURRIED: &str = "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0";
+
 /// The connections of a process.
 #[derive(Clone)]
 pub(super) struct Connections {
@@ -58,15 +65,7 @@ pub(super) struct Connections {
 
 /// Connects, and migrates as needed.
 pub(super) async fn open(url: &Secret) -> Result<Connections, StoreError> {
-    let mut options = ConnectOptions::new(url.expose());
-    options
-        .max_connections(CONNECTIONS)
-        .sqlx_logging(false)
-        .acquire_timeout(ACQUIRE)
-        .connect_timeout(ACQUIRE)
-        // What is done on a connection that was cut is done again on another: no need to ask it first.
-        .test_before_acquire(false)
-        .map_sqlx_postgres_opts(|options| options.application_name("carrel").options(SESSION));
+    let options = options(url, CONNECTIONS);
     let mut few = options.clone();
     few.max_connections(FEW);
     let main = sea_orm::Database::connect(options).await?;
@@ -74,16 +73,54 @@ pub(super) async fn open(url: &Secret) -> Result<Connections, StoreError> {
     Ok(Connections { main, single: sea_orm::Database::connect(few).await? })
 }
 
+fn options(url: &Secret, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url.expose());
+    options
+        .max_connections(connections)
+        .sqlx_logging(false)
+        .acquire_timeout(ACQUIRE)
+        .connect_timeout(ACQUIRE)
+        // What is done on a connection that was cut is done again on another: no need to ask it first.
+        .test_before_acquire(false)
+        .map_sqlx_postgres_opts(|options| options.application_name("carrel").options(SESSION));
+    options
+}
+
 /// Brings the schema up to date, one process at a time.
 async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
-    let transaction = connection.begin().await?;
-    // Others may be at it, and it may take long.
-    transaction.execute_unprepared("set local statement_timeout = 0; set local lock_timeout = 0").await?;
-    lock(&transaction, LOCK, [MIGRATING]).await?;
+    let transaction = begin_alone(connection).await?;
     // Within the transaction that holds the lock: whoever comes second finds all of it done.
+    Migrations::applied(&transaction).await?;
     Migrations::up(&transaction, None).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Begins a transaction beside which nobody changes the schema.
+async fn begin_alone(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let transaction = connection.begin().await?;
+    // Others may be at it, and it may take long.
+    transaction.execute_unprepared(UNHURRIED).await?;
+    transaction.execute_unprepared("set local lock_timeout = 0").await?;
+    lock(&transaction, LOCK, [MIGRATING]).await?;
+    Ok(transaction)
+}
+
+/// A transaction that sees everything as it is at its first question.
+pub(super) async fn look(url: &Secret) -> Result<(DatabaseConnection, DatabaseTransaction), StoreError> {
+    let connection = sea_orm::Database::connect(options(url, 1)).await?;
+    let (isolation, access) = (IsolationLevel::RepeatableRead, AccessMode::ReadOnly);
+    let transaction = connection.begin_with_config(Some(isolation), Some(access)).await?;
+    transaction.execute_unprepared(UNHURRIED).await?;
+    Ok((connection, transaction))
+}
+
+/// A transaction beside which nobody writes about anything.
+pub(super) async fn fill(url: &Secret) -> Result<(DatabaseConnection, DatabaseTransaction), StoreError> {
+    let connection = sea_orm::Database::connect(options(url, 1)).await?;
+    let transaction = begin_alone(&connection).await?;
+    lock(&transaction, LOCK, [INSTALLATION]).await?;
+    Ok((connection, transaction))
 }
 
 /// With what changes nothing it is tried again as long as it fails for its connection: a database that was started anew, or
@@ -125,7 +162,7 @@ fn is_cut(error: &DbErr) -> bool {
 pub(super) async fn begin(connections: &Connections, scope: Scope) -> Result<DatabaseTransaction, StoreError> {
     let connection = match scope {
         Scope::OneStatement => &connections.single,
-        Scope::Task(..) | Scope::Organization(_) | Scope::Installation => &connections.main,
+        Scope::Task(..) | Scope::Organization(_) | Scope::Installation | Scope::Queue => &connections.main,
     };
     let patience = Patience::new();
     loop {
@@ -147,6 +184,7 @@ async fn begin_locked(connection: &DatabaseConnection, scope: Scope) -> Result<D
             lock(&transaction, LOCK_ORGANIZATION, [INSTALLATION, key(organization.as_uuid())]).await?;
         }
         Scope::Installation => lock(&transaction, LOCK, [INSTALLATION]).await?,
+        Scope::Queue => lock(&transaction, LOCK, [QUEUE]).await?,
         Scope::OneStatement => {}
     }
     Ok(transaction)

@@ -58,8 +58,30 @@ impl Doubt {
 /// Opens a file, making or migrating it as needed: what reads from it, and what writes.
 pub(super) async fn open(file: &Path) -> Result<(DatabaseConnection, Writer), StoreError> {
     let desk = Desk::at(file).await?;
+    // One that this version does not know is not brought forward, but refused.
+    Migrations::applied(&desk.connection).await?;
     Migrations::up(&desk.connection, None).await?;
     let readers = connect(file, READERS).await?;
+    make_private(file)?;
+    Ok((readers, Writer { file: file.into(), desk: Arc::new(Mutex::new(desk)) }))
+}
+
+/// A transaction that sees a file, which is there, as it is at its first question.
+pub(super) async fn look(file: &Path) -> Result<(DatabaseConnection, DatabaseTransaction), StoreError> {
+    let connection = connect(file, 1).await?;
+    let transaction = connection.begin().await?;
+    Ok((connection, transaction))
+}
+
+/// A transaction beside which nobody writes to a file. It is made when it is not there.
+pub(super) async fn fill(file: &Path) -> Result<(DatabaseConnection, DatabaseTransaction), StoreError> {
+    let connection = connect(file, 1).await?;
+    let transaction = connection.begin_with_options(immediate()).await?;
+    make_private(file)?;
+    Ok((connection, transaction))
+}
+
+fn make_private(file: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm"] {
         let mut path = file.as_os_str().to_owned();
         path.push(suffix);
@@ -68,7 +90,14 @@ pub(super) async fn open(file: &Path) -> Result<(DatabaseConnection, Writer), St
             _ => {}
         }
     }
-    Ok((readers, Writer { file: file.into(), desk: Arc::new(Mutex::new(desk)) }))
+    Ok(())
+}
+
+fn immediate() -> TransactionOptions {
+    TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    }
 }
 
 impl Writer {
@@ -79,12 +108,8 @@ impl Writer {
             let doubtful = std::mem::replace(&mut *desk, Desk::at(&self.file).await?);
             doubtful.connection.close().await?;
         }
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
         let doubt = desk.doubt.clone();
-        let begun: Result<_, DbErr> = desk.connection.begin_with_options(options).await;
+        let begun: Result<_, DbErr> = desk.connection.begin_with_options(immediate()).await;
         let transaction = begun.inspect_err(|_| doubt.note())?;
         Ok((transaction, Turn { doubt, _desk: desk }))
     }

@@ -39,6 +39,7 @@ impl Fixture {
             revision: Revision::DefaultBranch,
             environment: None,
             local_changes: None,
+            priority: carrel_domain::Priority::Normal,
             turn: NewTurn {
                 prompt: Prompt::parse("Fix it").expect("a prompt"),
                 mode: Mode::Code,

@@ -50,6 +50,7 @@ impl Fixture {
             revision: Revision::DefaultBranch,
             environment: None,
             local_changes: None,
+            priority: carrel_domain::Priority::Normal,
             turn: NewTurn {
                 prompt: Prompt::parse("Look").expect("a prompt"),
                 mode: Mode::Code,

@@ -48,6 +48,7 @@ impl Fixture {
             revision: Revision::DefaultBranch,
             environment: None,
             local_changes: None,
+            priority: carrel_domain::Priority::Normal,
             turn: NewTurn {
                 prompt: Prompt::parse("Fix it").expect("a prompt"),
                 mode: Mode::Code,
@@ -92,7 +93,7 @@ impl Fixture {
     }
 
     async fn allow(&self, owner: BudgetId, tokens: u64) -> Result<Budget, StoreError> {
-        let allowance = Allowance { tokens: Some(tokens), cost_usd_micros: None };
+        let allowance = Allowance { tokens: Some(tokens), ..Allowance::default() };
         self.store.set_budget(self.owner, owner, allowance).await
     }
 
@@ -245,6 +246,6 @@ async fn a_list_says_what_its_tasks_wait_for() {
 
     assert_eq!(waits[&first.task], "waiting for the model: retry 2 of 5 in 9 s");
     // The job of the first is still nobody's here.
-    assert_eq!(waits[&second.task], "waiting for a free worker: 1 before it");
-    assert_eq!(waits[&third.task], "waiting for a free worker: 2 before it");
+    assert_eq!(waits[&second.task], "waiting for a free worker: 1 of this person's before it");
+    assert_eq!(waits[&third.task], "waiting for a free worker: 2 of this person's before it");
 }

@@ -81,6 +81,7 @@ impl Fixture {
             revision: Revision::DefaultBranch,
             environment: environment.map(name),
             local_changes: None,
+            priority: carrel_domain::Priority::Normal,
             turn: turn(),
         };
         self.store.create_task(&new, "gpt-test").await

@@ -1,6 +1,7 @@
 //! What holds on SQLite and on PostgreSQL alike: every test runs on both.
 #![expect(clippy::duplicate_mod, reason = "each file is compiled once for each database")]
 
+mod archive;
 mod place;
 
 #[path = "artifacts.rs"]
@@ -23,10 +24,26 @@ mod claims_on_sqlite;
 mod environments_on_postgres;
 #[path = "environments.rs"]
 mod environments_on_sqlite;
+#[path = "histories.rs"]
+mod histories_on_postgres;
+#[path = "histories.rs"]
+mod histories_on_sqlite;
+#[path = "shares.rs"]
+mod shares_on_postgres;
+#[path = "shares.rs"]
+mod shares_on_sqlite;
 #[path = "store.rs"]
 mod store_on_postgres;
 #[path = "store.rs"]
 mod store_on_sqlite;
+#[path = "tails.rs"]
+mod tails_on_postgres;
+#[path = "tails.rs"]
+mod tails_on_sqlite;
+#[path = "transfer.rs"]
+mod transfer_on_postgres;
+#[path = "transfer.rs"]
+mod transfer_on_sqlite;
 #[path = "turmoil.rs"]
 mod turmoil_on_postgres;
 #[path = "turmoil.rs"]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use carrel_domain::{Redactor, Secret, SharedClock, WorkerId};
-use carrel_store::{ClosedSecret, SealingKeys, Store, StoreOptions};
+use carrel_store::{ArtifactPlace, ClosedSecret, SealingKeys, StatePlace, Store, StoreError, StoreOptions};
 use carrel_testkit::Postgres;
 
 pub(crate) struct Place {
@@ -32,16 +32,33 @@ impl Place {
         redactor: Redactor,
         keys: &str,
     ) -> (Store, Vec<ClosedSecret>) {
-        let options = StoreOptions {
-            folder: self.data(),
-            postgres: self.postgres.as_ref().map(|server| Secret::new(server.url())),
-            artifacts: carrel_store::ArtifactPlace::DataFolder,
-            worker,
-            clock,
-            redactor,
-            keys: SealingKeys::parse(&Secret::new(keys)).expect("keys"),
-        };
-        Store::open(options).await.expect("a store")
+        let opened = Store::open(self.options(worker, clock, redactor, keys)).await;
+        opened.expect("a store")
+    }
+
+    /// Opens the store that is here, or learns why that cannot be.
+    pub(crate) async fn try_open(&self, keys: &str) -> Result<(), StoreError> {
+        struct Epoch;
+        impl carrel_domain::Clock for Epoch {
+            fn now(&self) -> jiff::Timestamp {
+                jiff::Timestamp::UNIX_EPOCH
+            }
+        }
+        let worker = WorkerId::from_uuid(uuid::Uuid::from_u128(1));
+        let options = self.options(worker, std::sync::Arc::new(Epoch), Redactor::default(), keys);
+        Store::open(options).await.map(drop)
+    }
+
+    fn options(&self, worker: WorkerId, clock: SharedClock, redactor: Redactor, keys: &str) -> StoreOptions {
+        let StatePlace { folder, postgres, artifacts } = self.state();
+        let keys = SealingKeys::parse(&Secret::new(keys)).expect("keys");
+        StoreOptions { folder, postgres, artifacts, worker, clock, redactor, keys }
+    }
+
+    /// Where it is.
+    pub(crate) fn state(&self) -> StatePlace {
+        let postgres = self.postgres.as_ref().map(|server| Secret::new(server.url()));
+        StatePlace { folder: self.data(), postgres, artifacts: ArtifactPlace::DataFolder }
     }
 
     /// The same, with keys that nobody needs again.

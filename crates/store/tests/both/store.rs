@@ -57,6 +57,7 @@ impl Fixture {
             revision: Revision::DefaultBranch,
             environment: None,
             local_changes: None,
+            priority: carrel_domain::Priority::Normal,
             turn: turn("Fix it\nnow", attempts),
         };
         self.store.create_task(&new, "gpt-test").await.expect("a task")

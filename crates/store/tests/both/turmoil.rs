@@ -157,7 +157,9 @@ impl World {
     }
 
     async fn is_there(&mut self, worker: usize) {
-        self.stores[worker].announce_worker(&format!("worker {worker}"), 4).await.expect("it is told");
+        let name = format!("worker {worker}");
+        let presence = carrel_store::Presence { name: &name, role: carrel_store::Role::All, capacity: 4, version: "1" };
+        self.stores[worker].announce_worker(presence).await.expect("it is told");
         self.seen[worker] = self.now();
     }
 
@@ -184,6 +186,7 @@ impl World {
             revision: Revision::DefaultBranch,
             environment: None,
             local_changes: None,
+            priority: carrel_domain::Priority::Normal,
             turn: NewTurn {
                 prompt: Prompt::parse("Fix it").expect("a prompt"),
                 mode: Mode::Code,

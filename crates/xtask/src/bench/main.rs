@@ -7,6 +7,7 @@ mod harness;
 mod many;
 mod replay;
 mod sandbox;
+mod scale;
 mod torture;
 mod waiting;
 mod warm;
@@ -14,7 +15,7 @@ mod workspace;
 
 /// What can be measured.
 const NAMES: &str = "`sandbox`, `workspace` (its number is that of the files), `many` (that of the sandboxes), \
-    `egress`, `harness` (that of the turns), `faults` (that of the rounds), `waiting` (that of the attempts), `torture` (that of the seconds), `replay`";
+    `egress`, `harness` (that of the turns), `faults` (that of the rounds), `waiting` (that of the attempts), `torture` (that of the seconds), `scale` (that of the tasks), `replay`";
 
 use anyhow::{Context, Result, bail};
 
@@ -33,6 +34,7 @@ fn main() -> Result<()> {
         Some("faults") => faults::run(count.unwrap_or(1)),
         Some("waiting") => waiting::run(count.unwrap_or(500)),
         Some("torture") => torture::run(count.unwrap_or(600)),
+        Some("scale") => scale::run(count.unwrap_or(100_000)),
         Some("many") => many::run(count.unwrap_or(100)),
         Some(other) => bail!("there is no benchmark `{other}`; there are {NAMES}"),
         None => bail!("which benchmark? {NAMES}"),

@@ -1,0 +1,3 @@
+//! The processes that an installation consists of.
+
+pub(crate) mod list;
