@@ -109,6 +109,18 @@ impl Changes {
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
+
+    /// Those that are there already, without waiting.
+    pub fn all_so_far(&mut self) -> Vec<Change> {
+        let mut all = Vec::new();
+        loop {
+            match self.changes.try_recv() {
+                Ok(change) => all.push(change),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => all.push(Change::Anything),
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => return all,
+            }
+        }
+    }
 }
 
 fn next_reminder() -> Instant {

@@ -20,6 +20,7 @@ mod guests;
 mod hostile_texts;
 mod images;
 mod limits;
+mod lists;
 mod local_changes;
 mod lost_keys;
 mod main_job;
