@@ -63,6 +63,8 @@ const REMEMBERED: usize = 16;
 #[derive(Default)]
 pub(crate) struct Known {
     made: Mutex<Newest<Arc<Made>>>,
+    /// Held by whoever makes something.
+    making: Mutex<()>,
 }
 
 /// The newest things by their names, the oldest first.
@@ -153,16 +155,21 @@ fn make_now(control: &Control, root: &Root) -> Result<Arc<Made>, SandboxError> {
     if let Some(made) = known().get(&digest) {
         return Ok(made);
     }
+    let _alone = control.trust.making.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(made) = known().get(&digest) {
+        return Ok(made);
+    }
     let files = control.inner.egress.trust(&system).map_err(|error| SandboxError::Invalid(error.to_string()))?;
     let folder = control.inner.trust_folder.join(&digest);
     let failed = || host("cannot write certificates for sandboxes");
     std::fs::create_dir_all(&folder).map_err(failed())?;
+    sweep(&folder).map_err(failed())?;
     for (name, bytes) in [
         ("bundle.pem", files.bundle_pem.as_slice()),
         ("java.p12", &files.java_pkcs12),
         ("ca.pem", control.inner.egress.trusted_pem().as_bytes()),
     ] {
-        write(&folder.join(name), bytes).map_err(failed())?;
+        keep(&folder.join(name), bytes).map_err(failed())?;
     }
     let name = format!("trust-{digest}").parse().expect("hexadecimal digits are a name");
     let made = Arc::new(Made { store, folder, bundle: files.bundle_pem.clone(), name });
@@ -183,9 +190,24 @@ fn system_store(root: &Root) -> Result<(&'static str, Vec<u8>), SandboxError> {
     Ok((STORES[0], Vec::new()))
 }
 
-/// Writes a file as a whole or not at all, readable to everybody.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Removes what was being written when a service was killed.
+fn sweep(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension.as_encoded_bytes().starts_with(b"new-")) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file as a whole or not at all, readable to everybody. One that says so already stays as it is: what is replaced
+/// while a sandbox is just being shown it cannot be mounted any more.
+fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
+    if std::fs::read(path).is_ok_and(|kept| kept == bytes) {
+        return Ok(());
+    }
     let temporary = path.with_extension(format!("new-{}", uuid::Uuid::now_v7()));
     std::fs::write(&temporary, bytes)?;
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644))?;
@@ -198,7 +220,27 @@ fn host(what: &'static str) -> impl FnOnce(std::io::Error) -> SandboxError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_file_that_is_as_it_should_be_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ca.pem");
+        let which = || path.metadata().expect("it is there").ino();
+
+        keep(&path, b"one").expect("written");
+        let first = which();
+        keep(&path, b"one").expect("left alone");
+
+        assert_eq!(which(), first);
+        keep(&path, b"two").expect("written");
+        assert_eq!(std::fs::read(&path).expect("it is there"), b"two");
+        std::fs::write(folder.path().join("ca.new-1"), b"th").expect("left by one that was killed");
+        sweep(folder.path()).expect("swept");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    }
 
     #[test]
     fn as_many_stores_as_may_be_are_remembered_and_the_oldest_is_forgotten() {

@@ -8,7 +8,9 @@ use carrel_domain::task::Attempts;
 use carrel_domain::{
     Attachment, Attempt, AttemptLimits, Clock, Mode, NewTask, NewTurn, Prompt, Redactor, Revision, Secret, WorkerId,
 };
-use carrel_store::{ArtifactPlace, Principal, SealingKeys, Store, StoreError, StoreOptions};
+use carrel_store::{
+    ArtifactPlace, Principal, SealingKeys, StatePlace, Store, StoreError, StoreOptions, TransferError, export, import,
+};
 use carrel_testkit::{Postgres, S3, SigningS3, wait_for};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -313,4 +315,37 @@ const A_FEW_PARTS: Duration = Duration::from_millis(300);
 fn collected_first() -> Vec<u8> {
     let found = (0..).map(|number: u32| format!("the same bytes again and again, {number}").into_bytes());
     found.into_iter().find(|bytes| Sha256::digest(bytes)[0] == 0).expect("one in 256 is")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_moves_into_a_bucket_and_out_of_it_and_leaves_nothing_there_when_it_is_refused() {
+    let (from, to, mut s3) = (Installation::new(), Installation::new(), S3::start());
+    let process = from.process(ArtifactPlace::DataFolder).await;
+    let given = process.give(&long(9)).await.expect("kept");
+    let state = |installation: &Installation, folder: &Path, artifacts| {
+        let postgres = Some(Secret::new(installation.postgres.url()));
+        StatePlace { folder: folder.to_owned(), postgres, artifacts }
+    };
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let source = state(&from, process.folder.path(), ArtifactPlace::DataFolder);
+    let target = state(&to, folders[0].path(), bucket(&s3));
+    let (_, archive) = export(&source, &[], Vec::new()).await.expect("it is written");
+    let empty = s3.files().len();
+
+    let cut = import(&target, &archive[..archive.len() - 1], |_| Ok(())).await;
+    let left = s3.files().len();
+    import(&target, &archive[..], |_| Ok(())).await.expect("it is taken");
+    // Another machine, which has no copy of what is in the bucket.
+    let elsewhere = state(&to, folders[1].path(), bucket(&s3));
+    let (_, again) = export(&elsewhere, &[], Vec::new()).await.expect("it is written");
+    let other = to.process(bucket(&s3)).await;
+    let read = other.read(&given).await.expect("its bytes");
+    s3.crash();
+    std::fs::remove_dir_all(folders[1].path().join("artifacts")).expect("our own folder");
+    let unread = export(&elsewhere, &[], Vec::new()).await;
+
+    assert!(cut.is_err() && left == empty, "{left} objects, {empty} before");
+    assert_eq!(read.len(), 9 << 20);
+    assert!(again == archive, "it is the same archive");
+    assert!(matches!(unread, Err(TransferError::Store(StoreError::Artifacts { .. }))), "it is not taken for lost");
 }

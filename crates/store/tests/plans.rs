@@ -295,7 +295,7 @@ fn looks_at_all_on_sqlite(database: &std::path::Path, statements: &BTreeSet<Stri
     for statement in statements {
         let sql = statement.replace(" for update skip locked", "").replace(" for share", "");
         let words = ["select", "insert", "update", "delete", "with"];
-        if ["pg_", "clock_timestamp("].iter().any(|own| sql.contains(own))
+        if ["pg_", "clock_timestamp(", "to_regclass("].iter().any(|own| sql.contains(own))
             || !words.iter().any(|word| sql.starts_with(word))
         {
             continue;

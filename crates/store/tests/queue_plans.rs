@@ -164,5 +164,4 @@ async fn who_is_next_is_found_as_quickly_in_a_long_queue_as_in_a_short_one() {
     assert!(scans.is_empty(), "{long}");
     assert!(pages(&long) < MOST_PAGES.min(3 * pages(&short)), "{} and {}: {long}", pages(&short), pages(&long));
     assert!(most_steps < MOST_STEPS && most_steps < steps + steps / 2, "{steps} and {most_steps}");
-    println!("pages {} and {}, steps {steps} and {most_steps}", pages(&short), pages(&long));
 }

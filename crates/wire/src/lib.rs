@@ -36,8 +36,8 @@ pub use publications::{CreatePublication, Publication, PublicationState};
 pub use repositories::{Repository, RepositoryList};
 pub use sessions::{CreateSession, DefaultModel, Me, Named, OwnerLink};
 pub use tasks::{
-    Comparison, CreateTask, CreateTurn, LocalChanges, Mode, Priority, Task, TaskChange, TaskPage, TaskState, TaskSummary,
-    Turn,
+    Comparison, CreateTask, CreateTurn, LocalChanges, Mode, Priority, Task, TaskChange, TaskPage, TaskState,
+    TaskSummary, Turn,
 };
 pub use terminals::{TerminalNews, TerminalRequest};
 pub use workers::{Worker, WorkerList, WorkerRole, WorkerState};

@@ -101,6 +101,12 @@ function Head({ task }: { readonly task: Task }) {
             </dd>
           </div>
         )}
+        {task.waits_for != null && (
+          <div className="min-w-0">
+            <dt className="sr-only">Waits</dt>
+            <dd>{task.waits_for}</dd>
+          </div>
+        )}
         <div>
           <dt className="sr-only">Asked for</dt>
           <dd>

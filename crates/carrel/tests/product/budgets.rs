@@ -202,8 +202,8 @@ async fn an_attempt_that_waits_for_a_worker_is_told_how_many_are_before_it() {
     assert_eq!(
         waits,
         [
-            &json!("waiting for a free worker: 1 before it"),
-            &json!("waiting for a free worker: it is the next"),
+            &json!("waiting for a free worker: 1 of this person's before it"),
+            &json!("waiting for a free worker: the next of this person's"),
             &Value::Null
         ]
     );

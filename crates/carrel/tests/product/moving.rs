@@ -132,6 +132,30 @@ async fn an_attempt_that_was_under_way_ends_with_the_reason_and_is_made_again_el
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_was_under_way_goes_on_where_its_sandbox_is() {
+    let script = Script::new([Reply::command("sleep 3; echo once >> count"), Reply::message("Done.")]);
+    let mut world = World::with(CARREL, script, &[]).await;
+    let repository = world.repository("answers", FILES);
+    let id = world.create(&repository, "Count").await;
+    world.events_until(&id, |events| events.iter().any(|event| event["type"] == "command.started")).await;
+    world.kill().await;
+    let file = exported(&world).await;
+    for name in ["carrel.sqlite", "carrel.sqlite-wal", "carrel.sqlite-shm"] {
+        let _there_or_not = std::fs::remove_file(world.data().join(name));
+    }
+
+    let imported = world.carrel(&["import", path(&file)]).await;
+    assert_eq!(imported.code, 0, "{imported:?}");
+    world.start().await;
+
+    let task = world.ended(&id).await;
+    assert_eq!(task["state"], "ready", "{task:#}");
+    assert_eq!(task["turns"][0]["attempts"].as_array().map(Vec::len), Some(1), "{task:#}");
+    let diff = world.carrel(&["task", "diff", &id]).await.stdout;
+    assert_eq!(diff.matches("+once").count(), 1, "{diff}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_brings_an_empty_folder_back_to_what_it_was_keys_and_token_too() {
     let mut world = World::new(CARREL, says([Reply::message("Done."), Reply::message("Again.")])).await;
     let repository = world.repository("answers", FILES);
@@ -246,6 +270,30 @@ async fn migrate_says_what_is_to_be_done_and_does_it_once() {
         assert_eq!(made["made"][0], "0001_first");
         assert!(after.status.success() && again.status.success(), "{after:?} {again:?}");
         assert_eq!(text(&again.stdout), "the schema is up to date\n");
+    }
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_by_the_service_and_every_command() {
+    for place in [Elsewhere::on_sqlite(), Elsewhere::on_postgres()] {
+        place.run(&["migrate"]);
+        let sql = "insert into seaql_migrations (version, applied_at) values ('9999_future', 0)";
+        match &place.postgres {
+            Some(server) => assert!(server.query(sql).is_some()),
+            None => {
+                let mut sqlite = Command::new("sqlite3");
+                sqlite.args(["-cmd", ".timeout 30000"]).arg(place.data().join("carrel.sqlite")).arg(sql);
+                assert!(sqlite.status().expect("sqlite3 is installed").success());
+            }
+        }
+
+        for arguments in [&["serve"][..], &["migrate"], &["migrate", "--check"], &["export", "-"]] {
+            let ran = place.command(arguments).env("CARREL_LISTEN", "127.0.0.1:0").output().expect("it can be started");
+
+            let said = text(&ran.stderr);
+            assert!(!ran.status.success() && said.contains("from a newer version of Carrel"), "{arguments:?}: {said}");
+            assert!(said.contains("start that version again, or a newer one"), "{arguments:?}: {said}");
+        }
     }
 }
 

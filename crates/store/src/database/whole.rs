@@ -15,7 +15,7 @@ use crate::migrations::Migrations;
 /// A transaction about everything. It is rolled back when it is dropped.
 pub(crate) struct Whole {
     pub(crate) transaction: Transaction,
-    _connection: DatabaseConnection,
+    connection: DatabaseConnection,
 }
 
 impl Whole {
@@ -26,7 +26,7 @@ impl Whole {
             None if file.is_file() => sqlite::look(file).await?,
             None => return Ok(None),
         };
-        Ok(Some(Self { transaction: Transaction { inner, turn: None }, _connection: connection }))
+        Ok(Some(Self { transaction: Transaction { inner, turn: None }, connection }))
     }
 
     /// The database for whoever changes all of it, made when it is not there. Others wait until this is over.
@@ -35,7 +35,7 @@ impl Whole {
             Some(url) => postgres::fill(url).await?,
             None => sqlite::fill(file).await?,
         };
-        Ok(Self { transaction: Transaction { inner, turn: None }, _connection: connection })
+        Ok(Self { transaction: Transaction { inner, turn: None }, connection })
     }
 
     /// The names of the schema's changes that were made, all of which this version knows, and how many there are more.
@@ -49,7 +49,9 @@ impl Whole {
     }
 
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await
+        self.transaction.commit().await?;
+        // SQLite puts what was written into its place then, for whoever comes next.
+        Ok(self.connection.close().await?)
     }
 
     pub(crate) fn is_postgres(&self) -> bool {

@@ -9,7 +9,7 @@ use tokio::io::AsyncRead;
 
 use super::archive::{ArchiveReader, Broken, Entry};
 use super::tables::{Table, tables};
-use super::{AnyHeader, End, FORMAT, Header, Moved, MovedFile, StatePlace, TransferError};
+use super::{AnyHeader, End, FORMAT, Header, MOST_MISSING, Moved, MovedFile, StatePlace, TransferError};
 use super::{named_artifacts, sealed_under};
 use crate::StoreError;
 use crate::database::Whole;
@@ -174,6 +174,9 @@ impl Import {
         let wrong = |problem: &str| broken(&name(entry), problem);
         if end.headers_sha256 != entry.before {
             return Err(wrong("belongs to another archive: entries are missing, or were added"));
+        }
+        if end.missing.len() > MOST_MISSING {
+            return Err(wrong("names more lost artifacts than an export does"));
         }
         for table in &self.tables {
             self.rows.entry(table.name.clone()).or_default();

@@ -74,7 +74,12 @@ impl Place {
     pub(crate) fn sql(&self, sql: &str) {
         let Some(server) = &self.postgres else {
             let file = self.data().join("carrel.sqlite");
-            let ran = Command::new("sqlite3").arg(&file).arg(sql).output().expect("sqlite3 is installed");
+            let ran = Command::new("sqlite3")
+                .args(["-cmd", ".timeout 30000"])
+                .arg(&file)
+                .arg(sql)
+                .output()
+                .expect("sqlite3 is installed");
             assert!(ran.status.success(), "{ran:?}");
             return;
         };

@@ -339,9 +339,10 @@ async fn a_list_shows_how_many_lines_a_ready_attempt_has_changed() {
     let mut attempt = store.task(organization, id).await.expect("the task").turns[0].attempts[0].clone();
     let patch = PatchSummary { additions: 3, deletions: 1, ..PatchSummary::default() };
     let (answer, notes, tally) = ("Done.".to_owned(), AnswerNotes::default(), Tally::default());
-    let outcome = Outcome { answer, patch: Some(patch), notes, tally };
+    let done = AttemptState::Collecting { answer: answer.clone(), notes: notes.clone() };
+    let outcome = AttemptState::Ready(Outcome { answer, patch: Some(patch), notes, tally });
 
-    for next in [AttemptState::Preparing, AttemptState::Ready(outcome)] {
+    for next in [AttemptState::Preparing, AttemptState::SettingUp, AttemptState::Running, done, outcome] {
         attempt = store.advance_attempt(&attempt, next, vec![]).await.expect("on its way");
     }
 

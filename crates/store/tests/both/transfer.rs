@@ -342,7 +342,11 @@ async fn only_an_empty_database_is_filled_and_only_one_that_is_there_is_written_
 
     let again = read(&full.place, &bytes).await.expect_err("it is full");
     read(&empty, &bytes).await.expect("a schema alone is empty");
+    let last = schema(&empty.state()).await.expect("asked").expect("there").made.pop().expect("a change");
+    empty.sql(&format!("delete from seaql_migrations where version = '{last}'"));
+    let behind = export(&empty.state(), &[], Vec::new()).await.expect_err("it is behind");
 
+    assert!(matches!(behind, TransferError::Behind), "{behind}");
     assert!(matches!(nothing, TransferError::Nothing { .. }), "{nothing}");
     assert!(matches!(&again, TransferError::NotEmpty { table } if table == "organization"), "{again}");
     assert_eq!(full.archive().await, bytes, "nothing was changed");

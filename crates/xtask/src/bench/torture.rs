@@ -51,7 +51,8 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
     {
         let report = runtime.block_on(async {
             let mut place = Place::new(workers, on_postgres, each >= LONG_RUN).await?;
-            place.torture(each).await
+            let outcome = place.torture(each).await;
+            outcome.with_context(|| format!("after {}", place.blows_in_words()))
         });
         println!("{name}\n{}", report.with_context(|| name.to_owned())?);
     }
@@ -243,8 +244,12 @@ impl Place {
         used.sum()
     }
 
-    fn report(&self, before: f64, took: Duration) -> Result<String> {
+    fn blows_in_words(&self) -> String {
         let blows: Vec<String> = self.blows.iter().map(|(blow, count)| format!("{count} {blow}")).collect();
+        blows.join(", ")
+    }
+
+    fn report(&self, before: f64, took: Duration) -> Result<String> {
         let went_on = self.ready.iter().filter(|task| task.goes_on).count();
         let mut left_out = String::new();
         if self.is_long && self.disk.is_none() {
@@ -257,7 +262,7 @@ impl Place {
             "  {} in {:.0} s; {} tasks: {} ready ({went_on} of them with a second turn), {} stopped by their person, {} \
              failed for want of disk; every command ran once, every patch is that of an undisturbed run, every publication \
              exists once, no log has a gap, nothing is left over; memory {before:.0} -> {:.0} MiB{left_out}\n",
-            blows.join(", "),
+            self.blows_in_words(),
             took.as_secs_f64(),
             self.created,
             self.ready.len(),
