@@ -58,7 +58,7 @@ pub(crate) enum Halt {
 }
 
 impl Halt {
-    fn failed(reason: impl ToString) -> Self {
+    pub(crate) fn failed(reason: impl ToString) -> Self {
         Self::Failed { reason: reason.to_string(), retryable: false }
     }
 

@@ -8,6 +8,7 @@
 mod agents;
 mod artifacts;
 mod attempt;
+mod base;
 mod budgets;
 mod builds;
 mod cancel;

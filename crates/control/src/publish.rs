@@ -7,9 +7,9 @@ use carrel_domain::{
 use carrel_forge::{CommitRequest, ForgeError};
 use carrel_store::{Job, NewPublication, Store, StoreError, TaskThread};
 
-use crate::attempt::{PATCH, local_changes};
-use crate::worker::Left;
-use crate::{Control, ControlError};
+use crate::attempt::{self, PATCH, local_changes};
+use crate::worker::{Left, MAX_CLAIMS};
+use crate::{Control, ControlError, base};
 
 /// How often a publication is tried by itself. A person waits for it, and can try again.
 const TRIES: i64 = 2;
@@ -92,6 +92,26 @@ enum Halt {
     Store(StoreError),
 }
 
+impl Halt {
+    fn ends_its_workers(claims: i64) -> Self {
+        let reason =
+            format!("{claims} workers have died or given up over this publication; the service's log says how");
+        Self::Failed { reason, retryable: true }
+    }
+}
+
+impl From<attempt::Halt> for Halt {
+    fn from(halt: attempt::Halt) -> Self {
+        match halt {
+            attempt::Halt::Failed { reason, retryable } => Self::Failed { reason, retryable },
+            attempt::Halt::NoRoom { reason } | attempt::Halt::Around(reason) => {
+                Self::Failed { reason, retryable: true }
+            }
+            attempt::Halt::Cancelled => Self::Failed { reason: "it was stopped".to_owned(), retryable: true },
+        }
+    }
+}
+
 impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -115,7 +135,11 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Publi
         if publication.state.has_ended() {
             return Left::Done;
         }
-        let next = match step(control, store, &publication).await {
+        let worked = match job.tries > MAX_CLAIMS {
+            true => Err(Halt::ends_its_workers(job.tries)),
+            false => step(control, store, &publication).await,
+        };
+        let next = match worked {
             Ok(next) => next,
             Err(Halt::Failed { reason, retryable: true }) if job.tries < TRIES => return Left::Again { reason },
             Err(Halt::Failed { reason, retryable }) => PublicationState::Failed { reason, retryable },
@@ -133,10 +157,25 @@ async fn step(control: &Control, store: &Store, publication: &Publication) -> Re
     let thread = store.task(publication.organization, publication.task).await?;
     match &publication.state {
         PublicationState::Requested => {
-            Ok(PublicationState::Committed { commit: commit(control, store, publication, &thread).await? })
+            let commit = commit(control, store, publication, &thread).await?;
+            tell_of_local_changes(store, publication, &thread).await?;
+            Ok(PublicationState::Committed { commit })
         }
         PublicationState::Committed { commit } => {
             let mirror = control.inner.forge.mirror(thread.task.repository_id);
+            // It was made on another machine, perhaps.
+            if !base::has(&mirror, commit).await?
+                && self::commit(control, store, publication, &thread).await? != *commit
+            {
+                return Err(Halt::Failed {
+                    reason: format!(
+                        "commit {} was made on another worker's machine and would be another one here; let all workers have \
+                         the same CARREL_GIT_AUTHOR, and publish again",
+                        commit.short()
+                    ),
+                    retryable: true,
+                });
+            }
             let ours = pushed_before(&thread, publication);
             mirror.push(&thread.task.repository, commit, &publication.branch, ours.as_ref()).await?;
             Ok(PublicationState::Pushed { commit: commit.clone() })
@@ -176,7 +215,11 @@ async fn commit(
             ));
         }
     }
-    let mirror = control.inner.forge.mirror(thread.task.repository_id);
+    let mut mirror = control.inner.forge.mirror(thread.task.repository_id);
+    if !base::has(&mirror, &base).await? {
+        mirror = control.inner.forge.fetch(thread.task.repository_id, &thread.task.repository).await?;
+        Box::pin(base::bring(control, store, thread, &mirror, &base)).await?;
+    }
     let author = &control.inner.author;
     let request = CommitRequest {
         base: &base,
@@ -186,17 +229,24 @@ async fn commit(
         author_email: &author.email,
         at: publication.created_at,
     };
-    let commit = mirror.commit_patch(&request).await?;
-    if thread.task.local_changes.is_some() {
-        let message = format!(
-            "the branch {} gets two commits: the local changes the task started from, and those of the agent on them",
-            publication.branch
-        );
-        let body = EventBody::Progress { message, duration_ms: None };
-        let event = NewEvent { attempt: Some(attempt.id), body };
-        store.append(publication.organization, publication.task, vec![event]).await?;
+    Ok(mirror.commit_patch(&request).await?)
+}
+
+async fn tell_of_local_changes(
+    store: &Store,
+    publication: &Publication,
+    thread: &TaskThread,
+) -> Result<(), StoreError> {
+    if thread.task.local_changes.is_none() {
+        return Ok(());
     }
-    Ok(commit)
+    let message = format!(
+        "the branch {} gets two commits: the local changes the task started from, and those of the agent on them",
+        publication.branch
+    );
+    let body = EventBody::Progress { message, duration_ms: None };
+    let event = NewEvent { attempt: Some(publication.attempt), body };
+    store.append(publication.organization, publication.task, vec![event]).await
 }
 
 /// The commit that this task put on this branch last, so that a follow-up may move its own branch on.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use carrel_domain::comparison::{Counter, Tally};
 use carrel_domain::patch::StartedPatch;
-use carrel_domain::{Attempt, AttemptId, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
+use carrel_domain::{Attempt, AttemptId, CommitOid, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
 use sea_orm::Value;
 
 use crate::database::{Row, Scope, StoreError, Transaction, time};
@@ -17,6 +17,30 @@ const COLUMNS: usize = 7;
 const ROWS_PER_STATEMENT: usize = 500;
 
 impl Store {
+    /// The commit that an attempt has put its task's local changes on, and the one they became, if it was the one to do so.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn local_changes_applied(
+        &self,
+        organization: OrganizationId,
+        attempt: AttemptId,
+    ) -> Result<Option<(CommitOid, CommitOid)>, StoreError> {
+        let row = self
+            .database
+            .one(
+                "select organization_id, task_id, seq, attempt_id, at, body from event
+                 where attempt_id = $1 and kind = 'local_changes.applied' and organization_id = $2 order by seq limit 1",
+                [attempt.as_uuid().into(), organization.as_uuid().into()],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        match event(&row)?.body {
+            EventBody::LocalChangesApplied { base, commit, .. } => Ok(Some((base, commit))),
+            _ => Ok(None),
+        }
+    }
+
     /// Appends events to a task's log.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Several workers on one PostgreSQL, each with a data folder of its own, as on machines of their own.
 
 use carrel_testkit::model::{Reply, Script};
-use carrel_testkit::{Postgres, World};
+use carrel_testkit::{Postgres, Repository, World};
 use serde_json::Value;
 
 use super::{CARREL, FILES, mends};
@@ -10,15 +10,33 @@ use super::{CARREL, FILES, mends};
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 async fn worker(postgres: &Postgres, name: &str, script: Script) -> World {
+    worker_with(postgres, name, script, &[]).await
+}
+
+async fn worker_with(postgres: &Postgres, name: &str, script: Script, more: &[(&str, &str)]) -> World {
     let url = postgres.url();
-    let variables = [
+    let mut variables = vec![
         ("DATABASE_URL", url.as_str()),
         ("CARREL_SECRETS_KEY", KEY),
         ("CARREL_WORKER_NAME", name),
         ("CARREL_WORKER_GONE_SECONDS", "3"),
         ("CARREL_MAX_JOBS", "1"),
     ];
+    variables.extend(more);
     World::with(CARREL, script, &variables).await
+}
+
+/// A task on a checkout with a file that is not pushed, done by this worker.
+async fn done_from_local_changes(world: &World) -> (Repository, String) {
+    let repository = world.repository("answers", FILES);
+    std::fs::write(repository.path().join("note"), "not pushed\n").expect("a file");
+    let arguments = ["--json", "task", "create", "--with-local-changes", "Make the check pass"];
+    let created = world.carrel_in(repository.path(), &arguments).await;
+    let created: Value = serde_json::from_str(&created.stdout).unwrap_or_else(|error| panic!("{error}: {created:?}"));
+    let id = created["id"].as_str().expect("an id").to_owned();
+    let task = world.ended(&id).await;
+    assert_eq!(task["state"], "ready", "{task:#}");
+    (repository, id)
 }
 
 fn states(task: &Value) -> Vec<&str> {
@@ -71,4 +89,57 @@ async fn an_attempt_whose_worker_is_gone_ends_with_the_reason_and_is_made_again_
     gone.start().await;
     let late = gone.json(&["task", "show", &id]).await;
     assert_eq!(states(&late), ["failed", "ready"], "{late:#}");
+}
+
+#[tokio::test]
+async fn what_one_worker_made_of_local_changes_another_publishes_and_goes_on_with() {
+    let (postgres, shared) = (Postgres::start(), tempfile::tempdir().expect("a folder"));
+    let artifacts = format!("file://{}", shared.path().display());
+    let more = [("CARREL_ARTIFACTS", artifacts.as_str())];
+    let mut one = worker_with(&postgres, "one", mends(), &more).await;
+    let (repository, id) = done_from_local_changes(&one).await;
+    let looks = Script::new([Reply::command("cat note answer"), Reply::message("Looked.")]);
+    let two = worker_with(&postgres, "two", looks, &more).await;
+    one.kill().await;
+    postgres.query("update worker set seen_at = 0 where name = 'one'").expect("time passes");
+
+    let pushed = two.carrel(&["task", "push", &id, "--branch", "mended"]).await;
+    two.carrel(&["task", "follow-up", &id, "Look again"]).await;
+    let task = two.ended(&id).await;
+
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    two.events_until(&id, |events| events.iter().any(|event| event["data"]["state"] == "pushed")).await;
+    assert_eq!(repository.git(&["rev-list", "--count", "main..mended"]), "2");
+    assert_eq!(repository.git(&["show", "mended:note", "mended:answer"]), "not pushed\n42");
+    assert_eq!(task["turns"][1]["attempts"][0]["state"], "ready", "{task:#}");
+    assert_eq!(
+        task["turns"][1]["attempts"][0]["base_commit"], task["turns"][0]["attempts"][0]["base_commit"],
+        "the commit is the same on both machines"
+    );
+    let request = two.model().requests()[1].clone();
+    let seen = (0..).map_while(|number| request.output(number)).last().expect("a result");
+    assert!(seen.contains("not pushed\n42\n"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_publication_that_ends_its_workers_is_given_up() {
+    let (postgres, shared) = (Postgres::start(), tempfile::tempdir().expect("a folder"));
+    let artifacts = format!("file://{}", shared.path().display());
+    let more = [("CARREL_ARTIFACTS", artifacts.as_str())];
+    let mut one = worker_with(&postgres, "one", mends(), &more).await;
+    let (_repository, id) = done_from_local_changes(&one).await;
+    one.kill().await;
+    let api = worker_with(&postgres, "api", mends(), &[more[0], ("CARREL_ROLE", "api")]).await;
+    let push = ["task", "push", &id, "--branch", "mended"];
+    let dying = async {
+        let waits = |events: &[Value]| events.iter().any(|event| event["data"]["state"] == "requested");
+        api.events_until(&id, waits).await;
+        postgres.query("update job set tries = 20 where kind = 'publication'").expect("twenty workers die");
+        one.start().await;
+    };
+
+    let (pushed, ()) = tokio::join!(api.carrel(&push), dying);
+
+    assert_eq!(pushed.code, 1, "{pushed:?}");
+    assert!(pushed.stdout.contains("21 workers have died or given up over this publication"), "{pushed:?}");
 }

@@ -13,6 +13,7 @@ use carrel_domain::{AttemptState, CommitOid, EventBody, Image, Recipe, ResourceL
 use carrel_forge::{Base, Mirror};
 
 use super::{Halt, Scene, Site, Step};
+use crate::base;
 
 /// The longest file of settings, and the longest script, that is taken from a repository.
 const FILE_BYTES: usize = 1 << 20;
@@ -42,7 +43,10 @@ async fn pin(scene: &Scene<'_>, mirror: &Mirror) -> Result<Base, Halt> {
     let branch = scene.branch();
     let known = scene.attempt.base.clone().or_else(|| inherited(scene));
     let base = match known {
-        Some(commit) => Base { commit, branch },
+        Some(commit) => {
+            base::bring(scene.control, scene.store(), scene.thread, mirror, &commit).await?;
+            Base { commit, branch }
+        }
         None => {
             let named = mirror.resolve(&scene.thread.task.revision).await?;
             Box::pin(local_changes::onto(scene, mirror, named)).await?
