@@ -29,12 +29,13 @@ mod trace;
 mod trust;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carrel_agent::{AgentLimits, ModelClient};
-use carrel_domain::{Redactor, SharedClock};
+use carrel_domain::{AttemptId, Redactor, SharedClock};
 use carrel_egress::Egress;
 use carrel_forge::Forge;
 use carrel_image::Images;
@@ -153,6 +154,8 @@ pub struct Control {
     inner: Arc<ControlOptions>,
     builds: Arc<builds::Builds>,
     trust: Arc<trust::Known>,
+    /// Attempts that this worker drove until it lost their claims: their sandboxes may be here still.
+    lost: Arc<Mutex<BTreeSet<AttemptId>>>,
     layers_wanted: Arc<Notify>,
     /// Read while a sandbox is about to stand on a layer, written while one is removed.
     layers_turn: Arc<RwLock<()>>,
@@ -169,6 +172,7 @@ impl Control {
             inner: Arc::new(options),
             builds: Arc::default(),
             trust: Arc::default(),
+            lost: Arc::default(),
             layers_wanted: Arc::default(),
             layers_turn: Arc::default(),
             seats: terminal::Seats::default(),

@@ -1,11 +1,11 @@
 //! The worker: claims jobs under a lease, keeps the lease while a job is worked on, and lets go of everything when the
 //! process is to stop, so that the next one goes on from there at once.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use carrel_domain::{Attempt, AttemptState, EventBody, JobId, NewEvent, SandboxId};
+use carrel_domain::{Attempt, AttemptId, AttemptState, EventBody, JobId, NewEvent, SandboxId};
 use carrel_store::{
     Attendance, Change, Claim, Job, JobKind, Lease, Presence, Principal, Queue, Store, StoreError, Worker,
 };
@@ -118,7 +118,37 @@ impl Control {
             self.tend_layers(&stop),
             self.stay_known(&stop),
             self.tend_artifacts(&stop),
+            self.tend_lost(&stop),
         );
+    }
+
+    /// Ends the sandboxes of attempts whose claims were lost, once nobody needs them here any more: another worker prepares the
+    /// attempt anew, or has ended it. One that this worker goes on with itself stays.
+    async fn tend_lost(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.inner.limits.gone_after / 2) => {}
+            }
+            let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if lost.is_empty() {
+                continue;
+            }
+            let under_way: BTreeSet<AttemptId> = match self.inner.store.attempts_under_way().await {
+                Ok(attempts) => attempts.iter().map(|attempt| attempt.id).collect(),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look what became of attempts whose claims were lost");
+                    continue;
+                }
+            };
+            for id in lost.difference(&under_way) {
+                if let Err(error) = self.inner.sandboxes.destroy(id.sandbox()).await {
+                    tracing::warn!(attempt = %id, %error, "a sandbox that nobody needs could not be removed");
+                    continue;
+                }
+                self.lost.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            }
+        }
     }
 
     /// Says again and again that this worker is there.
@@ -238,6 +268,9 @@ impl Control {
             left = self.drive(&job, lease) => left,
             () = self.keep(&job, lease) => {
                 tracing::warn!(job = %job.id, "lost the lease on a job; somebody else goes on with it");
+                if let JobKind::Attempt(id) = job.kind {
+                    self.lost.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+                }
                 return;
             }
             () = stop.cancelled() => {

@@ -279,6 +279,18 @@ impl World {
         }
     }
 
+    /// Waits until a file or folder is there no more.
+    ///
+    /// # Panics
+    /// When it stays.
+    pub async fn until_gone(&self, path: &Path) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while path.exists() {
+            assert!(tokio::time::Instant::now() < deadline, "{} is still there; {}", path.display(), self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// All events of a task so far.
     ///
     /// # Panics

@@ -92,6 +92,36 @@ async fn an_attempt_whose_worker_is_gone_ends_with_the_reason_and_is_made_again_
 }
 
 #[tokio::test]
+async fn a_worker_that_stood_still_ends_what_was_made_again_elsewhere() {
+    let postgres = Postgres::start();
+    let still = worker(&postgres, "still", Script::new([Reply::command("sleep 1000; echo never")])).await;
+    let repository = still.repository("answers", FILES);
+    let id = still.create(&repository, "Make the check pass").await;
+    still.events_until(&id, |events| events.iter().any(|event| event["type"] == "command.started")).await;
+    let attempt = still.json(&["task", "show", &id]).await["turns"][0]["attempts"][0]["id"].clone();
+    let sandbox = still.data().join("sandboxes").join(attempt.as_str().expect("an id"));
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &still.service_pid().to_string()]).status();
+        assert!(sent.expect("kill is there").success());
+    };
+    assert!(sandbox.exists(), "{}", sandbox.display());
+    let there = worker(&postgres, "there", mends()).await;
+
+    signal("-STOP");
+    postgres.query("update job set lease_until = 0; update worker set seen_at = 0 where name = 'still'").expect("time");
+    let task = loop {
+        let task = there.ended(&id).await;
+        if states(&task).last() == Some(&"ready") {
+            break task;
+        }
+    };
+    signal("-CONT");
+
+    assert_eq!(states(&task), ["failed", "ready"], "{task:#}");
+    still.until_gone(&sandbox).await;
+}
+
+#[tokio::test]
 async fn what_one_worker_made_of_local_changes_another_publishes_and_goes_on_with() {
     let (postgres, shared) = (Postgres::start(), tempfile::tempdir().expect("a folder"));
     let artifacts = format!("file://{}", shared.path().display());

@@ -25,8 +25,8 @@ const PAGE: usize = 30;
 const PAGES: usize = 100;
 /// What values of secrets are sealed under, the same for all processes.
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-/// People who watch.
-const WATCHERS: usize = 5000;
+/// People who watch: as many as look at a task, and far more than that.
+const WATCHERS: [usize; 2] = [100, 5000];
 /// What is said all the time while they watch.
 const PROMPT: &str = "Speak slowly";
 /// Commands of the task that is multiplied: about a hundred events, as a task of middle size has.
@@ -140,16 +140,15 @@ impl Place {
 
     async fn watch(&self) -> Result<String> {
         let task = self.worlds[0].create(&self.repository, PROMPT).await;
-        let mut report = String::new();
-        for (number, world) in self.worlds.iter().enumerate() {
-            let report_of_one = watchers::measure(world, &task, WATCHERS).await?;
-            report.push_str(&format!(
-                "{}{WATCHERS} watchers of {}: {report_of_one}",
-                if number == 0 { "" } else { "\n  " },
-                if number == 0 { "the process that works" } else { "another process" },
-            ));
+        let mut report = Vec::new();
+        for count in WATCHERS {
+            for (number, world) in self.worlds.iter().enumerate() {
+                let whose = if number == 0 { "the process that works" } else { "another process" };
+                let heard = watchers::measure(world, &task, count).await?;
+                report.push(format!("{count} watchers of {whose}: {heard}"));
+            }
         }
-        Ok(report)
+        Ok(report.join("\n  "))
     }
 }
 
