@@ -42,11 +42,17 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 const WAIT_FOR_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
 const LOCK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
-struct SystemClock;
+struct SystemClock {
+    started: std::time::Instant,
+}
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    fn passed(&self) -> std::time::Duration {
+        self.started.elapsed()
     }
 }
 
@@ -95,7 +101,7 @@ impl Service {
         let traces = traces::Traces::start(settings.traces.as_ref(), &settings.work.name)?;
         let tracer = traces.as_ref().map(traces::Traces::tracer);
         logs::start(&settings.log, settings.log_format, redactor.clone(), tracer)?;
-        let clock: SharedClock = Arc::new(SystemClock);
+        let clock: SharedClock = Arc::new(SystemClock { started: std::time::Instant::now() });
         let store = open_store(&settings, &clock, &redactor).await?;
         let identity = Identity::new(store.clone(), Arc::clone(&clock));
         let owner = store.ensure_owner().await.map_err(|error| Failure::service(error.to_string()))?;

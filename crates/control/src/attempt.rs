@@ -33,7 +33,7 @@ pub(crate) use prepare::local_changes;
 pub(crate) use site::{Listener, Site};
 
 use crate::worker::{Left, MAX_CLAIMS, MAX_TRIES};
-use crate::{Control, cancel, trace};
+use crate::{Control, cancel, trace, worker};
 
 /// The name of the artifact that is an attempt's patch.
 pub(crate) const PATCH: &str = "patch";
@@ -214,7 +214,7 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
                 if matches!(halt, Halt::NoRoom { .. }) {
                     end_sandboxes(control, id).await;
                 }
-                match ended(&attempt, halt, job.tries) {
+                match ended(&attempt, halt, worker::tries(store, job).await) {
                     Ok(next) => Step::to(next),
                     Err(reason) => return Left::Again { reason },
                 }

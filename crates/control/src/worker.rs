@@ -28,7 +28,7 @@ const REST: Duration = Duration::from_secs(2);
 /// After so many tries the trouble is not going to go away.
 pub(crate) const MAX_TRIES: i64 = 5;
 
-/// After so many claims of one job, whatever became of them, it is the job that ends its workers.
+/// After so many claims of one job in which it did not get on, it is the job that ends its workers.
 pub(crate) const MAX_CLAIMS: i64 = 20;
 
 /// Publications worked on at the same time. They are short, and never wait for attempts.
@@ -283,6 +283,7 @@ impl Control {
         let outcome = match left {
             Left::Done => store.finish_job(job.id, lease).await,
             Left::Again { reason } => {
+                let job = Job { tries: tries(store, &job).await, ..job.clone() };
                 tracing::warn!(job = %job.id, tries = job.tries, reason, "a job is to be tried again");
                 let rest = REST.saturating_mul(u32::try_from(job.tries.clamp(1, 30)).unwrap_or(1));
                 let held = store.under(claim(&job, lease));
@@ -359,6 +360,12 @@ fn report(ended: Result<(), JoinError>) {
 
 fn claim(job: &Job, lease: &Lease) -> Claim {
     Claim { job: job.id, owner: lease.owner.clone() }
+}
+
+/// How often a job was claimed since it last got on, which may have been under this claim. Where the store does not say, as
+/// when it was claimed.
+pub(crate) async fn tries(store: &Store, job: &Job) -> i64 {
+    store.job_tries(job.id).await.unwrap_or(job.tries)
 }
 
 /// Says in the log of an attempt that it rests, why, and until when.

@@ -6,7 +6,7 @@ use carrel_domain::{
 };
 
 use crate::database::{Row, Scope, StoreError, Transaction, json, maybe_time, time};
-use crate::{Change, Store, environments, events, messages, workers};
+use crate::{Change, Store, environments, events, jobs, messages, workers};
 
 pub(crate) const COLUMNS: &str = "a.id, a.organization_id, a.task_id, a.turn_id, a.number, a.state, a.version,
     a.environment_id, a.environment_version, a.model, a.effort, a.agent, a.limits, a.retry_of, a.resumes, a.base_commit, a.token_usage, a.cancel_requested_by,
@@ -182,10 +182,7 @@ async fn move_on(
         workers::settle(store, transaction, moved.id).await?;
     }
     let unheard = messages::unheard(transaction, &moved).await?;
-    // What got on is not stuck: its job begins to count anew.
-    transaction
-        .run("update job set tries = 1 where kind = 'attempt' and subject_id = $1", [attempt.id.as_uuid().into()])
-        .await?;
+    jobs::got_on(transaction, attempt.id).await?;
     if moved.state.has_ended() {
         // It may have been the last to hold an older version of its environment, with that version's secrets.
         environments::purge_values(transaction, attempt.organization, attempt.environment).await?;

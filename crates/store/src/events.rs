@@ -8,7 +8,7 @@ use carrel_domain::{Attempt, AttemptId, CommitOid, Event, EventBody, NewEvent, O
 use sea_orm::Value;
 
 use crate::database::{Row, Scope, StoreError, Transaction, time};
-use crate::{Change, Store, artifacts, budgets, messages};
+use crate::{Change, Store, artifacts, budgets, jobs, messages};
 
 /// Columns of one row, and so the parameters one event takes.
 const COLUMNS: usize = 7;
@@ -79,6 +79,12 @@ impl Store {
             if let EventBody::MessageDelivered { message_id } = event.body {
                 messages::deliver(self, &transaction, attempt, message_id).await?;
             }
+        }
+        // Whoever takes the attempt up goes on behind it. One that ends a worker after each step has its time limit.
+        let is_step =
+            |body: &EventBody| matches!(body, EventBody::ConversationItem { .. } | EventBody::ContextCompacted { .. });
+        if events.iter().any(|event| is_step(&event.body)) {
+            jobs::got_on(&transaction, attempt.id).await?;
         }
         let last_seq = append(self, &transaction, attempt.organization, attempt.task, &events).await?;
         transaction.commit().await?;

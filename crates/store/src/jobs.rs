@@ -37,7 +37,7 @@ pub struct Job {
     pub organization: OrganizationId,
     /// What it is about.
     pub kind: JobKind,
-    /// How often it was claimed, this time included.
+    /// How often it was claimed since what it is about last got on, this time included.
     pub tries: i64,
     /// Of an attempt: the worker that has its sandbox and its files, if one has.
     pub home: Option<WorkerId>,
@@ -160,6 +160,15 @@ impl Store {
         Ok(renewed == 1)
     }
 
+    /// How often a job was claimed since what it is about last got on.
+    ///
+    /// # Errors
+    /// When it is no longer in the queue, or the database refuses.
+    pub async fn job_tries(&self, job: JobId) -> Result<i64, StoreError> {
+        let row = self.database.one("select tries from job where id = $1", [job.as_uuid().into()]).await?;
+        row.ok_or(StoreError::NotFound { noun: "job" })?.get("tries")
+    }
+
     /// Takes a job that is done out of the queue.
     ///
     /// # Errors
@@ -230,6 +239,17 @@ impl Store {
         transaction.commit().await?;
         Ok(released)
     }
+}
+
+/// An attempt got on, so it is not stuck: claims of its job count anew from this one.
+pub(crate) async fn got_on(transaction: &Transaction, attempt: AttemptId) -> Result<(), StoreError> {
+    transaction
+        .run(
+            "update job set tries = 1 where kind = 'attempt' and subject_id = $1 and tries > 1",
+            [attempt.as_uuid().into()],
+        )
+        .await
+        .map(drop)
 }
 
 /// Refuses a transaction whose claim is lost. Nobody else can claim the job until it has ended.

@@ -99,8 +99,8 @@ pub struct Store {
 
 struct Shared {
     worker: WorkerId,
-    /// How far the database's clock is ahead of this machine's.
-    clock_lag_ms: AtomicI64,
+    /// The time that all workers go by, less what has passed of this process's own: [`Store::shared_now`].
+    shared_clock_ms: AtomicI64,
     clock: SharedClock,
     redactor: Redactor,
     keys: SealingKeys,
@@ -127,7 +127,7 @@ impl Store {
             database,
             shared: Arc::new(Shared {
                 worker,
-                clock_lag_ms: AtomicI64::new(0),
+                shared_clock_ms: AtomicI64::new(i64::MIN),
                 clock,
                 redactor,
                 keys,

@@ -4,10 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use carrel_domain::{AttemptId, OrganizationId, WorkerId};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::database::{Row, Scope, StoreError, Transaction, time};
 use crate::{Principal, Store};
+
+/// No job is put off for longer than this; one that seems to be was put off by a clock that was ahead.
+const FAR: Duration = Duration::from_secs(10 * 60);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -153,19 +156,21 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Says that this worker is still there. To be repeated well within the time after which it is taken for gone.
+    /// Says that this worker is still there. To be repeated well within the time after which it is taken for gone. Nothing
+    /// waits on for a time that a clock which was ahead had named.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn worker_is_there(&self) -> Result<(), StoreError> {
         self.compare_clocks().await?;
+        let now = self.shared_now();
         let transaction = self.write(Scope::OneStatement).await?;
         transaction
-            .run(
-                "update worker set seen_at = $2 where id = $1",
-                [self.shared.worker.as_uuid().into(), time(self.shared_now())],
-            )
+            .run("update worker set seen_at = $2 where id = $1", [self.shared.worker.as_uuid().into(), time(now)])
             .await?;
+        // Jobs that a clock which was ahead has put off.
+        let far = now.checked_add(FAR).unwrap_or(Timestamp::MAX);
+        transaction.run("update job set run_at = $1 where run_at > $2", [time(now), time(far)]).await?;
         transaction.commit().await
     }
 
@@ -236,21 +241,28 @@ impl Store {
         self.database.one(&sql, [id.as_uuid().into()]).await?.as_ref().map(worker).transpose()
     }
 
-    /// Takes note of how far this machine's clock is from the database's.
+    /// Takes note of the time that all workers go by: the database's where they share one, else this machine's, which never
+    /// goes back while the process lives.
     pub(crate) async fn compare_clocks(&self) -> Result<(), StoreError> {
-        if let Some(theirs) = self.database.clock().await? {
-            let ahead = theirs.as_millisecond().saturating_sub(self.now().as_millisecond());
-            self.shared.clock_lag_ms.store(ahead, Ordering::Release);
+        let theirs = self.database.clock().await?;
+        let since = |time: Timestamp| time.as_millisecond().saturating_sub(self.passed_ms());
+        match theirs {
+            Some(theirs) => self.shared.shared_clock_ms.store(since(theirs), Ordering::Release),
+            None => drop(self.shared.shared_clock_ms.fetch_max(since(self.now()), Ordering::AcqRel)),
         }
         Ok(())
     }
 
-    /// The time that leases and signs of life are measured by: this machine's own, or that of the database where several
-    /// machines share one, as far as it is known.
+    /// The time that leases, waits and signs of life are measured by. It goes on steadily, whatever this machine's clock is set
+    /// to: what has passed since it was last compared is measured, not read off the clock.
     #[must_use]
     pub fn shared_now(&self) -> Timestamp {
-        let lag = SignedDuration::from_millis(self.shared.clock_lag_ms.load(Ordering::Acquire));
-        self.now().checked_add(lag).unwrap_or(Timestamp::MAX)
+        let since = self.shared.shared_clock_ms.load(Ordering::Acquire);
+        Timestamp::from_millisecond(since.saturating_add(self.passed_ms())).unwrap_or(Timestamp::MAX)
+    }
+
+    fn passed_ms(&self) -> i64 {
+        i64::try_from(self.shared.clock.passed().as_millis()).unwrap_or(i64::MAX)
     }
 }
 

@@ -5,6 +5,7 @@ use carrel_testkit::{Postgres, Repository, World};
 use serde_json::Value;
 
 use super::{CARREL, FILES, mends};
+use crate::recovery::touch_inside;
 
 /// What values of secrets are sealed under, the same for all of them.
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -119,6 +120,31 @@ async fn a_worker_that_stood_still_ends_what_was_made_again_elsewhere() {
 
     assert_eq!(states(&task), ["failed", "ready"], "{task:#}");
     still.until_gone(&sandbox).await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_gets_on_outlives_any_number_of_restarts() {
+    let postgres = Postgres::start();
+    let wait = "while [ ! -e /tmp/go ]; do sleep 0.05; done";
+    let first = Reply::call("exec_command", serde_json::json!({"cmd": wait, "yield_time_ms": 30000}));
+    let script = Script::new([first, Reply::command("sleep 1000; echo never")]);
+    let mut world = worker(&postgres, "one", script).await;
+    let repository = world.repository("answers", FILES);
+    let id = world.create(&repository, "Rest").await;
+    let commands = |number: usize| {
+        move |events: &[Value]| events.iter().filter(|event| event["type"] == "command.started").count() == number
+    };
+    world.events_until(&id, commands(1)).await;
+    postgres.query("update job set tries = 20").expect("twenty restarts");
+
+    touch_inside(&world);
+    world.events_until(&id, commands(2)).await;
+    world.kill().await;
+    world.start().await;
+    world.carrel(&["task", "cancel", &id]).await;
+    let task = world.ended(&id).await;
+
+    assert_eq!(task["state"], "cancelled", "it was at work until then: {task:#}");
 }
 
 #[tokio::test]

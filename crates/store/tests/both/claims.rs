@@ -22,7 +22,7 @@ impl Clock for Seconds {
 }
 
 struct Fixture {
-    _place: Place,
+    place: Place,
     store: Store,
     clock: Seconds,
     owner: Principal,
@@ -33,7 +33,7 @@ impl Fixture {
         let (place, clock) = (Place::of(module_path!()), Seconds::default());
         let store = place.open_once(Arc::new(clock.clone()), Redactor::default()).await;
         let owner = store.ensure_owner().await.expect("an owner").principal;
-        Self { _place: place, store, clock, owner }
+        Self { place, store, clock, owner }
     }
 
     async fn attempt(&self) -> Attempt {
@@ -115,6 +115,31 @@ async fn a_claim_whose_time_is_over_still_writes_while_nobody_else_has_the_job()
 }
 
 #[tokio::test]
+async fn claims_count_anew_once_the_conversation_has_got_on() {
+    let fixture = Fixture::new().await;
+    let attempt = fixture.attempt().await;
+    let later = |claims: i64| fixture.clock.0.store(claims * 31, Ordering::SeqCst);
+    for number in 1..=4 {
+        later(number);
+        let (job, held) = fixture.claim(&format!("worker {number}")).await;
+        assert_eq!(job.tries, number);
+        held.append_with_files(&attempt, said(&attempt, "still here"), Vec::new()).await.expect("it holds the claim");
+    }
+
+    later(5);
+    let (stuck, held) = fixture.claim("worker 5").await;
+    let item = EventBody::ConversationItem { item: serde_json::json!({"type": "function_call_output"}) };
+    let step = vec![NewEvent { attempt: Some(attempt.id), body: item }];
+    held.append_with_files(&attempt, step, Vec::new()).await.expect("it holds the claim");
+
+    assert_eq!(stuck.tries, 5, "words alone are no progress");
+    assert_eq!(fixture.store.job_tries(stuck.id).await.expect("it is there"), 1);
+    later(6);
+    let (next, _) = fixture.claim("worker 6").await;
+    assert_eq!((next.id, next.tries), (stuck.id, 2));
+}
+
+#[tokio::test]
 async fn an_attempt_that_has_ended_needs_its_sandbox_until_its_job_is_done() {
     let fixture = Fixture::new().await;
     let attempt = fixture.attempt().await;
@@ -151,4 +176,21 @@ async fn the_depth_of_a_queue_tells_what_waits_what_is_worked_on_what_rests_and_
     assert_eq!(other, QueueDepth::default());
     let connections = fixture.store.connections();
     assert!(connections.in_use + connections.idle >= 1, "{connections:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_a_clock_which_was_ahead_has_put_off_does_not_wait_for_that_time() {
+    let fixture = Fixture::new().await;
+    fixture.clock.0.fetch_add(3600, Ordering::SeqCst);
+    let attempt = fixture.attempt().await;
+    let Fixture { place, store, .. } = fixture;
+    drop(store);
+    let back = place.open_once(Arc::new(Seconds::default()), Redactor::default()).await;
+    let lease = Lease { owner: "me".to_owned(), duration: Duration::from_secs(30) };
+    let early = back.claim_job(Queue::Attempts, &lease).await.expect("asked");
+
+    back.worker_is_there().await.expect("told");
+
+    let claimed = back.claim_job(Queue::Attempts, &lease).await.expect("asked").expect("it is due");
+    assert_eq!((early, claimed.kind), (None, carrel_store::JobKind::Attempt(attempt.id)));
 }
