@@ -179,7 +179,11 @@ impl Checkout {
         let index = line(&git(&self.top, &["rev-parse", "--git-path", "index"], &[])?).unwrap_or_default();
         let failed = |error: std::io::Error| Failure::usage(format!("cannot read the index of this checkout: {error}"));
         if self.top.join(&index).exists() {
-            std::fs::copy(self.top.join(&index), self.scratch.path().join("index")).map_err(failed)?;
+            let own = self.scratch.path().join("index");
+            std::fs::copy(self.top.join(&index), &own).map_err(failed)?;
+            // With its time: git tells by it which files may have changed within the same second.
+            let time = self.top.join(&index).metadata().and_then(|data| data.modified()).map_err(failed)?;
+            std::fs::File::options().write(true).open(&own).and_then(|file| file.set_modified(time)).map_err(failed)?;
         }
         std::fs::create_dir_all(self.scratch.path().join("objects")).map_err(failed)?;
         let quiet = ["-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false"];

@@ -20,6 +20,13 @@ fn write(repository: &Repository, name: &str, bytes: &[u8]) -> PathBuf {
     file
 }
 
+/// Has a file be as old as all others that are dated.
+fn dated(repository: &Repository, name: &str) {
+    let file = std::fs::File::options().write(true).open(repository.path().join(name)).expect("a file");
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+    file.set_modified(time).expect("a time");
+}
+
 /// Creates a task with these arguments in the repository's folder, and gives its id and what was said beside it.
 async fn create(world: &World, repository: &Repository, arguments: &[&str]) -> (String, String) {
     let ran = world.carrel_in(repository.path(), &[&["--json", "task", "create"], arguments].concat()).await;
@@ -128,7 +135,13 @@ async fn commits_that_are_not_pushed_go_along_on_the_commit_that_the_remote_has(
     repository.git(&["clone", "--quiet", &path(&repository), place.to_str().expect("UTF-8")]);
     let checkout = Repository::at(&place);
     checkout.commit("not pushed", &[("extra", "extra\n")]);
+    // All in the same second: only what is in the file says that it is another one.
+    checkout.git(&["config", "core.trustctime", "false"]);
+    dated(&checkout, "answer");
+    checkout.git(&["update-index", "--refresh"]);
+    dated(&checkout, ".git/index");
     write(&checkout, "answer", b"40\n");
+    dated(&checkout, "answer");
 
     let arguments = ["--repository", &path(&repository), "--with-local-changes", "Look"];
     let (id, said) = create(&world, &checkout, &arguments).await;
