@@ -55,6 +55,8 @@ pub(crate) enum Halt {
     Cancelled,
     /// Something around it does not work; the attempt is as it was.
     Around(String),
+    /// It was passed on to another worker, whose machine may have what this one has not.
+    PassedOn,
 }
 
 impl Halt {
@@ -70,7 +72,7 @@ impl Halt {
     fn with_way_out(self, way_out: &str) -> Self {
         match self {
             Self::Failed { reason, retryable } => Self::Failed { reason: format!("{reason}\n{way_out}"), retryable },
-            Self::NoRoom { .. } | Self::Cancelled | Self::Around(_) => self,
+            Self::NoRoom { .. } | Self::Cancelled | Self::Around(_) | Self::PassedOn => self,
         }
     }
 }
@@ -210,6 +212,7 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
             Ok(step) => step,
             // The wish came after the attempt was read: reading it again shows whose it is.
             Err(Halt::Cancelled) if attempt.cancel_requested_by.is_none() => continue,
+            Err(Halt::PassedOn) => return Left::ToAnother,
             Err(halt) => {
                 if matches!(halt, Halt::NoRoom { .. }) {
                     end_sandboxes(control, id).await;
@@ -246,7 +249,9 @@ async fn advance_when_there_is_room(
     step: Step,
 ) -> Result<(), StoreError> {
     match advance(store, attempt.clone(), step.clone()).await {
-        Err(StoreError::DiskFull) => end_sandboxes(control, attempt.id).await,
+        Err(StoreError::DiskFull) => {
+            end_sandboxes(control, attempt.id).await;
+        }
         other => return other,
     }
     for _ in 0..ROOM_TRIES {
@@ -329,6 +334,7 @@ fn ended(attempt: &Attempt, halt: Halt, tries: i64) -> Result<AttemptState, Stri
         },
         Halt::Around(reason) if tries < MAX_TRIES => Err(reason),
         Halt::Around(reason) => Ok(AttemptState::Failed { stage, reason, retryable: true }),
+        Halt::PassedOn => Err("it was passed on to another worker".to_owned()),
     }
 }
 
@@ -365,14 +371,17 @@ async fn is_a_change(control: &Control, attempt: &Attempt) -> bool {
     thread.as_ref().and_then(|thread| thread.attempt(attempt.id)).is_some_and(|(turn, _)| turn.mode == Mode::Code)
 }
 
-/// Ends the sandbox, and the one a snapshot was built in, where there are any. A failure is told to the log of the
-/// service: the next start tries again.
-async fn end_sandboxes(control: &Control, id: AttemptId) {
+/// Ends the sandbox, and the one a snapshot was built in, where there are any; says whether none is left. A failure is told
+/// to the log of the service: the next start tries again.
+pub(crate) async fn end_sandboxes(control: &Control, id: AttemptId) -> bool {
+    let mut have_ended = true;
     for sandbox in [id.sandbox(), id.builder()] {
         if let Err(error) = control.inner.sandboxes.destroy(sandbox).await {
-            tracing::warn!(attempt = %id, %error, "the sandbox of an attempt that has ended could not be removed");
+            tracing::warn!(attempt = %id, %error, "a sandbox that its attempt does not need any more could not be removed");
+            have_ended = false;
         }
     }
+    have_ended
 }
 
 /// A step inside the sandbox that has to work, or else its last words are the reason.

@@ -13,6 +13,7 @@ mod budgets;
 mod builds;
 mod cancel;
 mod comparison;
+mod elsewhere;
 mod environments;
 mod error;
 mod health;

@@ -262,7 +262,7 @@ impl Halt {
             Self::Failed { retryable: false, .. } => Some("lasting"),
             Self::NoRoom { .. } => Some("disk_full"),
             Self::Around(_) => Some("surroundings"),
-            Self::Cancelled => None,
+            Self::Cancelled | Self::PassedOn => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use carrel_forge::{CommitRequest, ForgeError};
 use carrel_store::{Job, NewPublication, Store, StoreError, TaskThread};
 
 use crate::attempt::{self, PATCH, local_changes};
+use crate::elsewhere::{self, Elsewhere};
 use crate::worker::{Left, MAX_CLAIMS};
 use crate::{Control, ControlError, base};
 
@@ -90,6 +91,8 @@ enum Halt {
     Failed { reason: String, retryable: bool },
     /// The store does not work.
     Store(StoreError),
+    /// It was passed on to another worker, whose machine may have the repository.
+    PassedOn,
 }
 
 impl Halt {
@@ -107,6 +110,7 @@ impl From<attempt::Halt> for Halt {
             attempt::Halt::NoRoom { reason } | attempt::Halt::Around(reason) => {
                 Self::Failed { reason, retryable: true }
             }
+            attempt::Halt::PassedOn => Self::PassedOn,
             attempt::Halt::Cancelled => Self::Failed { reason: "it was stopped".to_owned(), retryable: true },
         }
     }
@@ -144,6 +148,7 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Publi
             Err(Halt::Failed { reason, retryable: true }) if job.tries < TRIES => return Left::Again { reason },
             Err(Halt::Failed { reason, retryable }) => PublicationState::Failed { reason, retryable },
             Err(Halt::Store(error)) if job.tries < TRIES => return Left::Again { reason: error.to_string() },
+            Err(Halt::PassedOn) => return Left::ToAnother,
             Err(Halt::Store(error)) => PublicationState::Failed { reason: error.to_string(), retryable: true },
         };
         match store.advance_publication(&publication, next).await {
@@ -177,8 +182,10 @@ async fn step(control: &Control, store: &Store, publication: &Publication) -> Re
                 });
             }
             let ours = pushed_before(&thread, publication);
-            mirror.push(&thread.task.repository, commit, &publication.branch, ours.as_ref()).await?;
-            Ok(PublicationState::Pushed { commit: commit.clone() })
+            match mirror.push(&thread.task.repository, commit, &publication.branch, ours.as_ref()).await {
+                Ok(_) => Ok(PublicationState::Pushed { commit: commit.clone() }),
+                Err(error) => Err(refused(control, store, publication, &thread, error).await),
+            }
         }
         ended @ (PublicationState::Pushed { .. } | PublicationState::Failed { .. }) => Ok(ended.clone()),
     }
@@ -217,7 +224,11 @@ async fn commit(
     }
     let mut mirror = control.inner.forge.mirror(thread.task.repository_id);
     if !base::has(&mirror, &base).await? {
-        mirror = control.inner.forge.fetch(thread.task.repository_id, &thread.task.repository).await?;
+        let (id, location) = (thread.task.repository_id, &thread.task.repository);
+        mirror = match control.inner.forge.fetch(id, location).await {
+            Ok(mirror) => mirror,
+            Err(error) => return Err(refused(control, store, publication, thread, error).await),
+        };
         Box::pin(base::bring(control, store, thread, &mirror, &base)).await?;
     }
     let author = &control.inner.author;
@@ -230,6 +241,24 @@ async fn commit(
         at: publication.created_at,
     };
     Ok(mirror.commit_patch(&request).await?)
+}
+
+/// What a refusal of the repository's leads to: a path that leads nowhere here may be one of another worker's machine.
+async fn refused(
+    control: &Control,
+    store: &Store,
+    publication: &Publication,
+    thread: &TaskThread,
+    error: ForgeError,
+) -> Halt {
+    if !elsewhere::is_not_here(&thread.task.repository, &error) {
+        return error.into();
+    }
+    match elsewhere::pass_on(control, store, &thread.task, publication.attempt, &error).await {
+        Ok(Elsewhere::PassedOn) => Halt::PassedOn,
+        Ok(Elsewhere::Nowhere { reason }) => Halt::Failed { reason, retryable: false },
+        Err(error) => Halt::Store(error),
+    }
 }
 
 async fn tell_of_local_changes(

@@ -12,7 +12,7 @@ use carrel_store::{StoreError, TaskThread, TurnThread};
 
 use crate::comparison::compare;
 use crate::models::Choice;
-use crate::{Control, ControlError};
+use crate::{Control, ControlError, elsewhere};
 
 impl Control {
     /// Takes a task. A repository on this machine is looked at first, so that a wrong path or branch is said at once;
@@ -26,7 +26,12 @@ impl Control {
         let agent = self.agent(new.turn.agent.as_deref(), None, &choice)?;
         self.gives(new.turn.limits)?;
         self.admit(new.organization, new.created_by).await?;
-        self.inner.forge.probe(&new.repository, &new.revision).await.map_err(|error| refused(&error))?;
+        let is_here = match self.inner.forge.probe(&new.repository, &new.revision).await {
+            Ok(()) => true,
+            // Nothing is prepared on this machine: whoever works says so if it is nowhere.
+            Err(error) if !self.inner.role.works() && elsewhere::is_not_here(&new.repository, &error) => false,
+            Err(error) => return Err(refused(&error)),
+        };
         let mut new = NewTask { turn: NewTurn { effort: choice.effort, agent, ..new.turn.clone() }, ..new.clone() };
         if let Some(changes) = new.local_changes {
             new.local_changes = Some(read(self, new.organization, changes).await?);
@@ -35,6 +40,13 @@ impl Control {
             }
         }
         let task = self.inner.store.create_task(&new, &choice.model).await?;
+        if is_here
+            && self.inner.role.works()
+            && let Err(error) = elsewhere::is_here(self, &self.inner.store, new.organization, &new.repository).await
+        {
+            // Whoever has not got it asks one after the other.
+            tracing::warn!(%task, %error, "could not take note of whose machine has a repository");
+        }
         crate::trace::led_to(task);
         Ok(task)
     }

@@ -46,6 +46,8 @@ pub(crate) enum Left {
         /// What went wrong.
         reason: String,
     },
+    /// Another worker is to go on with it: it is given back.
+    ToAnother,
 }
 
 impl Control {
@@ -142,11 +144,9 @@ impl Control {
                 }
             };
             for id in lost.difference(&under_way) {
-                if let Err(error) = self.inner.sandboxes.destroy(id.sandbox()).await {
-                    tracing::warn!(attempt = %id, %error, "a sandbox that nobody needs could not be removed");
-                    continue;
+                if attempt::end_sandboxes(self, *id).await {
+                    self.lost.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
                 }
-                self.lost.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
             }
         }
     }
@@ -282,6 +282,7 @@ impl Control {
         };
         let outcome = match left {
             Left::Done => store.finish_job(job.id, lease).await,
+            Left::ToAnother => store.hand_back_job(job.id, lease).await,
             Left::Again { reason } => {
                 let job = Job { tries: tries(store, &job).await, ..job.clone() };
                 tracing::warn!(job = %job.id, tries = job.tries, reason, "a job is to be tried again");

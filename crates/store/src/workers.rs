@@ -120,7 +120,7 @@ impl Worker {
 }
 
 /// What is read of a worker.
-const COLUMNS: &str = "w.id, w.name, w.role, w.version, w.capacity, w.started_at, w.seen_at, w.returns_by,
+pub(crate) const COLUMNS: &str = "w.id, w.name, w.role, w.version, w.capacity, w.started_at, w.seen_at, w.returns_by,
     (select count(*) from job j where j.kind = 'attempt' and j.worker_id = w.id and j.begun_at is not null) as running";
 
 impl Store {
@@ -277,7 +277,7 @@ pub(crate) async fn settle(store: &Store, transaction: &Transaction, attempt: At
         .map(drop)
 }
 
-fn worker(row: &Row) -> Result<Worker, StoreError> {
+pub(crate) fn worker(row: &Row) -> Result<Worker, StoreError> {
     Ok(Worker {
         id: row.id("id", WorkerId::from_uuid)?,
         name: row.get("name")?,

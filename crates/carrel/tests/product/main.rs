@@ -13,6 +13,7 @@ mod command_line;
 mod compacting;
 mod comparison;
 mod doctor;
+mod elsewhere;
 mod environment_words;
 mod environments;
 mod facts;

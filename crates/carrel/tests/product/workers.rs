@@ -178,6 +178,35 @@ async fn what_one_worker_made_of_local_changes_another_publishes_and_goes_on_wit
 }
 
 #[tokio::test]
+async fn attempts_side_by_side_on_two_machines_start_from_the_same_local_changes() {
+    let (postgres, shared) = (Postgres::start(), tempfile::tempdir().expect("a folder"));
+    let artifacts = format!("file://{}", shared.path().display());
+    let more = [("CARREL_ARTIFACTS", artifacts.as_str())];
+    let rests = Script::new([Reply::command("sleep 1000; echo never")]);
+    let one = worker_with(&postgres, "one", rests, &more).await;
+    let repository = one.repository("answers", FILES);
+    std::fs::write(repository.path().join("note"), "not pushed\n").expect("a file");
+    let create = ["--json", "task", "create", "--with-local-changes", "--attempts", "2", "Look"];
+    let created = one.carrel_in(repository.path(), &create).await;
+    let created: Value = serde_json::from_str(&created.stdout).unwrap_or_else(|error| panic!("{error}: {created:?}"));
+    let id = created["id"].as_str().expect("an id");
+    one.events_until(id, |events| events.iter().any(|event| event["type"] == "command.started")).await;
+    repository.commit("The branch moves on", &[("README", "new\n")]);
+
+    let looks = Script::new([Reply::command("cat note; ls"), Reply::message("Looked.")]);
+    let two = worker_with(&postgres, "two", looks, &more).await;
+    let looked = |events: &[Value]| events.iter().any(|event| event["data"]["state"] == "ready");
+    two.events_until(id, looked).await;
+    let task = two.json(&["task", "show", id]).await;
+
+    let bases: Vec<&Value> =
+        task["turns"][0]["attempts"].as_array().expect("two").iter().map(|attempt| &attempt["base_commit"]).collect();
+    assert!(bases[0].is_string() && bases[0] == bases[1], "{task:#}");
+    let seen = two.model().requests()[1].output(0).expect("a result");
+    assert!(seen.contains("not pushed") && !seen.contains("README"), "{seen}");
+}
+
+#[tokio::test]
 async fn a_publication_that_ends_its_workers_is_given_up() {
     let (postgres, shared) = (Postgres::start(), tempfile::tempdir().expect("a folder"));
     let artifacts = format!("file://{}", shared.path().display());

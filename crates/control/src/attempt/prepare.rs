@@ -14,6 +14,7 @@ use carrel_forge::{Base, Mirror};
 
 use super::{Halt, Scene, Site, Step};
 use crate::base;
+use crate::elsewhere::{self, Elsewhere};
 
 /// The longest file of settings, and the longest script, that is taken from a repository.
 const FILE_BYTES: usize = 1 << 20;
@@ -25,7 +26,7 @@ pub(super) async fn prepare(scene: &Scene<'_>) -> Result<Step, Halt> {
         let message = "fetching the repository; the first time takes as long as cloning it".to_owned();
         scene.tell(EventBody::Progress { message, duration_ms: None }).await?;
     }
-    let mirror = scene.control.inner.forge.fetch(task.repository_id, &task.repository).await?;
+    let mirror = fetch(scene).await?;
     let base = pin(scene, &mirror).await?;
     let from = base.branch.as_ref().map_or_else(String::new, |branch| format!(" of `{branch}`"));
     scene
@@ -35,6 +36,24 @@ pub(super) async fn prepare(scene: &Scene<'_>) -> Result<Step, Halt> {
     scene.store().pin_recipe(scene.attempt, &recipe).await?;
     Box::pin(diffs::provide(scene)).await?;
     Ok(Step::to(AttemptState::SettingUp))
+}
+
+/// Brings the mirror up to date. A path that leads nowhere here may be one of another worker's machine, which goes on then.
+async fn fetch(scene: &Scene<'_>) -> Result<Mirror, Halt> {
+    let (control, task) = (scene.control, &scene.thread.task);
+    match control.inner.forge.fetch(task.repository_id, &task.repository).await {
+        Ok(mirror) => {
+            elsewhere::is_here(control, scene.store(), task.organization, &task.repository).await?;
+            Ok(mirror)
+        }
+        Err(error) if elsewhere::is_not_here(&task.repository, &error) => {
+            match elsewhere::pass_on(control, scene.store(), task, scene.attempt.id, &error).await? {
+                Elsewhere::PassedOn => Err(Halt::PassedOn),
+                Elsewhere::Nowhere { reason } => Err(Halt::failed(reason)),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The commit this attempt starts from: the one of the attempt it goes on from, or of its siblings, or else the one
@@ -55,7 +74,11 @@ async fn pin(scene: &Scene<'_>, mirror: &Mirror) -> Result<Base, Halt> {
     if scene.attempt.base.is_some() {
         return Ok(base);
     }
-    let commit = scene.store().pin_base(scene.attempt, base.commit).await?;
+    let commit = scene.store().pin_base(scene.attempt, base.commit.clone()).await?;
+    if commit != base.commit {
+        // A sibling was first, on another machine perhaps, and the branch has moved in between.
+        base::bring(scene.control, scene.store(), scene.thread, mirror, &commit).await?;
+    }
     Ok(Base { commit, ..base })
 }
 

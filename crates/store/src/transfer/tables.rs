@@ -30,6 +30,7 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("publication", &["id"]),
     ("artifact", &["id"]),
     ("job", &["id"]),
+    ("job_passed_on", &["job_id", "worker_id"]),
     ("message", &["id"]),
     ("attachment", &["id"]),
     ("turn_attachment", &["turn_id", "attachment_id"]),

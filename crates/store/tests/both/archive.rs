@@ -119,6 +119,16 @@ impl Archive {
         let later: String = later.iter().map(|name| change(name.as_str().expect("a name"))).collect();
         let is_new = |table: &str, column: &str| later.contains(&format!("alter table {table} add column {column} "));
         let tables = said["tables"].as_array_mut().expect("tables");
+        let is_later = |table: &str| later.contains(&format!("create table {table} ("));
+        tables.retain(|table| !is_later(table["name"].as_str().expect("a name")));
+        self.parts.retain(|part| {
+            let table = part.stem.strip_prefix("tables/").and_then(|stem| stem.split('-').next());
+            !table.is_some_and(is_later)
+        });
+        let end = self.parts.iter_mut().find(|part| part.stem == "carrel/end-").expect("an end");
+        let mut counted: Value = serde_json::from_slice(&end.content).expect("JSON");
+        counted["rows"].as_object_mut().expect("tables").retain(|table, _| !is_later(table));
+        end.content = serde_json::to_vec(&counted).expect("JSON");
         for table in tables {
             let name = table["name"].as_str().expect("a name").to_owned();
             let columns = table["columns"].as_array_mut().expect("columns");

@@ -28,6 +28,10 @@ mod environments_on_sqlite;
 mod histories_on_postgres;
 #[path = "histories.rs"]
 mod histories_on_sqlite;
+#[path = "places.rs"]
+mod places_on_postgres;
+#[path = "places.rs"]
+mod places_on_sqlite;
 #[path = "shares.rs"]
 mod shares_on_postgres;
 #[path = "shares.rs"]

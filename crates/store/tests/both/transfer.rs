@@ -79,6 +79,7 @@ impl Full {
                  package_hosts, state, created_at, expires_at, last_used_at, worker_id)
              select e.id, e.organization_id, e.id, r.id, 'k', '{}', 'l', '[]', 'kept', 1, 2, 3, null
              from environment e, repository r",
+            "insert into job_passed_on (job_id, worker_id) select j.id, w.id from job j, worker w",
         ] {
             full.place.sql(sql);
         }
