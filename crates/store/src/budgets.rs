@@ -10,7 +10,6 @@ use carrel_domain::{
     Usage, UserId,
 };
 use sea_orm::Value;
-use uuid::Uuid;
 
 use crate::database::{Row, Scope, StoreError, Transaction, json, time};
 use crate::{Change, Principal, Store};
@@ -118,30 +117,38 @@ impl Store {
     }
 }
 
+/// What counting has led to.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    /// What is to be said of it, in the same log.
+    pub(crate) warnings: Vec<NewEvent>,
+    /// The budgets that were counted against, as they stand now.
+    pub(crate) budgets: Vec<Budget>,
+}
+
 /// Counts what these events say that models' answers have cost: for the attempt, for the person who asked and for the
-/// organization. Gives the warnings that follow, for the same log.
+/// organization.
 pub(crate) async fn count(
     store: &Store,
     transaction: &Transaction,
     organization: OrganizationId,
     events: &[NewEvent],
-) -> Result<Vec<NewEvent>, StoreError> {
+) -> Result<Counted, StoreError> {
     let mut costs: BTreeMap<AttemptId, Usage> = BTreeMap::new();
     for event in events {
         if let (Some(attempt), Some(cost)) = (event.attempt, event.body.cost()) {
             *costs.entry(attempt).or_default() += cost;
         }
     }
-    let mut warnings = Vec::new();
+    let mut counted = Counted::default();
     for (attempt, cost) in costs {
         let person = count_attempt(transaction, organization, attempt, cost).await?;
-        for owner in [organization.as_uuid(), person.as_uuid()] {
-            let notice = count_owner(store, transaction, organization, owner, cost.into()).await?;
-            let warning = notice.map(|message| EventBody::Warning { message });
-            warnings.extend(warning.map(|body| NewEvent { attempt: Some(attempt), body }));
-        }
+        let (budgets, notices) = count_owners(store, transaction, organization, person, cost.into()).await?;
+        let warnings = notices.into_iter().map(|message| EventBody::Warning { message });
+        counted.warnings.extend(warnings.map(|body| NewEvent { attempt: Some(attempt), body }));
+        counted.budgets.extend(budgets);
     }
-    Ok(warnings)
+    Ok(counted)
 }
 
 /// Adds to what an attempt has used, and says who asked for it.
@@ -167,37 +174,45 @@ async fn count_attempt(
     row.id("created_by", UserId::from_uuid)
 }
 
-/// Adds to what an owner has spent this month. Gives what is to be said when that has used up much of the budget, or all.
-async fn count_owner(
+/// Adds to what an organization and a person of it have spent this month. Gives their budgets, and what is to be said of
+/// those of which much is used up now, or all.
+async fn count_owners(
     store: &Store,
     transaction: &Transaction,
     organization: OrganizationId,
-    owner: Uuid,
+    person: UserId,
     cost: Spending,
-) -> Result<Option<String>, StoreError> {
+) -> Result<(Vec<Budget>, Vec<String>), StoreError> {
     let month = Month::of(store.now());
     let counted = |number: u64| i64::try_from(number.min(MOST_COUNTED)).unwrap_or(i64::MAX);
     let cost = (counted(cost.tokens), counted(cost.cost_usd_micros));
+    let scope = || -> [Value; 3] { [organization.as_uuid().into(), month.number().into(), person.as_uuid().into()] };
+    let values: Vec<Value> = scope().into_iter().chain([cost.0.into(), cost.1.into()]).collect();
     transaction
         .run(
             "insert into spending (organization_id, owner_id, month, tokens, cost_usd_micros)
-             values ($1, $2, $3, $4, $5) on conflict (organization_id, owner_id, month) do update set
+             values ($1, $1, $2, $4, $5), ($1, $3, $2, $4, $5)
+             on conflict (organization_id, owner_id, month) do update set
              tokens = spending.tokens + excluded.tokens,
              cost_usd_micros = spending.cost_usd_micros + excluded.cost_usd_micros",
-            [organization.as_uuid().into(), owner.into(), month.number().into(), cost.0.into(), cost.1.into()],
+            values,
         )
         .await?;
-    let sql = format!("{BUDGETS} where p.owner_id = $3");
-    let values: [Value; 3] = [organization.as_uuid().into(), month.number().into(), owner.into()];
+    let sql = format!("{BUDGETS} where p.owner_id in ($1, $3) order by p.is_person");
+    let (mut budgets, mut notices) = (Vec::new(), Vec::new());
     // A person who is a member no more has no budget of their own.
-    let Some(row) = transaction.one(&sql, values).await? else { return Ok(None) };
-    let after = budget(&row, month)?;
-    let before = Spending {
-        tokens: after.spent.tokens.saturating_sub(cost.0.unsigned_abs()),
-        cost_usd_micros: after.spent.cost_usd_micros.saturating_sub(cost.1.unsigned_abs()),
-    };
-    let has_come_nearer = after.level() > Level::of(after.allowance, before);
-    Ok(if has_come_nearer { after.notice() } else { None })
+    for row in transaction.all(&sql, scope()).await? {
+        let after = budget(&row, month)?;
+        let before = Spending {
+            tokens: after.spent.tokens.saturating_sub(cost.0.unsigned_abs()),
+            cost_usd_micros: after.spent.cost_usd_micros.saturating_sub(cost.1.unsigned_abs()),
+        };
+        if after.level() > Level::of(after.allowance, before) {
+            notices.extend(after.notice());
+        }
+        budgets.push(after);
+    }
+    Ok((budgets, notices))
 }
 
 fn budget(row: &Row, month: Month) -> Result<Budget, StoreError> {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use carrel_domain::comparison::{Counter, Tally};
 use carrel_domain::patch::StartedPatch;
-use carrel_domain::{Attempt, AttemptId, CommitOid, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
+use carrel_domain::{Attempt, AttemptId, Budget, CommitOid, Event, EventBody, NewEvent, OrganizationId, TaskId, Usage};
 use sea_orm::Value;
 
+use crate::budgets::{self, Counted};
 use crate::database::{Row, Scope, StoreError, Transaction, time};
-use crate::{Change, Store, artifacts, budgets, jobs, messages};
+use crate::{Change, Store, artifacts, jobs, messages};
 
 /// Columns of one row, and so the parameters one event takes.
 const COLUMNS: usize = 7;
@@ -60,7 +61,8 @@ impl Store {
 
     /// Appends events to the log of an attempt's task together with files that the attempt leaves, by their names: all of
     /// it or nothing. The files are listed by [`Store::attachments`]. A message that is told to have been delivered is
-    /// written down as such with that.
+    /// written down as such with that. Gives the budgets that what they have cost was counted against, as they stand now:
+    /// none when they have cost nothing.
     ///
     /// # Errors
     /// When a file cannot be written, the task is not this organization's, or the database refuses.
@@ -69,7 +71,7 @@ impl Store {
         attempt: &Attempt,
         events: Vec<NewEvent>,
         files: Vec<(String, Vec<u8>)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Budget>, StoreError> {
         let written = artifacts::write_all(self, files).await?;
         let transaction = self.write(Scope::Task(attempt.organization, attempt.task)).await?;
         for file in &written {
@@ -86,11 +88,11 @@ impl Store {
         if events.iter().any(|event| is_step(&event.body)) {
             jobs::got_on(&transaction, attempt.id).await?;
         }
-        let last_seq = append(self, &transaction, attempt.organization, attempt.task, &events).await?;
-        transaction.commit().await?;
         let (organization, task) = (attempt.organization, attempt.task);
+        let (last_seq, budgets) = append_and_count(self, &transaction, organization, task, &events).await?;
+        transaction.commit().await?;
         self.shared.changes.ring(Change::Log { organization, task, last_seq });
-        Ok(())
+        Ok(budgets)
     }
 
     /// All that the log has of the output of an attempt's command; `None` when it knows none of that id.
@@ -339,7 +341,18 @@ pub(crate) async fn append(
     task: TaskId,
     events: &[NewEvent],
 ) -> Result<i64, StoreError> {
-    let warnings = budgets::count(store, transaction, organization, events).await?;
+    Ok(append_and_count(store, transaction, organization, task, events).await?.0)
+}
+
+/// The same, with the budgets that were counted against.
+async fn append_and_count(
+    store: &Store,
+    transaction: &Transaction,
+    organization: OrganizationId,
+    task: TaskId,
+    events: &[NewEvent],
+) -> Result<(i64, Vec<Budget>), StoreError> {
+    let Counted { warnings, budgets } = budgets::count(store, transaction, organization, events).await?;
     let told;
     let events = if warnings.is_empty() {
         events
@@ -378,7 +391,7 @@ pub(crate) async fn append(
         );
         transaction.run(&sql, values).await?;
     }
-    Ok(last_seq)
+    Ok((last_seq, budgets))
 }
 
 /// `($1, $2), ($3, $4)` for two rows of two columns.

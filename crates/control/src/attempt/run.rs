@@ -46,7 +46,7 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
     }
     let (journal, entries) = Journal::channel();
     let (changes, bell) = (scene.store().changes(), journal.bell());
-    spending::watch(scene, &bell).await?;
+    spending::watch(&spending::budgets(scene).await?, &bell);
     if !scene.store().waiting_messages(scene.attempt).await?.is_empty() {
         bell.ring();
     }
@@ -258,13 +258,10 @@ async fn store_entries(
             }
         }
         if !events.is_empty() {
-            let has_cost = spending::has_cost(&events);
             let tally = Tally::of(&events);
-            scene.store().append_with_files(scene.attempt, events, files).await?;
+            let budgets = scene.store().append_with_files(scene.attempt, events, files).await?;
             scene.control.metrics().add(&scene.attempt.model, tally);
-            if has_cost {
-                spending::watch(scene, bell).await?;
-            }
+            spending::watch(&budgets, bell);
         }
         for stored in waiting {
             // Live output is not waited for: then nobody listens.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use carrel_agent::{AgentLimits, Bell, Limit};
 use carrel_domain::budget::usd;
-use carrel_domain::{Attempt, AttemptLimits, EventBody, NewEvent, ResourceLimits, TaskId};
+use carrel_domain::{AttemptLimits, Budget, EventBody, ResourceLimits, TaskId};
 use carrel_store::StoreError;
 
 use super::raise::Raise;
@@ -140,25 +140,19 @@ fn farewell(wall_clock: Duration) -> Duration {
 
 /// Lets an attempt begin only when there is something left to be spent.
 pub(super) async fn admit(scene: &Scene<'_>) -> Result<(), Halt> {
-    used_up_for(scene, scene.attempt).await?.map_or(Ok(()), |reason| Err(Halt::failed(reason)))
+    used_up(&budgets(scene).await?).map_or(Ok(()), |reason| Err(Halt::failed(reason)))
 }
 
 /// Asks the agent to come to its end when nothing is left to be spent.
-pub(super) async fn watch(scene: &Scene<'_>, bell: &Bell) -> Result<(), StoreError> {
-    if let Some(reason) = used_up_for(scene, scene.attempt).await? {
+pub(super) fn watch(budgets: &[Budget], bell: &Bell) {
+    if let Some(reason) = used_up(budgets) {
         bell.close(reason);
     }
-    Ok(())
 }
 
-/// Whether these events say that something was spent.
-pub(super) fn has_cost(events: &[NewEvent]) -> bool {
-    events.iter().any(|event| event.body.cost().is_some())
-}
-
-async fn used_up_for(scene: &Scene<'_>, attempt: &Attempt) -> Result<Option<String>, StoreError> {
-    let budgets = scene.store().budgets_of_attempt(attempt.organization, attempt.id).await?;
-    Ok(used_up(&budgets))
+/// The budgets that the attempt counts against.
+pub(super) async fn budgets(scene: &Scene<'_>) -> Result<Vec<Budget>, StoreError> {
+    scene.store().budgets_of_attempt(scene.attempt.organization, scene.attempt.id).await
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Fixture {
     }
 
     /// Stores that the model has answered so often, for so many tokens and millionths each.
-    async fn spend(&self, attempt: &Attempt, answers: usize, tokens: u64) {
+    async fn spend(&self, attempt: &Attempt, answers: usize, tokens: u64) -> Vec<Budget> {
         let usage =
             Usage { input_tokens: tokens - 1, output_tokens: 1, cost_usd_micros: 5, requests: 1, ..Usage::default() };
         let body = EventBody::ModelResponded {
@@ -81,7 +81,7 @@ impl Fixture {
             duration_ms: 1,
         };
         let event = NewEvent { attempt: Some(attempt.id), body };
-        self.store.append_with_files(attempt, vec![event; answers], Vec::new()).await.expect("stored");
+        self.store.append_with_files(attempt, vec![event; answers], Vec::new()).await.expect("stored")
     }
 
     async fn budgets(&self) -> Vec<Budget> {
@@ -187,9 +187,22 @@ async fn a_person_has_a_budget_beside_the_organizations() {
 
     let [whole, own] = fixture.budgets().await.try_into().expect("two budgets");
     assert_eq!((whole.allowance.tokens, own.allowance.tokens), (None, Some(200)));
+}
+
+#[tokio::test]
+async fn whoever_stores_what_an_answer_cost_learns_how_its_budgets_stand() {
+    let fixture = Fixture::new().await;
     let attempt = fixture.attempt(AttemptLimits::NONE).await;
-    let counted = fixture.store.budgets_of_attempt(attempt.organization, attempt.id).await.expect("budgets");
-    assert_eq!(counted, [whole, own]);
+    fixture.allow(fixture.organization(), 100).await.expect("set");
+
+    let nothing = fixture.spend(&attempt, 0, 100).await;
+    let counted = fixture.spend(&attempt, 1, 100).await;
+
+    assert_eq!(nothing, []);
+    assert_eq!(counted, fixture.budgets().await, "the organization's first");
+    assert_eq!(counted[0].level(), Level::Exhausted);
+    let known = fixture.store.budgets_of_attempt(attempt.organization, attempt.id).await.expect("budgets");
+    assert_eq!(counted, known, "as for one that is taken up again");
 }
 
 #[tokio::test]
