@@ -131,6 +131,8 @@ async fn codex_cli(program: &Path, turns: u32) -> Result<Measured> {
     fs::write(place.path().join("config.toml"), config(&model.url()))?;
     let mut command = Command::new(program);
     command.args(["exec", "--skip-git-repo-check", "--cd"]).arg(&work).arg("Do nothing, often.");
+    // Its commands run in a login shell, as ours: neither is to read what this machine's user has it do first.
+    command.env("HOME", place.path());
     command.env("CODEX_HOME", place.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
 
     let began = Instant::now();

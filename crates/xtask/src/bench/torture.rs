@@ -9,6 +9,7 @@ mod blows;
 mod check;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -93,6 +94,8 @@ struct Place {
     open: Vec<Delegated>,
     /// Tasks that have ended as they should.
     ready: Vec<Delegated>,
+    /// Tasks that have ended with no change at all.
+    unchanged: Vec<Delegated>,
     stopped: usize,
     /// Why tasks have failed.
     reasons: Vec<String>,
@@ -135,6 +138,7 @@ impl Place {
             created: 0,
             open: Vec::new(),
             ready: Vec::new(),
+            unchanged: Vec::new(),
             stopped: 0,
             reasons: Vec::new(),
             is_long,
@@ -161,10 +165,10 @@ impl Place {
             tokio::time::sleep(POLL).await;
             self.look().await?;
         }
-        self.check(&undisturbed).await?;
+        let starved = self.check(&undisturbed).await?;
         self.check_publications().await?;
         self.check_leftovers().await?;
-        self.report(before, began.elapsed())
+        self.report(before, began.elapsed(), starved)
     }
 
     async fn undisturbed(&mut self) -> Result<Undisturbed> {
@@ -215,6 +219,7 @@ impl Place {
                     match pushed.code {
                         0 => self.ready.push(task),
                         _ if is_unheard(&pushed.stderr) => still.push(task),
+                        _ if pushed.stderr.contains("has changed nothing") => self.unchanged.push(task),
                         _ => bail!("task {} is not published: {}", task.number, pushed.stderr),
                     }
                 }
@@ -249,9 +254,12 @@ impl Place {
         blows.join(", ")
     }
 
-    fn report(&self, before: f64, took: Duration) -> Result<String> {
+    fn report(&self, before: f64, took: Duration, starved: usize) -> Result<String> {
         let went_on = self.ready.iter().filter(|task| task.goes_on).count();
         let mut left_out = String::new();
+        if starved > 0 {
+            write!(left_out, "; commands of {starved} tasks found no space, were told, and their model did not care")?;
+        }
         if self.is_long && self.disk.is_none() {
             left_out.push_str("; no full disk: that needs root and a loop device");
         }

@@ -6,32 +6,48 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 use super::{POLL, Place, REST, Undisturbed};
 
+/// What a program says that finds none.
+const NO_SPACE: &str = "No space left on device";
+/// How much is shown of an event.
+const LINE: usize = 600;
+
 impl Place {
-    pub(super) async fn check(&self, undisturbed: &Undisturbed) -> Result<()> {
+    /// Gives how many tasks had commands that found no space on the disk: what they have left out is none of ours.
+    pub(super) async fn check(&self, undisturbed: &Undisturbed) -> Result<usize> {
         let world = &self.worlds[0];
-        for task in &self.ready {
+        let mut starved = 0;
+        for task in self.ready.iter().chain(&self.unchanged) {
             let (number, id) = (task.number, &task.id);
-            let diff = world.carrel(&["task", "diff", id]).await.stdout;
-            let expected = if task.turns == 1 { &undisturbed.first } else { &undisturbed.second };
-            if diff != *expected {
-                bail!("the patch of task {number} ({id}) is another than that of an undisturbed run:\n{diff}");
-            }
             let events = world.events(id).await;
             let numbers: Vec<i64> = events.iter().filter_map(|event| event["seq"].as_i64()).collect();
             if numbers != (1..).take(events.len()).collect::<Vec<i64>>() {
                 bail!("the log of task {number} ({id}) has a gap: {numbers:?}");
             }
+            if self.was_full() && events.iter().any(|event| event.to_string().contains(NO_SPACE)) {
+                starved += 1;
+                continue;
+            }
+            let diff = world.carrel(&["task", "diff", id]).await.stdout;
+            let expected = if task.turns == 1 { &undisturbed.first } else { &undisturbed.second };
+            if diff != *expected {
+                let log = in_lines(&events);
+                bail!("the patch of task {number} ({id}) is another than that of an undisturbed run:\n{diff}\n{log}");
+            }
         }
-        let was_full = self.blows.contains_key("times a full disk");
         let without: Vec<&String> =
-            self.reasons.iter().filter(|reason| !(was_full && is_for_want_of_disk(reason))).collect();
+            self.reasons.iter().filter(|reason| !(self.was_full() && is_for_want_of_disk(reason))).collect();
         if !without.is_empty() {
             bail!("{} tasks failed, and nothing that was done to them is a reason: {without:#?}", without.len());
         }
-        Ok(())
+        Ok(starved)
+    }
+
+    fn was_full(&self) -> bool {
+        self.blows.contains_key("times a full disk")
     }
 
     pub(super) async fn check_publications(&self) -> Result<()> {
@@ -86,6 +102,12 @@ impl Place {
         }
         Ok(left)
     }
+}
+
+/// A log, to find out from it what has happened: an event a line, none without end.
+fn in_lines(events: &[Value]) -> String {
+    let line = |event: &Value| event.to_string().chars().take(LINE).chain(['\n']).collect::<String>();
+    events.iter().map(line).collect()
 }
 
 fn is_for_want_of_disk(reason: &str) -> bool {
