@@ -99,6 +99,53 @@ impl Postgres {
         }
     }
 
+    /// A second server that has all that this one has promised: it follows, and takes no writes.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn standby(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("carrel-pg-").tempdir().expect("a temporary folder");
+        give_away(folder.path());
+        let mut basebackup = program("pg_basebackup");
+        basebackup.args(["--checkpoint=fast", "--write-recovery-conf", "--wal-method=stream", "--username=carrel"]);
+        basebackup.arg("--host").arg(self.folder.path()).arg("--pgdata").arg(folder.path().join("cluster"));
+        let ran = as_nobody(&mut basebackup).output().expect("pg_basebackup can be started");
+        assert!(ran.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&ran.stderr));
+        let mut standby = Self { folder, settings: self.settings.clone(), server: None };
+        standby.up();
+        // From now on nothing is promised that the standby has not.
+        for sql in ["alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"] {
+            self.query(sql).expect("the owner may");
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.query("select sync_state from pg_stat_replication").as_deref() != Some("sync") {
+            assert!(Instant::now() < deadline, "the standby does not follow: {}", standby.logged());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        standby
+    }
+
+    /// Stands at the address of another that has crashed: still as a standby.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn stand_in_for(&self, crashed: &Self) {
+        let socket = |server: &Self| server.folder.path().join(".s.PGSQL.5432");
+        let _left_by_the_crash = std::fs::remove_file(socket(crashed));
+        std::os::unix::fs::symlink(socket(self), socket(crashed)).expect("our own folder");
+    }
+
+    /// Takes writes from now on.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn promote(&self) {
+        assert_eq!(self.query("select pg_promote()").as_deref(), Some("t"), "{}", self.logged());
+        self.query("alter system reset synchronous_standby_names").expect("the owner may");
+        self.query("select pg_reload_conf()").expect("the owner may");
+    }
+
     fn spawn(&self) -> Child {
         let mut postgres = ending_with_us(&binary("postgres"));
         postgres.arg("-D").arg(self.cluster()).arg("-k").arg(self.folder.path());

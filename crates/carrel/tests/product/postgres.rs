@@ -55,6 +55,49 @@ async fn a_database_that_goes_and_comes_back_loses_nothing() {
     assert_eq!(diff.matches("+second").count(), 1, "no command ran twice, nor is one lost: {diff}\n{told}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_fails_over_loses_nothing() {
+    let mut first = Postgres::start();
+    let script = Script::new([
+        Reply::command("echo first >> count"),
+        Reply::call("exec_command", json!({ "cmd": "sleep 2; echo second >> count", "yield_time_ms": 30_000 })),
+        Reply::command("cat count"),
+        Reply::message("Done."),
+    ]);
+    let world = World::with(CARREL, script, &[("DATABASE_URL", &first.url())]).await;
+    let second = first.standby();
+    let repository = world.repository("answers", FILES);
+    let id = world.create(&repository, "Count").await;
+    let started =
+        |events: &[serde_json::Value]| events.iter().filter(|event| event["type"] == "command.started").count() == 2;
+    world.events_until(&id, started).await;
+
+    first.crash();
+    second.stand_in_for(&first);
+    let unready = ready(&world, false).await;
+    second.promote();
+    ready(&world, true).await;
+
+    let task = world.ended(&id).await;
+    assert_eq!(task["state"], "ready", "{task:#}");
+    assert!(unready.contains("database"), "{unready}");
+    let diff = world.carrel(&["task", "diff", &id]).await.stdout;
+    assert!(diff.contains("+first\n+second\n"), "no command ran twice, nor is one lost: {diff}");
+    assert_eq!(second.query("select count(*) from task").as_deref(), Some("1"));
+}
+
+/// Waits until a service says whether it is ready; its words.
+async fn ready(world: &World, is_ready: bool) -> String {
+    loop {
+        let answer = reqwest::get(format!("{}/readyz", world.url())).await.expect("an answer");
+        let matches = answer.status().is_success() == is_ready;
+        let said = answer.text().await.expect("text");
+        if matches {
+            return said;
+        }
+    }
+}
+
 #[test]
 fn a_database_that_cannot_be_used_is_named_without_its_password() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -8,6 +8,8 @@ use sea_orm::{
     RuntimeErr, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
+use sqlx::postgres::PgConnection;
+use sqlx::{Executor as _, Row as _};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -65,7 +67,8 @@ pub(super) struct Connections {
 
 /// Connects, and migrates as needed.
 pub(super) async fn open(url: &Secret) -> Result<Connections, StoreError> {
-    let options = options(url, CONNECTIONS);
+    let mut options = options(url, CONNECTIONS);
+    options.map_sqlx_postgres_pool_opts(|pool| pool.after_connect(|connection, _| Box::pin(takes_writes(connection))));
     let mut few = options.clone();
     few.max_connections(FEW);
     let main = sea_orm::Database::connect(options).await?;
@@ -84,6 +87,18 @@ fn options(url: &Secret, connections: u32) -> ConnectOptions {
         .test_before_acquire(false)
         .map_sqlx_postgres_opts(|options| options.application_name("carrel").options(SESSION));
     options
+}
+
+/// While a database fails over, its address may lead to a standby: a connection to that is not kept, and made anew until it
+/// leads to whoever takes writes.
+async fn takes_writes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let row = connection.fetch_one("show transaction_read_only").await?;
+    match row.try_get::<&str, _>(0)? {
+        "on" => {
+            Err(sqlx::Error::Configuration("the database takes no writes: it is a standby, or made read-only".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Brings the schema up to date, one process at a time.
