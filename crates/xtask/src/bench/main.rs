@@ -34,7 +34,7 @@ fn main() -> Result<()> {
         Some("faults") => faults::run(count.unwrap_or(1)),
         Some("waiting") => waiting::run(count.unwrap_or(500)),
         Some("torture") => torture::run(count.unwrap_or(600)),
-        Some("scale") => scale::run(count.unwrap_or(100_000)),
+        Some("scale") => scale::run(count.unwrap_or(100_000), arguments.get(2..).unwrap_or_default()),
         Some("many") => many::run(count.unwrap_or(100)),
         Some(other) => bail!("there is no benchmark `{other}`; there are {NAMES}"),
         None => bail!("which benchmark? {NAMES}"),

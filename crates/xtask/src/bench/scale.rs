@@ -8,7 +8,7 @@ mod watchers;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use carrel_testkit::model::{Reply, Script};
 use carrel_testkit::{Postgres, Repository, World};
 use serde_json::Value;
@@ -32,16 +32,23 @@ const PROMPT: &str = "Speak slowly";
 /// Commands of the task that is multiplied: about a hundred events, as a task of middle size has.
 const COMMANDS: usize = 22;
 
-/// Measures with so many tasks at the end.
+/// Measures with so many tasks at the end. Where the disk has no room for the logs of all of them, one in so many has its own.
 #[expect(clippy::print_stdout, reason = "the figures are what this command is for")]
-pub(crate) fn run(tasks: u32) -> Result<()> {
+pub(crate) fn run(tasks: u32, more: &[String]) -> Result<()> {
+    let logs_of_one_in = match more {
+        [] => 1,
+        [option, number] if option == "--logs-of-one-in" => {
+            number.parse().context("a log for one in how many tasks?")?
+        }
+        _ => bail!("`scale` takes --logs-of-one-in N, and not `{}`", more.join(" ")),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     for on_postgres in [false, true] {
         println!("{}", if on_postgres { "PostgreSQL" } else { "SQLite" });
         runtime.block_on(async {
             let mut place = Place::new(on_postgres).await?;
             for part in [100, 10, 1] {
-                println!("  {}", place.measure((tasks / part).max(1)).await?);
+                println!("  {}", place.measure((tasks / part).max(1), logs_of_one_in).await?);
             }
             println!("  {}", place.watch().await?);
             Ok::<_, anyhow::Error>(())
@@ -81,12 +88,12 @@ impl Place {
     }
 
     /// Grows to so many tasks, and says how long everything takes then.
-    async fn measure(&mut self, tasks: u32) -> Result<String> {
+    async fn measure(&mut self, tasks: u32, logs_of_one_in: u32) -> Result<String> {
         let began = Instant::now();
         for world in &mut self.worlds {
             world.kill().await;
         }
-        self.database.grow(&self.task, self.tasks, tasks)?;
+        self.database.grow(&self.task, self.tasks..tasks, logs_of_one_in)?;
         self.tasks = tasks;
         let filled = began.elapsed();
         let queue = queue::measure(&self.worlds[0].data(), &self.database, KEY).await?;
@@ -98,7 +105,7 @@ impl Place {
         let asked = self.ask().await?;
         Ok(format!(
             "{tasks} tasks, {} events, {:.1} GiB (filled in {:.0} s)\n    start {:.0} ms; {asked}\n    {queue}",
-            u64::from(tasks) * self.events_each as u64,
+            u64::from(tasks.div_ceil(logs_of_one_in)) * self.events_each as u64,
             self.database.size_bytes()? as f64 / f64::from(1 << 30),
             filled.as_secs_f64(),
             started.as_secs_f64() * 1000.0,

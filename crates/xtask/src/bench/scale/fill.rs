@@ -1,5 +1,6 @@
 //! A task as many times as one likes: its rows as they are, but for their ids.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -23,11 +24,13 @@ pub(super) enum Database {
 }
 
 impl Database {
-    /// Makes of this task so many that there are `to` of them, when there were `from`.
-    pub(super) fn grow(&self, task: &str, from: u32, to: u32) -> Result<()> {
+    /// Makes of this task others of these numbers. One in so many has the log, too.
+    pub(super) fn grow(&self, task: &str, numbers: Range<u32>, logs_of_one_in: u32) -> Result<()> {
+        let Range { start: from, end: to } = numbers;
         let number = task.replace('-', "");
         for (table, ids) in TABLES {
             let own = if table == "task" { "id" } else { "task_id" };
+            let which = if table == "event" { format!("and n % {logs_of_one_in} = 0") } else { String::new() };
             let columns = self.columns(table)?;
             let values: Vec<String> = columns
                 .iter()
@@ -39,11 +42,12 @@ impl Database {
                 Self::Sqlite(_) => format!(
                     "pragma cache_size = -200000; with recursive n(n) as
                          (select {from} union all select n + 1 from n where n + 1 < {to})
-                     insert into {table} ({names}) select {values} from n, {table} t where t.{own} = x'{number}'"
+                     insert into {table} ({names}) select {values} from n, {table} t
+                     where t.{own} = x'{number}' {which}"
                 ),
                 Self::Postgres(_) => format!(
                     "insert into {table} ({names}) select {values} from generate_series({from}, {to} - 1) n, {table} t
-                     where t.{own} = '{task}'"
+                     where t.{own} = '{task}' {which}"
                 ),
             })?;
         }
