@@ -20,7 +20,7 @@ use carrel_domain::{Clock, Redactor, Secret, SharedClock, WorkerId};
 use carrel_forge::{Forge, GitOptions};
 use carrel_identity::Identity;
 use carrel_sandbox::{Kits, Launcher, Limits, LocalOptions, USUAL_PATH};
-use carrel_store::{AtOnce, Role, Store, StoreOptions};
+use carrel_store::{ArtifactPlace, AtOnce, Role, Store, StoreOptions};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -109,7 +109,7 @@ impl Service {
             .accept_local_token(owner.principal, &token)
             .await
             .map_err(|error| Failure::service(error.to_string()))?;
-        let model = configured.words();
+        let (model, tried) = (configured.words(), store.clone());
         let recorded = RecordedModel::start().await?;
         let sandboxes = places::open_sandboxes(&settings).await?;
         let control = Control::new(ControlOptions {
@@ -134,6 +134,9 @@ impl Service {
             clock,
         });
         control.recover().await.map_err(|error| Failure::service(error.to_string()))?;
+        if !matches!(settings.artifact_place(), Ok(ArtifactPlace::DataFolder)) {
+            tokio::spawn(try_artifacts(tried));
+        }
         let url = doors.tell(&settings)?;
         let stop = CancellationToken::new();
         let figures = doors.figures.map(|listener| figures::serve(listener, &control, &stop));
@@ -326,6 +329,13 @@ async fn open_store(settings: &Settings, clock: &SharedClock, redactor: &Redacto
         person: most(work.attempts_per_person),
         organization: most(work.attempts_per_organization),
     }))
+}
+
+/// Says at once when results cannot be kept, and not only when there is one. It may pass, so the service starts all the same.
+async fn try_artifacts(store: Store) {
+    if let Err(error) = store.try_artifacts().await {
+        tracing::error!(%error, "nothing that attempts make can be kept; see CARREL_ARTIFACTS, and `carrel doctor`");
+    }
 }
 
 /// Who this worker is: the same whenever it is started on this folder, for sandboxes, layers and mirrors are there.

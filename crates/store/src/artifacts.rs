@@ -53,6 +53,14 @@ pub(crate) struct Written {
 }
 
 impl Store {
+    /// Tries whether artifacts can be kept, by keeping a small one that nobody refers to.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub async fn try_artifacts(&self) -> Result<(), StoreError> {
+        self.shared.objects.try_out().await
+    }
+
     /// Keeps bytes as an attempt's artifact of this name. The same name again replaces it.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod carry;
 mod postgres;
+mod reach;
 mod row;
 mod sqlite;
 mod whole;

@@ -177,6 +177,14 @@ pub enum StoreError {
     /// A file of ours cannot be read or written.
     #[error("cannot keep a file: {0}")]
     File(std::io::Error),
+    /// There is no database to work on.
+    #[error("cannot use the database {place}: {reason}; does it run, and is DATABASE_URL right?")]
+    NoDatabase {
+        /// Where it should be.
+        place: String,
+        /// Why not.
+        reason: String,
+    },
     /// The database refused.
     #[error("the database refused: {0}")]
     Database(DbErr),

@@ -44,6 +44,9 @@ const FETCH: Duration = Duration::from_secs(300);
 /// The longest text of a server's that is passed on, in characters.
 const MAX_REASON: usize = 300;
 
+/// What is written to see whether anything can be.
+const TRIED: &[u8] = b"Carrel tries whether artifacts can be kept here.\n";
+
 /// The bytes of artifacts.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
@@ -99,6 +102,15 @@ impl Objects {
             source: std::io::Error::other(error),
         })?;
         Ok(Self { store: Arc::new(store.with_fsync(true)), kind: Kind::Folder(folder) })
+    }
+
+    /// Writes an object as any other, always the same one: nobody refers to it, so it is collected like any other.
+    pub(crate) async fn try_out(&self) -> Result<(), StoreError> {
+        let put = self.put(&Bytes::from_static(TRIED)).await?;
+        match self.find(&put.sha256).await? {
+            Some(_) => Ok(()),
+            None => Err(self.unavailable("does not keep what it is given".to_owned())),
+        }
     }
 
     /// Keeps bytes under the name of their hash. Once is enough: the same bytes again only make them young.

@@ -204,6 +204,15 @@ pub async fn migrate(place: &StatePlace) -> Result<Vec<String>, StoreError> {
 }
 
 impl StatePlace {
+    /// Writes a small object where artifacts are kept, as the service does. `folder` is used for copies of those of a bucket.
+    ///
+    /// # Errors
+    /// When nothing can be kept there.
+    pub async fn try_artifacts(&self, folder: PathBuf) -> Result<(), StoreError> {
+        make_private_folder(&folder)?;
+        Objects::open(self.artifacts.clone(), folder)?.try_out().await
+    }
+
     async fn look(&self) -> Result<Option<Whole>, StoreError> {
         Whole::look(&self.file(), self.postgres.as_ref()).await
     }

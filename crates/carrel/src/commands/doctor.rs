@@ -10,12 +10,13 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use carrel_domain::{Redactor, SandboxId};
 use carrel_sandbox::{Command, Fact, FactState, SandboxError, SandboxSpec, Sandboxes};
-use carrel_store::Role;
+use carrel_store::{ArtifactPlace, Role};
 use carrel_wire::Me;
 use serde::Serialize;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::installation;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::models;
@@ -32,19 +33,22 @@ const REMOVE_WAIT: Duration = Duration::from_millis(20);
 
 /// What was found.
 #[derive(Serialize)]
-struct Findings {
+struct Findings<'a> {
     /// What a process does that is started with these settings.
     role: &'static str,
     /// Whether sandboxes can be made here. Not tried where the role makes none.
     sandboxes: bool,
     /// Each thing that was looked at.
-    facts: Vec<Fact>,
+    facts: &'a [Fact],
 }
+
+/// What no service does anything without, beside sandboxes.
+const NEEDED: [&str; 2] = ["database", "artifacts"];
 
 /// Looks, and says what was found.
 ///
 /// # Errors
-/// When no sandbox can be made here.
+/// When no sandbox can be made here, or something else is missing that the service cannot do without.
 pub(crate) async fn doctor(settings: &Settings, json: bool) -> Result<(), Failure> {
     let (data, home) = data_folder(&settings.data);
     let works = settings.work.role.works();
@@ -62,6 +66,8 @@ pub(crate) async fn doctor(settings: &Settings, json: bool) -> Result<(), Failur
     facts.extend(found);
     facts.extend([
         data,
+        database(settings).await,
+        artifacts(settings, home.as_ref().map(TempDir::path)).await,
         git(settings, home.as_ref().map(TempDir::path)).await,
         service(settings).await,
         model(settings),
@@ -69,17 +75,23 @@ pub(crate) async fn doctor(settings: &Settings, json: bool) -> Result<(), Failur
     if let Some(home) = &home {
         take_away(home.path()).await;
     }
+    let is_lacking = |fact: &&Fact| fact.state == FactState::Missing && NEEDED.contains(&fact.name.as_str());
+    let lacking: Vec<&str> = facts.iter().filter(is_lacking).map(|fact| fact.name.as_str()).collect();
     if json {
-        output::document(&Findings { role: settings.work.role.word(), sandboxes, facts })?;
+        output::document(&Findings { role: settings.work.role.word(), sandboxes, facts: &facts })?;
     } else {
-        let verdict = match (works, sandboxes) {
+        let mut verdict = match (works, sandboxes) {
             (false, _) => "sandboxes are not needed here",
             (true, true) => "sandboxes can be made here",
             (true, false) => "sandboxes cannot be made here",
-        };
-        output::text(&shown(&facts, verdict))?;
+        }
+        .to_owned();
+        if !lacking.is_empty() {
+            verdict.push_str(&format!("; without {} the service does no work", lacking.join(" and ")));
+        }
+        output::text(&shown(&facts, &verdict))?;
     }
-    if sandboxes || !works { Ok(()) } else { Err(Failure::exit(1)) }
+    if (sandboxes || !works) && lacking.is_empty() { Ok(()) } else { Err(Failure::exit(1)) }
 }
 
 /// What a process does that is started with these settings.
@@ -175,6 +187,48 @@ async fn try_one(sandboxes: &Sandboxes, id: SandboxId) -> Result<(), SandboxErro
         "bash does not run in a sandbox: it ended with {:?} {said}",
         finished.status
     )))
+}
+
+/// The database that the settings name, and how far its schema is.
+async fn database(settings: &Settings) -> Fact {
+    let name = "database";
+    let place = match installation::place(settings) {
+        Ok(place) => place,
+        Err(failure) => return fact(name, FactState::Missing, failure.message(), None),
+    };
+    let kind = if place.postgres.is_some() { "PostgreSQL" } else { "SQLite, in the data folder" };
+    match tokio::time::timeout(WITHIN, carrel_store::schema(&place)).await {
+        Ok(Ok(Some(schema))) if schema.missing.is_empty() => {
+            fact(name, FactState::Ok, format!("{kind}; its schema is up to date"), None)
+        }
+        Ok(Ok(Some(schema))) if !schema.made.is_empty() => {
+            let words = format!("{kind}; its schema lacks {}", schema.missing.join(", "));
+            let advice = "`carrel migrate`, or the next start of the service, brings it forward";
+            fact(name, FactState::Degraded, words, Some(advice))
+        }
+        Ok(Ok(_)) => {
+            fact(name, FactState::Ok, format!("{kind}; the service makes its schema when it is started"), None)
+        }
+        Ok(Err(error)) => fact(name, FactState::Missing, serve::with_causes(&error), None),
+        Err(_) => fact(name, FactState::Missing, format!("{kind}; it does not answer"), None),
+    }
+}
+
+/// Whether results can be kept where the settings say.
+async fn artifacts(settings: &Settings, home: Option<&Path>) -> Fact {
+    let name = "artifacts";
+    let place = match installation::place(settings) {
+        Ok(place) => place,
+        Err(failure) => return fact(name, FactState::Missing, failure.message(), None),
+    };
+    let shown = place.artifacts.to_string();
+    let Some(home) = home.filter(|_| !matches!(place.artifacts, ArtifactPlace::DataFolder)) else {
+        return fact(name, FactState::Ok, shown, None);
+    };
+    match place.try_artifacts(home.join("artifacts")).await {
+        Ok(()) => fact(name, FactState::Ok, format!("{shown}; a small one was kept"), None),
+        Err(error) => fact(name, FactState::Missing, serve::with_causes(&error), None),
+    }
 }
 
 async fn git(settings: &Settings, home: Option<&Path>) -> Fact {

@@ -33,7 +33,7 @@ pub(crate) async fn installation(command: InstallationCommand, settings: &Settin
 }
 
 /// Where the installation is that the settings name.
-fn place(settings: &Settings) -> Result<StatePlace, Failure> {
+pub(super) fn place(settings: &Settings) -> Result<StatePlace, Failure> {
     Ok(StatePlace {
         folder: settings.data.clone(),
         postgres: settings.postgres().map_err(Failure::usage)?,

@@ -29,7 +29,7 @@ async fn the_doctor_says_what_there_is_beside_a_running_service_and_leaves_nothi
     let told = world.carrel(&["doctor"]).await;
 
     assert_eq!(findings["sandboxes"], true, "{findings:#}");
-    for name in ["sandboxes", "data folder", "git", "tool kit", "service", "model"] {
+    for name in ["sandboxes", "data folder", "database", "artifacts", "git", "tool kit", "service", "model"] {
         assert_eq!(state(&findings, name), "ok", "{name}: {findings:#}");
     }
     for name in ["kernel", "limit of memory", "landlock", "free disk"] {
@@ -58,4 +58,22 @@ async fn the_doctor_says_why_there_are_no_sandboxes_and_fails() {
     assert_eq!(findings["sandboxes"], false);
     assert_eq!((state(&findings, "sandboxes"), state(&findings, "service")), ("missing", "missing"));
     assert!(!data.exists(), "looking makes no data folder");
+}
+
+#[tokio::test]
+async fn the_doctor_names_a_database_and_a_bucket_that_cannot_be_used_and_fails() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut doctor = tokio::process::Command::new(CARREL);
+    doctor.args(["--json", "doctor"]).env("CARREL_DATA", folder.path()).env_remove("CARREL_URL");
+    doctor
+        .env("DATABASE_URL", "postgres://carrel:hunter2hunter2@127.0.0.1:1/work")
+        .env("CARREL_ARTIFACTS", "file:///proc/nowhere");
+    let told = doctor.stdin(Stdio::null()).output().await.expect("the program can be started");
+
+    let findings: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|error| panic!("{error}: {told:?}"));
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    assert_eq!((state(&findings, "database"), state(&findings, "artifacts")), ("missing", "missing"));
+    let said = String::from_utf8_lossy(&told.stdout);
+    assert!(said.contains("`work` at 127.0.0.1:1") && said.contains("/proc/nowhere"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }

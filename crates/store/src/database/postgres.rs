@@ -8,11 +8,10 @@ use sea_orm::{
     RuntimeErr, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
-use sqlx::postgres::PgConnection;
-use sqlx::{Executor as _, Row as _};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::reach::{reach, takes_writes};
 use super::{Scope, statement};
 use crate::StoreError;
 use crate::migrations::Migrations;
@@ -67,7 +66,10 @@ pub(super) struct Connections {
 
 /// Connects, and migrates as needed.
 pub(super) async fn open(url: &Secret) -> Result<Connections, StoreError> {
+    reach(url, ACQUIRE, true).await?;
     let mut options = options(url, CONNECTIONS);
+    // One that leads to a standby, while the database fails over, is not kept: it is made anew until it leads to whoever takes
+    // writes.
     options.map_sqlx_postgres_pool_opts(|pool| pool.after_connect(|connection, _| Box::pin(takes_writes(connection))));
     let mut few = options.clone();
     few.max_connections(FEW);
@@ -87,18 +89,6 @@ fn options(url: &Secret, connections: u32) -> ConnectOptions {
         .test_before_acquire(false)
         .map_sqlx_postgres_opts(|options| options.application_name("carrel").options(SESSION));
     options
-}
-
-/// While a database fails over, its address may lead to a standby: a connection to that is not kept, and made anew until it
-/// leads to whoever takes writes.
-async fn takes_writes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let row = connection.fetch_one("show transaction_read_only").await?;
-    match row.try_get::<&str, _>(0)? {
-        "on" => {
-            Err(sqlx::Error::Configuration("the database takes no writes: it is a standby, or made read-only".into()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Brings the schema up to date, one process at a time.
@@ -123,6 +113,7 @@ async fn begin_alone(connection: &DatabaseConnection) -> Result<DatabaseTransact
 
 /// A transaction that sees everything as it is at its first question.
 pub(super) async fn look(url: &Secret) -> Result<(DatabaseConnection, DatabaseTransaction), StoreError> {
+    reach(url, Duration::ZERO, false).await?;
     let connection = sea_orm::Database::connect(options(url, 1)).await?;
     let (isolation, access) = (IsolationLevel::RepeatableRead, AccessMode::ReadOnly);
     let transaction = connection.begin_with_config(Some(isolation), Some(access)).await?;
@@ -132,6 +123,7 @@ pub(super) async fn look(url: &Secret) -> Result<(DatabaseConnection, DatabaseTr
 
 /// A transaction beside which nobody writes about anything.
 pub(super) async fn fill(url: &Secret) -> Result<(DatabaseConnection, DatabaseTransaction), StoreError> {
+    reach(url, ACQUIRE, true).await?;
     let connection = sea_orm::Database::connect(options(url, 1)).await?;
     let transaction = begin_alone(&connection).await?;
     lock(&transaction, LOCK, [INSTALLATION]).await?;

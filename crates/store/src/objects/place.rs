@@ -73,6 +73,16 @@ impl ArtifactPlace {
     }
 }
 
+impl std::fmt::Display for ArtifactPlace {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::DataFolder => formatter.write_str("in the data folder"),
+            Self::Folder(folder) => write!(formatter, "{}", folder.display()),
+            Self::Bucket(bucket) => formatter.write_str(&bucket.url()),
+        }
+    }
+}
+
 impl Bucket {
     pub(crate) fn url(&self) -> String {
         if self.prefix.is_empty() {
