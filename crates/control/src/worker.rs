@@ -232,7 +232,10 @@ impl Control {
             // Every claim has an owner of its own: a claim that ran out is told from the one that followed it.
             let lease = Lease { owner: Uuid::now_v7().to_string(), duration: self.inner.limits.lease };
             let gone_after = self.inner.limits.gone_after;
-            let claimed = if self.pulse.is_steady(gone_after, self.inner.clock.now()) {
+            let claimed = if !self.inner.store.is_shared() {
+                // Nobody else can come back: what is another's was taken over with an archive.
+                self.inner.store.claim_job_of_anybody(queue, &lease, Duration::ZERO).await
+            } else if self.pulse.is_steady(gone_after, self.inner.clock.now()) {
                 self.inner.store.claim_job_of_anybody(queue, &lease, gone_after).await
             } else {
                 self.inner.store.claim_job(queue, &lease).await

@@ -15,6 +15,15 @@ pub enum Wait {
         /// How many of the same person are before it, [`MANY`] at most.
         before: u32,
     },
+    /// The worker that has the files it goes on with, and is not heard of just now. Others do without them when it is gone.
+    Home {
+        /// What people know its machine by.
+        name: String,
+        /// When it was heard of last.
+        seen_at: Timestamp,
+        /// When it is expected back, if it was stopped.
+        returns_by: Option<Timestamp>,
+    },
     /// An attempt of the same owner, which has as many running as it may.
     Place {
         /// Whose limit it is.
@@ -56,6 +65,12 @@ impl Wait {
                 format!("waiting for a free worker: {MANY} or more of this person's before it")
             }
             Self::Worker { before } => format!("waiting for a free worker: {before} of this person's before it"),
+            Self::Home { name, returns_by: Some(by), .. } => {
+                format!("waiting for the worker `{name}`, which was stopped and is expected back by {by:.0}")
+            }
+            Self::Home { name, seen_at, returns_by: None } => format!(
+                "waiting for the worker `{name}`, which was not heard of since {seen_at:.0}; others take it when it is gone"
+            ),
             Self::Place { owner, name, running, most } => {
                 let raised = match owner {
                     BudgetOwner::Organization(_) => format!("carrel budget set --attempts {}", most.saturating_add(1)),
@@ -96,6 +111,13 @@ mod tests {
         assert_eq!(wait.words(at(112)), "waiting for the model: retry 3 of 8 is under way");
         let worker = Wait::Worker { before: 3 };
         assert_eq!(worker.words(at(0)), "waiting for a free worker: 3 of this person's before it");
+        let away = Wait::Home { name: "one".to_owned(), seen_at: at(0), returns_by: Some(at(60)) };
+        assert_eq!(
+            away.words(at(9)),
+            "waiting for the worker `one`, which was stopped and is expected back by 1970-01-01T00:01:00Z"
+        );
+        let silent = Wait::Home { name: "one".to_owned(), seen_at: at(0), returns_by: None };
+        assert!(silent.words(at(9)).contains("not heard of since 1970-01-01T00:00:00Z"));
         assert_eq!(Wait::since(&EventBody::Warning { message: String::new() }, at(0)), None);
     }
 

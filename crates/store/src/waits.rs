@@ -4,11 +4,15 @@ use std::collections::HashMap;
 
 use carrel_domain::wait::MANY;
 use carrel_domain::{BudgetOwner, EventBody, OrganizationId, Standing, TaskId, TaskState, UserId, Wait};
+use jiff::{SignedDuration, Timestamp};
 use sea_orm::Value;
 
 use crate::database::{Row, StoreError, json};
 use crate::shares::RUNNING;
 use crate::{Store, TaskListing, TaskThread};
+
+/// A worker that has said nothing for so long is not just between two signs of life.
+const SILENT: SignedDuration = SignedDuration::from_secs(30);
 
 impl Store {
     /// What these tasks wait for, in words; those that work, or have ended, are left out.
@@ -68,10 +72,12 @@ impl Store {
         let sql = format!(
             "with {RUNNING}
              select a.task_id, j.account_id, n.name as organization_name, u.name as person_name, {anywhere} + {there} as ahead,
+                 w.name as home_name, w.seen_at as home_seen_at, w.returns_by as home_returns_by,
                  coalesce(p.attempts, 0) as of_person, coalesce(bp.attempts, $3) as most_of_person,
                  coalesce(o.attempts, 0) as of_organization, coalesce(bo.attempts, $4) as most_of_organization
              from attempt a join job j on j.kind = 'attempt' and j.subject_id = a.id
              join organization n on n.id = j.organization_id join account u on u.id = j.account_id
+             left join worker w on w.id = j.worker_id
              left join running_all o on o.organization_id = j.organization_id
              left join running p on p.organization_id = j.organization_id and p.account_id = j.account_id
              left join budget bo on bo.organization_id = j.organization_id and bo.owner_id = j.organization_id
@@ -84,7 +90,7 @@ impl Store {
         let first: [Value; 4] = [organization.as_uuid().into(), json(&Standing::Queued), person, whole];
         let mut waits = HashMap::new();
         for row in self.database.all(&sql, values(first, tasks)).await? {
-            waits.insert(row.id("task_id", TaskId::from_uuid)?, wait_of_job(&row, organization)?);
+            waits.insert(row.id("task_id", TaskId::from_uuid)?, wait_of_job(&row, organization, self.shared_now())?);
         }
         Ok(waits)
     }
@@ -113,7 +119,7 @@ impl Store {
     }
 }
 
-fn wait_of_job(row: &Row, organization: OrganizationId) -> Result<Wait, StoreError> {
+fn wait_of_job(row: &Row, organization: OrganizationId, now: Timestamp) -> Result<Wait, StoreError> {
     let place = |owner, name, running: &str, most: &str| {
         let (running, most) = (row.number(running)?, row.get::<i64>(most)?);
         let most = u32::try_from(most).unwrap_or(u32::MAX);
@@ -126,6 +132,12 @@ fn wait_of_job(row: &Row, organization: OrganizationId) -> Result<Wait, StoreErr
     let (whole, name) = (BudgetOwner::Organization(organization), row.get("organization_name")?);
     if let Some(wait) = place(whole, name, "of_organization", "most_of_organization")? {
         return Ok(wait);
+    }
+    if let (Some(name), Some(seen_at)) = (row.get("home_name")?, row.maybe_time("home_seen_at")?) {
+        let returns_by = row.maybe_time("home_returns_by")?;
+        if returns_by.is_some() || now.duration_since(seen_at) >= SILENT {
+            return Ok(Wait::Home { name, seen_at, returns_by });
+        }
     }
     Ok(Wait::Worker { before: row.number("ahead")?.min(MANY) })
 }

@@ -35,9 +35,11 @@ impl Elsewhere {
     fn variables(&self) -> Vec<(&'static str, String)> {
         let artifacts = format!("file://{}", self.folder.path().join("artifacts").display());
         let mut variables = vec![("CARREL_SECRETS_KEY", KEY.to_owned()), ("CARREL_ARTIFACTS", artifacts)];
-        // The worker it came from was seen a moment ago, and has the files of its attempts.
-        variables.push(("CARREL_WORKER_GONE_SECONDS", "2".to_owned()));
-        variables.extend(self.postgres.as_ref().map(|server| ("DATABASE_URL", server.url())));
+        if let Some(server) = &self.postgres {
+            variables.push(("DATABASE_URL", server.url()));
+            // The worker it came from was seen a moment ago, and has the files of its attempts. With SQLite there is no other.
+            variables.push(("CARREL_WORKER_GONE_SECONDS", "2".to_owned()));
+        }
         variables
     }
 

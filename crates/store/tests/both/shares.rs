@@ -394,3 +394,26 @@ async fn a_process_that_only_answers_is_waited_for_by_nobody() {
 
     assert_eq!(fixture.claim_by(&other).await.map(|(id, ..)| id), Some(begun.id));
 }
+
+#[tokio::test]
+async fn what_waits_for_one_worker_says_when_that_is_away_or_silent() {
+    let fixture = Fixture::new().await;
+    let other = fixture.another(2).await;
+    other
+        .announce_worker(Presence { name: "attic", role: Role::Worker, capacity: 4, version: "1" })
+        .await
+        .expect("told");
+    let attempt = fixture.ask(fixture.owner, Priority::Normal).await;
+    let home = Uuid::from_u128(2).simple();
+    fixture.place.sql(&format!("update job set worker_id = x'{home}'"));
+
+    let here = fixture.wait(&attempt).await.expect("it waits");
+    fixture.pass(31);
+    let silent = fixture.wait(&attempt).await.expect("it waits");
+    other.worker_leaves(Duration::from_secs(60)).await.expect("told");
+    let away = fixture.wait(&attempt).await.expect("it waits");
+
+    assert_eq!(here, "waiting for a free worker: the next of this person's");
+    assert!(silent.starts_with("waiting for the worker `attic`, which was not heard of since 20"), "{silent}");
+    assert!(away.starts_with("waiting for the worker `attic`, which was stopped and is expected back by"), "{away}");
+}

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{POLL, Place, REST, Undisturbed};
 
 /// What a program says that finds none.
-const NO_SPACE: &str = "No space left on device";
+const NO_SPACE: &str = "no space left on device";
 /// How much is shown of an event.
 const LINE: usize = 600;
 
@@ -27,7 +27,7 @@ impl Place {
             if numbers != (1..).take(events.len()).collect::<Vec<i64>>() {
                 bail!("the log of task {number} ({id}) has a gap: {numbers:?}");
             }
-            if self.was_full() && events.iter().any(|event| event.to_string().contains(NO_SPACE)) {
+            if self.was_full() && events.iter().any(|event| event.to_string().to_lowercase().contains(NO_SPACE)) {
                 starved += 1;
                 continue;
             }
