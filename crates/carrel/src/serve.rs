@@ -222,7 +222,7 @@ fn banner(service: &Service, data: &str) -> Result<(), Failure> {
     ))
 }
 
-async fn asked_to_stop() -> Result<(), Failure> {
+pub(crate) async fn asked_to_stop() -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error| Failure::service(format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;

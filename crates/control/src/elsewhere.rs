@@ -15,6 +15,8 @@ pub(crate) enum Elsewhere {
     Nowhere {
         /// Why not, for people.
         reason: String,
+        /// Whether somebody had it who may come back.
+        retryable: bool,
     },
 }
 
@@ -49,7 +51,7 @@ pub(crate) async fn pass_on(
     error: &ForgeError,
 ) -> Result<Elsewhere, StoreError> {
     if !store.is_shared() {
-        return Ok(Elsewhere::Nowhere { reason: error.to_string() });
+        return Ok(Elsewhere::Nowhere { reason: error.to_string(), retryable: false });
     }
     let (path, machine) = (&task.repository, &control.inner.machine);
     match store.pass_on(task, control.inner.limits.gone_after).await? {
@@ -64,11 +66,12 @@ pub(crate) async fn pass_on(
         }
         Passed::Nobody { asked, had } => {
             let names: Vec<String> = asked.iter().map(|name| format!("`{name}`")).collect();
+            let retryable = had.is_some();
             let had = had.map_or_else(String::new, |had| {
                 format!("; the worker `{}` had it and was not heard of since {}", had.name, had.seen_at)
             });
             let reason = format!("{error} (looked for on the machines of the workers {}{had})", names.join(", "));
-            Ok(Elsewhere::Nowhere { reason })
+            Ok(Elsewhere::Nowhere { reason, retryable })
         }
     }
 }

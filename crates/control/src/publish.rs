@@ -256,7 +256,7 @@ async fn refused(
     }
     match elsewhere::pass_on(control, store, &thread.task, publication.attempt, &error).await {
         Ok(Elsewhere::PassedOn) => Halt::PassedOn,
-        Ok(Elsewhere::Nowhere { reason }) => Halt::Failed { reason, retryable: false },
+        Ok(Elsewhere::Nowhere { reason, retryable }) => Halt::Failed { reason, retryable },
         Err(error) => Halt::Store(error),
     }
 }

@@ -18,6 +18,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, S
 use tokio::task::JoinSet;
 
 use self::postgres::Patience;
+pub(crate) use self::postgres::{give_way, is_held_up};
 pub(crate) use self::row::{Row, json, maybe_time, time, unreadable};
 pub(crate) use self::whole::Whole;
 use crate::changes::Bell;
@@ -112,15 +113,6 @@ impl Database {
         }
     }
 
-    /// What time it is by the database's clock, where it has one of its own.
-    pub(crate) async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
-        if !self.is_shared() {
-            return Ok(None);
-        }
-        let sql = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now";
-        self.one(sql, []).await?.map(|row| row.time("now")).transpose()
-    }
-
     /// What makes a `select` take a row for its transaction alone, passing over those that somebody else has.
     pub(crate) const fn skip_locked(&self) -> &'static str {
         match self.writer {
@@ -152,6 +144,15 @@ impl Database {
 }
 
 impl Transaction {
+    /// What time it is by the database's clock, where it has one of its own.
+    pub(crate) async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        if self.turn.is_some() {
+            return Ok(None);
+        }
+        let sql = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now";
+        self.one(sql, []).await?.map(|row| row.time("now")).transpose()
+    }
+
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         let Self { inner, turn } = self;
         noted(turn.as_ref(), inner.commit().await)

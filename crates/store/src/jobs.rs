@@ -283,7 +283,13 @@ pub(crate) async fn enqueue(
             "select p.created_by, k.priority from publication p join task k on k.id = p.task_id where p.id = $4"
         }
     };
+    let is_publication = matches!(kind, JobKind::Publication(_));
     let (kind, subject) = kind.columns();
+    if is_publication {
+        // One that is asked for again may be possible where it was not.
+        let sql = "delete from job_passed_on where job_id in (select id from job where kind = $1 and subject_id = $2)";
+        transaction.run(sql, [kind.into(), subject.into()]).await?;
+    }
     transaction
         .run(
             // Without a condition SQLite takes what follows for one of a join.

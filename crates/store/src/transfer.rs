@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use carrel_domain::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::database::{StoreError, Whole, make_private_folder};
+use crate::database::{StoreError, Whole, give_way, is_held_up, make_private_folder};
 use crate::migrations::Migrations;
 use crate::objects::Objects;
 use crate::{ArtifactPlace, KeyId};
@@ -94,6 +94,12 @@ pub enum TransferError {
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database was to keep all of it, and its answer did not come: it may have.
+    #[error(
+        "whether the database has taken the archive is not known: {0}; try again: it says that it is not empty if it has, and \
+         then all of it is there"
+    )]
+    Unsettled(StoreError),
     /// There is nothing to write.
     #[error("there is no installation in {place} yet")]
     Nothing {
@@ -195,6 +201,16 @@ pub async fn schema(place: &StatePlace) -> Result<Option<Schema>, StoreError> {
 /// # Errors
 /// When the database is from a newer version, or refuses.
 pub async fn migrate(place: &StatePlace) -> Result<Vec<String>, StoreError> {
+    let mut said = false;
+    loop {
+        match migrate_once(place).await {
+            Err(error) if is_held_up(&error) => give_way(&mut said).await,
+            settled => return settled,
+        }
+    }
+}
+
+async fn migrate_once(place: &StatePlace) -> Result<Vec<String>, StoreError> {
     let whole = place.fill().await?;
     let before = whole.changes_made().await?;
     whole.bring_forward(None).await?;

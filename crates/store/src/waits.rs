@@ -7,7 +7,7 @@ use carrel_domain::{BudgetOwner, EventBody, OrganizationId, Standing, TaskId, Ta
 use jiff::{SignedDuration, Timestamp};
 use sea_orm::Value;
 
-use crate::database::{Row, StoreError, json};
+use crate::database::{Row, StoreError, json, time};
 use crate::shares::RUNNING;
 use crate::{Store, TaskListing, TaskThread};
 
@@ -48,6 +48,7 @@ impl Store {
         };
         let mut waits = self.waits_for_worker(organization, &in_state(TaskState::Queued)).await?;
         waits.extend(self.waits_for_model(organization, &in_state(TaskState::Running)).await?);
+        waits.extend(self.waits_for_home(organization, &in_state(TaskState::Running)).await?);
         let now = self.now();
         Ok(waits.into_iter().map(|(task, wait)| (task, wait.words(now))).collect())
     }
@@ -95,6 +96,33 @@ impl Store {
         Ok(waits)
     }
 
+    /// Of tasks that were begun: those whose attempts nobody works on until the worker is back that has their files, or is
+    /// taken for gone.
+    async fn waits_for_home(
+        &self,
+        organization: OrganizationId,
+        tasks: &[TaskId],
+    ) -> Result<HashMap<TaskId, Wait>, StoreError> {
+        if tasks.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "select a.task_id, w.name as home_name, w.seen_at as home_seen_at, w.returns_by as home_returns_by
+             from attempt a join job j on j.kind = 'attempt' and j.subject_id = a.id join worker w on w.id = j.worker_id
+             where a.organization_id = $1 and j.begun_at is not null and (j.lease_until is null or j.lease_until <= $2)
+             and a.task_id in ({})",
+            places(tasks, 3)
+        );
+        let now = self.shared_now();
+        let mut waits = HashMap::new();
+        for row in self.database.all(&sql, values([organization.as_uuid().into(), time(now)], tasks)).await? {
+            if let Some(wait) = wait_for_home(&row, now)? {
+                waits.insert(row.id("task_id", TaskId::from_uuid)?, wait);
+            }
+        }
+        Ok(waits)
+    }
+
     async fn waits_for_model(
         &self,
         organization: OrganizationId,
@@ -133,13 +161,18 @@ fn wait_of_job(row: &Row, organization: OrganizationId, now: Timestamp) -> Resul
     if let Some(wait) = place(whole, name, "of_organization", "most_of_organization")? {
         return Ok(wait);
     }
-    if let (Some(name), Some(seen_at)) = (row.get("home_name")?, row.maybe_time("home_seen_at")?) {
-        let returns_by = row.maybe_time("home_returns_by")?;
-        if returns_by.is_some() || now.duration_since(seen_at) >= SILENT {
-            return Ok(Wait::Home { name, seen_at, returns_by });
-        }
+    if let Some(wait) = wait_for_home(row, now)? {
+        return Ok(wait);
     }
     Ok(Wait::Worker { before: row.number("ahead")?.min(MANY) })
+}
+
+/// Whether a job's own worker is away, or says nothing.
+fn wait_for_home(row: &Row, now: Timestamp) -> Result<Option<Wait>, StoreError> {
+    let (Some(name), Some(seen_at)) = (row.get("home_name")?, row.maybe_time("home_seen_at")?) else { return Ok(None) };
+    let returns_by = row.maybe_time("home_returns_by")?;
+    let is_absent = returns_by.is_some() || now.duration_since(seen_at) >= SILENT;
+    Ok(is_absent.then_some(Wait::Home { name, seen_at, returns_by }))
 }
 
 /// `$4, $5, …`: a place for each task.

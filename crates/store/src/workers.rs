@@ -162,9 +162,10 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn worker_is_there(&self) -> Result<(), StoreError> {
-        self.compare_clocks().await?;
-        let now = self.shared_now();
+        // All of it on one of the connections that nobody else's work takes up.
         let transaction = self.write(Scope::OneStatement).await?;
+        self.compare_clocks_in(&transaction).await?;
+        let now = self.shared_now();
         transaction
             .run("update worker set seen_at = $2 where id = $1", [self.shared.worker.as_uuid().into(), time(now)])
             .await?;
@@ -244,7 +245,13 @@ impl Store {
     /// Takes note of the time that all workers go by: the database's where they share one, else this machine's, which never
     /// goes back while the process lives.
     pub(crate) async fn compare_clocks(&self) -> Result<(), StoreError> {
-        let theirs = self.database.clock().await?;
+        let transaction = self.write(Scope::OneStatement).await?;
+        self.compare_clocks_in(&transaction).await?;
+        transaction.commit().await
+    }
+
+    async fn compare_clocks_in(&self, transaction: &Transaction) -> Result<(), StoreError> {
+        let theirs = transaction.clock().await?;
         let since = |time: Timestamp| time.as_millisecond().saturating_sub(self.passed_ms());
         match theirs {
             Some(theirs) => self.shared.shared_clock_ms.store(since(theirs), Ordering::Release),

@@ -233,3 +233,40 @@ async fn a_worker_that_starts_again_gives_back_what_it_had_and_nothing_else() {
     assert!(again.is_some());
     assert_eq!(mine.claim_job(Queue::Attempts, &lease("more")).await.expect("asked"), None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_schema_that_a_backup_holds_up_holds_up_nobody_else() {
+    let fixture = Fixture::new();
+    let store = fixture.process().await;
+    owner(&store).await;
+    // As it was before the last change, which alters a table.
+    for sql in [
+        "drop table job_passed_on",
+        "alter table repository drop column worker_id",
+        "delete from seaql_migrations where version = '0014_places'",
+    ] {
+        fixture.postgres.query(sql).expect("the owner may");
+    }
+    let reader = sqlx::PgPool::connect(&fixture.postgres.url()).await.expect("connected");
+    let mut backup = reader.begin().await.expect("begun");
+    sqlx::query("select count(*) from repository").fetch_one(&mut *backup).await.expect("read");
+    let place = carrel_store::StatePlace {
+        folder: fixture.folder.path().join("data"),
+        postgres: Some(Secret::new(fixture.postgres.url())),
+        artifacts: carrel_store::ArtifactPlace::DataFolder,
+    };
+    let migrating = tokio::spawn(async move { carrel_store::migrate(&place).await });
+    let waiting = "select count(*) from pg_locks where not granted and relation = 'repository'::regclass";
+    while fixture.postgres.query(waiting).as_deref() != Some("1") {
+        tokio::task::yield_now().await;
+    }
+
+    let read = fixture.postgres.query("set lock_timeout = '10s'; select count(*) from repository");
+
+    assert_eq!(read.as_deref(), Some("0"), "it waits behind the change, and not for the backup");
+    assert!(!migrating.is_finished());
+    backup.rollback().await.expect("the backup ends");
+    let made =
+        tokio::time::timeout(PATIENCE, migrating).await.expect("in time").expect("it ended").expect("brought forward");
+    assert_eq!(made, ["0014_places"]);
+}

@@ -83,7 +83,11 @@ async fn export(settings: &Settings, to: &OutputArguments, with_keys: bool, json
         write(&place, &files, tokio::io::stdout()).await?
     } else {
         let file = NewFile::beside(to)?;
-        let moved = write(&place, &files, tokio::fs::File::from_std(file.handle()?)).await?;
+        // One that is stopped takes what there is of it away: there may be keys in it.
+        let moved = tokio::select! {
+            moved = write(&place, &files, tokio::fs::File::from_std(file.handle()?)) => moved?,
+            asked = serve::asked_to_stop() => return asked.and(Err(Failure::work("stopped; nothing was written"))),
+        };
         file.keep(to)?;
         moved
     };
@@ -124,7 +128,9 @@ async fn import(settings: &Settings, file: &Path, json: bool) -> Result<(), Fail
     let input = BufReader::with_capacity(CHUNK_BYTES, input);
     let taken = carrel_store::import(&place, input, |files| kept.keep(settings, files)).await;
     let moved = taken.map_err(|error| {
-        kept.take_back();
+        if !matches!(error, TransferError::Unsettled(_)) {
+            kept.take_back();
+        }
         failed(error)
     })?;
     let mut text = format!("took over {}", counted(&moved));
@@ -140,6 +146,10 @@ async fn import(settings: &Settings, file: &Path, json: bool) -> Result<(), Fail
     told(&moved, &text, false, json)
 }
 
+/// How names of files begin that are not whole yet, and after how long nobody is at it any more.
+const PARTIAL: &str = ".carrel-export-";
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
 /// A file that gets its name when it is whole.
 struct NewFile(tempfile::NamedTempFile);
 
@@ -149,8 +159,9 @@ impl NewFile {
             return Err(exists(&to.file));
         }
         let folder = to.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sweep(folder);
         // Only its owner can read it.
-        let made = tempfile::Builder::new().prefix(".carrel-export-").tempfile_in(folder);
+        let made = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder);
         made.map(Self).map_err(|error| Failure::usage(format!("cannot write into {}: {error}", folder.display())))
     }
 
@@ -169,6 +180,19 @@ impl NewFile {
     }
 }
 
+/// Removes what was left by those that were killed in the middle of it, a day ago or longer.
+fn sweep(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_partial = entry.file_name().to_string_lossy().starts_with(PARTIAL);
+        let modified = entry.metadata().and_then(|data| data.modified()).ok();
+        let is_old = modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > ABANDONED);
+        if is_partial && is_old {
+            // Somebody else's stays.
+            let _removed = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn exists(file: &Path) -> Failure {
     Failure::usage(format!("{} is there already; take another name, or --force to replace it", file.display()))
 }
@@ -178,14 +202,19 @@ fn counted(moved: &Moved) -> String {
     let rows = |table| moved.rows.get(table).copied().unwrap_or_default();
     let files = if moved.files.is_empty() { String::new() } else { format!(", and {}", moved.files.join(", ")) };
     format!(
-        "{} tasks with {} attempts and {} events, {} environments, {} artifacts of {} bytes{files}",
-        rows("task"),
-        rows("attempt"),
-        rows("event"),
-        rows("environment"),
-        moved.artifacts,
-        moved.artifact_bytes,
+        "{} with {} and {}, {}, {} of {}{files}",
+        so_many(rows("task"), "task"),
+        so_many(rows("attempt"), "attempt"),
+        so_many(rows("event"), "event"),
+        so_many(rows("environment"), "environment"),
+        so_many(moved.artifacts, "artifact"),
+        so_many(moved.artifact_bytes, "byte"),
     )
+}
+
+/// `1 task`, `2 tasks`.
+fn so_many(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 fn lost(moved: &Moved) -> String {
@@ -231,7 +260,9 @@ fn refused(error: &StoreError) -> Failure {
 fn failed(error: TransferError) -> Failure {
     match error {
         TransferError::Store(error) => refused(&error),
-        TransferError::Output(_) | TransferError::Input(_) => Failure::service(error.to_string()),
+        TransferError::Output(_) | TransferError::Input(_) | TransferError::Unsettled(_) => {
+            Failure::service(error.to_string())
+        }
         TransferError::Nothing { .. }
         | TransferError::Behind
         | TransferError::Archive { .. }

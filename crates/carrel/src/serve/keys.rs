@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use carrel_domain::{Redactor, Secret};
@@ -101,9 +101,12 @@ fn keep(file: &Path, key: &Secret) -> Result<(), Failure> {
          # To change it, put a new key above this one (`openssl rand -base64 32`) and start the service again.\n{}\n",
         key.expose()
     );
-    let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).and_then(|mut handle| {
-        handle.write_all(text.as_bytes())?;
-        handle.sync_all()
+    // Whole or not at all, and its owner's only: half a key would stop every later start.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut beside| {
+        beside.write_all(text.as_bytes())?;
+        beside.as_file().sync_all()?;
+        beside.persist_noclobber(file).map(drop).map_err(|error| error.error)
     });
     written.map_err(|error| unusable(file, &error))?;
     tracing::info!(file = %file.display(), "made a key that values of secrets are sealed under; keep a copy of it");

@@ -97,7 +97,7 @@ async fn an_installation_moves_to_postgresql_from_under_a_running_service_and_go
 
     assert!(imported.status.success(), "{}", text(&imported.stderr));
     let said = text(&imported.stdout);
-    assert!(said.starts_with("took over 1 tasks with 1 attempts"), "{said}");
+    assert!(said.starts_with("took over 1 task with 1 attempt"), "{said}");
     let after = elsewhere.world(says([Reply::command("cat answer"), Reply::message("It is 42.")])).await;
     assert_eq!(after.json(&["task", "show", &id]).await, done);
     assert_eq!(after.carrel(&["task", "diff", &id]).await.stdout, diff);

@@ -49,7 +49,7 @@ async fn fetch(scene: &Scene<'_>) -> Result<Mirror, Halt> {
         Err(error) if elsewhere::is_not_here(&task.repository, &error) => {
             match elsewhere::pass_on(control, scene.store(), task, scene.attempt.id, &error).await? {
                 Elsewhere::PassedOn => Err(Halt::PassedOn),
-                Elsewhere::Nowhere { reason } => Err(Halt::failed(reason)),
+                Elsewhere::Nowhere { reason, retryable } => Err(Halt::Failed { reason, retryable }),
             }
         }
         Err(error) => Err(error.into()),

@@ -25,6 +25,11 @@ const FEW: u32 = 4;
 /// How long a statement waits for a connection: a database that restarts or fails over is back by then, or it is down.
 const ACQUIRE: Duration = Duration::from_secs(20);
 
+/// A change of the schema waits for whoever reads a table, such as a backup, and everybody else behind it: not for long. It
+/// gives way then, for a moment.
+const GIVE_WAY_AFTER: &str = "set local lock_timeout = '1s'";
+const GIVE_WAY_FOR: Duration = Duration::from_secs(2);
+
 /// How long to wait before a cut connection is made anew.
 const REST: Duration = Duration::from_millis(50);
 
@@ -93,6 +98,33 @@ fn options(url: &Secret, connections: u32) -> ConnectOptions {
 
 /// Brings the schema up to date, one process at a time.
 async fn migrate(connection: &DatabaseConnection) -> Result<(), StoreError> {
+    let mut said = false;
+    loop {
+        match migrate_once(connection).await {
+            Err(error) if is_held_up(&error) => give_way(&mut said).await,
+            settled => return settled,
+        }
+    }
+}
+
+/// Whether somebody else had what was wanted, and for too long.
+pub(crate) fn is_held_up(error: &StoreError) -> bool {
+    // "lock_not_available": PostgreSQL, appendix A.
+    matches!(error, StoreError::Database(error) if code(error).as_deref() == Some("55P03"))
+}
+
+/// Lets others have their turn, who wait behind a change of the schema that waits for somebody else.
+pub(crate) async fn give_way(said: &mut bool) {
+    if !*said {
+        tracing::warn!(
+            "a backup, or something else that reads for long, holds up a change of the schema; it is tried again"
+        );
+        *said = true;
+    }
+    tokio::time::sleep(GIVE_WAY_FOR).await;
+}
+
+async fn migrate_once(connection: &DatabaseConnection) -> Result<(), StoreError> {
     let transaction = begin_alone(connection).await?;
     // Within the transaction that holds the lock: whoever comes second finds all of it done.
     Migrations::applied(&transaction).await?;
@@ -108,6 +140,7 @@ async fn begin_alone(connection: &DatabaseConnection) -> Result<DatabaseTransact
     transaction.execute_unprepared(UNHURRIED).await?;
     transaction.execute_unprepared("set local lock_timeout = 0").await?;
     lock(&transaction, LOCK, [MIGRATING]).await?;
+    transaction.execute_unprepared(GIVE_WAY_AFTER).await?;
     Ok(transaction)
 }
 
@@ -153,16 +186,25 @@ impl Patience {
 
 /// Whether it is the connection that failed, and not what was asked.
 fn is_cut(error: &DbErr) -> bool {
-    let (DbErr::Conn(inner) | DbErr::Exec(inner) | DbErr::Query(inner)) = error else { return false };
-    let RuntimeErr::SqlxError(error) = inner else { return false };
-    match &**error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
-        // "operator intervention", such as a shutdown, and "connection exception": PostgreSQL, appendix A.
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
-        _ => false,
+    let is_broken =
+        |error: &sqlx::Error| matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_));
+    // "operator intervention", such as a shutdown, and "connection exception": PostgreSQL, appendix A.
+    let is_meant = |code: String| code.starts_with("57P") || code.starts_with("08");
+    driver(error).is_some_and(is_broken) || code(error).is_some_and(is_meant)
+}
+
+/// What the server calls an error, if it was the server's.
+fn code(error: &DbErr) -> Option<String> {
+    match driver(error)? {
+        sqlx::Error::Database(error) => error.code().map(Into::into),
+        _ => None,
     }
+}
+
+fn driver(error: &DbErr) -> Option<&sqlx::Error> {
+    let (DbErr::Conn(inner) | DbErr::Exec(inner) | DbErr::Query(inner)) = error else { return None };
+    let RuntimeErr::SqlxError(error) = inner else { return None };
+    Some(error)
 }
 
 /// Begins a transaction, and waits until nobody else writes about the same.

@@ -7,22 +7,23 @@ use std::time::Duration;
 use carrel_domain::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::StoreError;
 
-/// How long to wait before it is tried again.
+/// How long one try may take, and how long to wait before the next.
+const TRY: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(250);
 
-/// Waits for a database that takes connections, and writes if it is to; at most so long. It may just be starting, or failing
-/// over.
+/// Waits for a database that takes connections, and writes if it is to; it may just be starting, or failing over. After so
+/// long it is not tried again.
 pub(super) async fn reach(url: &Secret, within: Duration, writes: bool) -> Result<(), StoreError> {
     let options = PgConnectOptions::from_str(url.expose())
         .map_err(|error| StoreError::NoDatabase { place: "DATABASE_URL".to_owned(), reason: words(&error) })?;
     let (place, deadline) = (place(&options), Instant::now() + within);
     let mut said = false;
     loop {
-        let tried = timeout_at(deadline.max(Instant::now() + REST), try_once(&options, writes)).await;
+        let tried = timeout(TRY, try_once(&options, writes)).await;
         let error = match tried {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,

@@ -50,8 +50,11 @@ impl Whole {
 
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await?;
-        // SQLite puts what was written into its place then, for whoever comes next.
-        Ok(self.connection.close().await?)
+        // SQLite puts what was written into its place then, for whoever comes next, who does it too.
+        if let Err(error) = self.connection.close().await {
+            tracing::debug!(%error, "a connection that is not needed any more could not be closed");
+        }
+        Ok(())
     }
 
     pub(crate) fn is_postgres(&self) -> bool {

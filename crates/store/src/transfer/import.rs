@@ -50,17 +50,15 @@ pub async fn import<R: AsyncRead + Unpin + Send>(
     };
     let taken = import.take(&mut archive, keep).await;
     let Import { whole, objects, artifacts, .. } = import;
-    let settled = match taken {
-        Ok(moved) => whole.commit().await.map(|()| moved).map_err(TransferError::from),
+    match taken {
+        // Whatever became of it: rows that may be there name the artifacts. Those that nobody names are collected.
+        Ok(moved) => whole.commit().await.map(|()| moved).map_err(TransferError::Unsettled),
         Err(error) => {
             drop(whole);
+            put_away(&objects, &artifacts).await;
             Err(error)
         }
-    };
-    if settled.is_err() {
-        put_away(&objects, &artifacts).await;
     }
-    settled
 }
 
 /// An artifact that has come.
@@ -212,10 +210,14 @@ impl Import {
 /// Writes the rows of a part, and says how many there were.
 async fn insert(whole: &Whole, table: &Table, content: &[u8], place: &str) -> Result<u64, TransferError> {
     let content = content.strip_suffix(b"\n").ok_or_else(|| broken(place, "does not end with a whole row"))?;
-    let lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').collect();
+    let mut lines = content.split(|byte| *byte == b'\n');
     let at_once = (VALUES_AT_ONCE / table.columns.len().max(1)).clamp(1, ROWS_AT_ONCE);
     let mut first = 1;
-    for group in lines.chunks(at_once) {
+    loop {
+        let group: Vec<&[u8]> = lines.by_ref().take(at_once).collect();
+        if group.is_empty() {
+            return Ok(first as u64 - 1);
+        }
         let mut values = Vec::with_capacity(group.len() * table.columns.len());
         for (index, line) in group.iter().enumerate() {
             let row = table.values(line);
@@ -232,7 +234,6 @@ async fn insert(whole: &Whole, table: &Table, content: &[u8], place: &str) -> Re
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(lines.len() as u64)
 }
 
 fn header(entry: &Entry) -> Result<Header, TransferError> {

@@ -413,6 +413,16 @@ async fn what_waits_for_one_worker_says_when_that_is_away_or_silent() {
     other.worker_leaves(Duration::from_secs(60)).await.expect("told");
     let away = fixture.wait(&attempt).await.expect("it waits");
 
+    // The same of one that was begun there and given back.
+    fixture.place.sql("update job set worker_id = null");
+    let (_, job, lease) = fixture.claim().await.expect("one waits");
+    fixture.store.advance_attempt(&attempt, AttemptState::Preparing, Vec::new()).await.expect("begun");
+    let works = fixture.wait(&attempt).await;
+    fixture.store.hand_back_job(job.id, &lease).await.expect("given back");
+    fixture.place.sql(&format!("update job set worker_id = x'{home}'"));
+    let begun = fixture.wait(&attempt).await.expect("it waits");
+
+    assert_eq!((works, &begun), (None, &away));
     assert_eq!(here, "waiting for a free worker: the next of this person's");
     assert!(silent.starts_with("waiting for the worker `attic`, which was not heard of since 20"), "{silent}");
     assert!(away.starts_with("waiting for the worker `attic`, which was stopped and is expected back by"), "{away}");
