@@ -48,6 +48,10 @@ pub(crate) enum Work {
     Size { folder: PathBuf },
     /// Looks for byte strings.
     Find { folder: PathBuf, needles: Vec<Vec<u8>> },
+    /// Packs a layer into a file that is there.
+    Pack { folder: PathBuf, file: PathBuf },
+    /// Makes a folder of what was packed.
+    Unpack { file: PathBuf, folder: PathBuf },
 }
 
 /// The way to keepers, where there is one.

@@ -16,6 +16,7 @@ mod layers;
 mod limits;
 mod local;
 mod options;
+mod pack;
 mod process;
 mod resolve;
 mod sandbox;

@@ -7,6 +7,7 @@ mod changed;
 mod kept;
 mod limited;
 mod made;
+mod packed;
 
 use std::collections::HashMap;
 use std::fmt;

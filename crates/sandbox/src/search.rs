@@ -16,18 +16,12 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Whence, lseek};
 
-use crate::tree::{opened_up, path_of, walk};
+use crate::tree::{ATTRIBUTE_BYTES, each_attribute, walk};
 
 /// How much of a file is looked at in one go.
 const PIECE_BYTES: usize = 256 << 10;
 /// The longest byte string that can be looked for.
 pub(crate) const NEEDLE_BYTES: usize = 64 << 10;
-/// The most bytes that the names of extended attributes have, and the most that a value has: `XATTR_LIST_MAX` and
-/// `XATTR_SIZE_MAX` of Linux. The kernel gives no more; where there is more it cannot be vouched for.
-const ATTRIBUTE_BYTES: usize = 64 << 10;
-/// Bytes that are enough for nearly all names: the kernel clears as much memory as it is offered.
-const FEW_BYTES: usize = 1024;
-
 /// What is looked for.
 pub(crate) struct Needles {
     automaton: AhoCorasick,
@@ -81,31 +75,11 @@ impl Needles {
 
     /// Whether a name or a value of an extended attribute holds one.
     fn is_in_attributes(&self, handle: &OwnedFd, buffer: &mut [u8]) -> io::Result<bool> {
-        use rustix::io::Errno;
-        let path = path_of(handle);
-        let length = match rustix::fs::listxattr(&path, &mut buffer[..FEW_BYTES]) {
-            Err(Errno::RANGE) => rustix::fs::listxattr(&path, &mut *buffer)?,
-            Err(Errno::OPNOTSUPP) => 0,
-            listed => listed?,
-        };
-        let names = buffer[..length].to_vec();
-        if self.automaton.is_match(&names) {
-            return Ok(true);
-        }
-        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let read = match rustix::fs::getxattr(&path, name, &mut *buffer) {
-                Err(Errno::ACCESS) => opened_up(handle, || Ok(rustix::fs::getxattr(&path, name, &mut *buffer)))?
-                    .unwrap_or(Err(Errno::ACCESS)),
-                read => read,
-            };
-            match read {
-                Ok(length) if self.automaton.is_match(&buffer[..length]) => return Ok(true),
-                // It may have been removed since its name was read.
-                Ok(_) | Err(Errno::NODATA) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(false)
+        let found = each_attribute(handle, buffer, |name, value| {
+            let is_found = self.automaton.is_match(name) || self.automaton.is_match(value);
+            if is_found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(found.is_some())
     }
 
     fn is_in(&self, mut file: File, buffer: &mut [u8], abandoned: &AtomicBool) -> io::Result<bool> {

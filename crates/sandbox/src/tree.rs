@@ -24,6 +24,11 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 const DEPTH: usize = 128;
 /// How many files with several names are remembered, so that each is seen once.
 const TWINS: usize = 1 << 20;
+/// The most bytes that the names of extended attributes have, and the most that a value has: `XATTR_LIST_MAX` and
+/// `XATTR_SIZE_MAX` of Linux. The kernel gives no more; where there is more it cannot be vouched for.
+pub(crate) const ATTRIBUTE_BYTES: usize = 64 << 10;
+/// Bytes that are enough for nearly all names: the kernel clears as much memory as it is offered.
+const FEW_BYTES: usize = 1024;
 
 /// Says that nobody waits for a walk any more, when it is dropped.
 #[derive(Debug, Default)]
@@ -214,12 +219,12 @@ fn restore(fd: &OwnedFd, rights: Option<u32>) -> io::Result<()> {
 }
 
 /// The path of what a handle is of: by way of the descriptor no link is followed that took its place.
-pub(crate) fn path_of(handle: &OwnedFd) -> String {
+fn path_of(handle: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", handle.as_raw_fd())
 }
 
 /// Does something to a file or a folder while its owner, who we are, may read it. Nothing if it is something else.
-pub(crate) fn opened_up<T>(handle: &OwnedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+fn opened_up<T>(handle: &OwnedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
     let stat = fstat(handle)?;
     if !matches!(kind(&stat), SFlag::S_IFREG | SFlag::S_IFDIR) {
         return Ok(None);
@@ -229,6 +234,40 @@ pub(crate) fn opened_up<T>(handle: &OwnedFd, work: impl FnOnce() -> io::Result<T
     let done = work();
     set_permissions(path_of(handle), Permissions::from_mode(rights))?;
     done.map(Some)
+}
+
+/// Shows `see` the name and the value of each extended attribute, until it breaks off. The buffer has [`ATTRIBUTE_BYTES`].
+pub(crate) fn each_attribute<T>(
+    handle: &OwnedFd,
+    buffer: &mut [u8],
+    mut see: impl FnMut(&[u8], &[u8]) -> ControlFlow<T>,
+) -> io::Result<Option<T>> {
+    use rustix::io::Errno;
+    let path = path_of(handle);
+    let length = match rustix::fs::listxattr(&path, &mut buffer[..FEW_BYTES]) {
+        Err(Errno::RANGE) => rustix::fs::listxattr(&path, &mut *buffer)?,
+        Err(Errno::OPNOTSUPP) => 0,
+        listed => listed?,
+    };
+    let names = buffer[..length].to_vec();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let read = match rustix::fs::getxattr(&path, name, &mut *buffer) {
+            Err(Errno::ACCESS) => opened_up(handle, || Ok(rustix::fs::getxattr(&path, name, &mut *buffer)))?
+                .unwrap_or(Err(Errno::ACCESS)),
+            read => read,
+        };
+        match read {
+            Ok(length) => {
+                if let ControlFlow::Break(result) = see(name, &buffer[..length]) {
+                    return Ok(Some(result));
+                }
+            }
+            // It may have been removed since its name was read.
+            Err(Errno::NODATA) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// Opens something to read, also if its owner, who we are, may not at the moment. Nothing if it is gone, or no longer

@@ -76,6 +76,14 @@ impl World {
         self.folder.path().join("sandboxes/layers").join(name)
     }
 
+    /// Takes a layer over from another machine, as a file.
+    async fn bring(&self, from: &Self, layer: &str, over: &[&str]) {
+        let file = self.folder.path().join(format!("{layer}.packed"));
+        fs::write(&file, "what was there before").expect("written");
+        from.sandboxes.pack_layer(&name(layer), &file).await.expect("packed");
+        self.sandboxes.unpack_layer(&name(layer), names(over), &file).await.expect("unpacked");
+    }
+
     async fn on_disk(&self, layer: &str) {
         let is_on_disk = async {
             while !self
@@ -172,6 +180,36 @@ async fn what_was_removed_renamed_or_replaced_over_a_layer_stays_so_in_the_next(
     assert_eq!(said(&fourth, "cd /workspace && ls | xargs; ls gone").await, "f3 f5 f6 file-then gone\nanew");
     let over: Vec<_> = world.sandboxes.layers().await.expect("listed").into_iter().map(|layer| layer.over).collect();
     assert_eq!(over, [names(&[]), names(&["first"]), names(&["second", "first"])]);
+    let elsewhere = World::new().await;
+    assert_eq!(elsewhere.sandboxes.packed_for(), world.sandboxes.packed_for());
+    elsewhere.bring(&world, "first", &[]).await;
+    elsewhere.bring(&world, "second", &["first"]).await;
+    elsewhere.bring(&world, "third", &["second", "first"]).await;
+    let there = elsewhere.on(&["third", "second", "first"]).await;
+    assert_eq!(said(&there, LOOK).await, look, "and on another machine");
+    assert_eq!(elsewhere.sandboxes.layers().await.expect("listed")[1].over, names(&["first"]));
+}
+
+#[tokio::test]
+async fn a_layer_that_goes_or_is_broken_is_neither_packed_nor_unpacked_and_leaves_nothing() {
+    let world = World::new().await;
+    let file = world.folder.path().join("packed");
+    fs::write(&file, "no layer").expect("written");
+    let first = world.sandbox().await;
+    world.keep(first, "first").await;
+
+    let absent = world.sandboxes.pack_layer(&name("absent"), &file).await;
+    let broken = world.sandboxes.unpack_layer(&name("broken"), Vec::new(), &file).await;
+    world.sandboxes.pack_layer(&name("first"), &file).await.expect("packed");
+    let taken = world.sandboxes.unpack_layer(&name("first"), Vec::new(), &file).await;
+
+    assert!(matches!(absent, Err(SandboxError::NoSuchLayer(_))), "{absent:?}");
+    assert!(matches!(broken, Err(SandboxError::Host { .. })), "{broken:?}");
+    assert!(matches!(taken, Err(SandboxError::LayerExists(_))), "{taken:?}");
+    let left: Vec<_> = world.sandboxes.layers().await.expect("listed").into_iter().map(|layer| layer.name).collect();
+    assert_eq!(left, names(&["first"]));
+    let making = fs::read_dir(world.folder.path().join("sandboxes")).expect("listed").flatten();
+    assert_eq!(making.filter(|entry| entry.file_name().to_string_lossy().starts_with(".making")).count(), 0);
 }
 
 #[tokio::test]

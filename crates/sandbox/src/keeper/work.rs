@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Work;
 use crate::disk::measure;
+use crate::pack::{pack, unpack};
 use crate::search::Needles;
 use crate::trash::Trash;
 use crate::tree::total_bytes;
@@ -70,6 +71,8 @@ fn run(work: &Work) -> io::Result<Value> {
             let needles = Needles::new(needles).map_err(io::Error::other)?;
             value(needles.find(folder, &wanted)?)
         }
+        Work::Pack { folder, file } => value(pack(folder, file, &wanted)?),
+        Work::Unpack { file, folder } => value(unpack(file, folder, &wanted)?),
     }
 }
 
