@@ -21,6 +21,7 @@ mod layers;
 mod metrics;
 mod models;
 mod packages;
+mod packs;
 mod publish;
 mod retry;
 mod steer;
@@ -158,6 +159,7 @@ pub struct Control {
     /// Attempts that this worker drove until it lost their claims: their sandboxes may be here still.
     lost: Arc<Mutex<BTreeSet<AttemptId>>>,
     layers_wanted: Arc<Notify>,
+    packs_wanted: Arc<Notify>,
     /// Read while a sandbox is about to stand on a layer, written while one is removed.
     layers_turn: Arc<RwLock<()>>,
     seats: terminal::Seats,
@@ -175,6 +177,7 @@ impl Control {
             trust: Arc::default(),
             lost: Arc::default(),
             layers_wanted: Arc::default(),
+            packs_wanted: Arc::default(),
             layers_turn: Arc::default(),
             seats: terminal::Seats::default(),
             metrics: Arc::new(metrics::Metrics::new()),

@@ -118,6 +118,7 @@ impl Control {
             self.work_off(Queue::Attempts, self.inner.limits.jobs, &stop),
             self.work_off(Queue::Publications, PUBLICATIONS, &stop),
             self.tend_layers(&stop),
+            self.tend_packs(&stop),
             self.stay_known(&stop),
             self.tend_artifacts(&stop),
             self.tend_lost(&stop),

@@ -105,6 +105,11 @@ impl Egress {
         self.core.authority.pem()
     }
 
+    /// Byte strings of which every file has one that the certificate of this installation's authority is in.
+    pub fn authority_marks(&self) -> [Vec<u8>; 2] {
+        self.core.authority.marks()
+    }
+
     /// What a sandbox trusts beside its image's own list, in PEM: our authority, and the extra roots, because where TLS is not
     /// opened it is the sandbox's programs that prove a server.
     #[must_use]

@@ -34,7 +34,7 @@ pub use kit::{Kit, Kits};
 pub use launcher::Launcher;
 pub use layers::{Layer, LayerName, Removed};
 pub use limits::LimitCounters;
-pub use local::{Changed, Sandboxes};
+pub use local::{Changed, PackedLayer, Sandboxes};
 pub use options::{Limits, LocalOptions, ReadOnlyMount, Root, SandboxSpec};
 pub use process::{Process, ProcessInput};
 pub use sandbox::{FileKind, FileStat, Sandbox};

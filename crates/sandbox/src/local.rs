@@ -39,6 +39,7 @@ use crate::trash::Trash;
 use crate::{Limits, LocalOptions, Root, Sandbox, SandboxError, SandboxSpec};
 
 pub use changed::Changed;
+pub use packed::PackedLayer;
 
 /// How the folder of a layer begins while it is made.
 const MAKING: &str = ".making-";

@@ -252,8 +252,9 @@ pub(crate) fn each_attribute<T>(
     let names = buffer[..length].to_vec();
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let read = match rustix::fs::getxattr(&path, name, &mut *buffer) {
-            Err(Errno::ACCESS) => opened_up(handle, || Ok(rustix::fs::getxattr(&path, name, &mut *buffer)))?
-                .unwrap_or(Err(Errno::ACCESS)),
+            Err(Errno::ACCESS) => {
+                opened_up(handle, || Ok(rustix::fs::getxattr(&path, name, &mut *buffer)))?.unwrap_or(Err(Errno::ACCESS))
+            }
             read => read,
         };
         match read {

@@ -78,10 +78,8 @@ impl World {
 
     /// Takes a layer over from another machine, as a file.
     async fn bring(&self, from: &Self, layer: &str, over: &[&str]) {
-        let file = self.folder.path().join(format!("{layer}.packed"));
-        fs::write(&file, "what was there before").expect("written");
-        from.sandboxes.pack_layer(&name(layer), &file).await.expect("packed");
-        self.sandboxes.unpack_layer(&name(layer), names(over), &file).await.expect("unpacked");
+        let packed = from.sandboxes.pack_layer(&name(layer)).await.expect("packed");
+        self.sandboxes.unpack_layer(&name(layer), names(over), packed.file()).await.expect("unpacked");
     }
 
     async fn on_disk(&self, layer: &str) {
@@ -198,10 +196,11 @@ async fn a_layer_that_goes_or_is_broken_is_neither_packed_nor_unpacked_and_leave
     let first = world.sandbox().await;
     world.keep(first, "first").await;
 
-    let absent = world.sandboxes.pack_layer(&name("absent"), &file).await;
+    let absent = world.sandboxes.pack_layer(&name("absent")).await;
     let broken = world.sandboxes.unpack_layer(&name("broken"), Vec::new(), &file).await;
-    world.sandboxes.pack_layer(&name("first"), &file).await.expect("packed");
-    let taken = world.sandboxes.unpack_layer(&name("first"), Vec::new(), &file).await;
+    let packed = world.sandboxes.pack_layer(&name("first")).await.expect("packed");
+    let taken = world.sandboxes.unpack_layer(&name("first"), Vec::new(), packed.file()).await;
+    drop(packed);
 
     assert!(matches!(absent, Err(SandboxError::NoSuchLayer(_))), "{absent:?}");
     assert!(matches!(broken, Err(SandboxError::Host { .. })), "{broken:?}");

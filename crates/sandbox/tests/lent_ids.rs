@@ -132,14 +132,13 @@ async fn what_was_given_away_is_measured_searched_kept_found_again_and_removed()
             .await;
     drop(second);
     world.sandboxes.destroy(next).await.expect("destroyed");
-    let (brought, file) = ("brought".parse::<LayerName>().expect("a name"), world.folder.path().join("packed"));
-    fs::write(&file, "").expect("written");
-    world.sandboxes.pack_layer(&kept, &file).await.expect("packed");
+    let brought: LayerName = "brought".parse().expect("a name");
+    let packed = world.sandboxes.pack_layer(&kept).await.expect("packed");
     world.sandboxes.remove_layer(&kept).await.expect("removed");
-    world.sandboxes.unpack_layer(&brought, Vec::new(), &file).await.expect("unpacked");
+    world.sandboxes.unpack_layer(&brought, Vec::new(), packed.file()).await.expect("unpacked");
     let on_it = SandboxSpec { layers: vec![brought.clone()], ..spec(&world) };
     let third = on_it.id;
-    let packed = said(
+    let seen_there = said(
         &world.sandboxes.launch(on_it).await.expect("launched"),
         "stat -c %u:%a /data/deep/file; su user -c 'cat /data/deep/file'",
     )
@@ -147,7 +146,8 @@ async fn what_was_given_away_is_measured_searched_kept_found_again_and_removed()
     world.sandboxes.destroy(third).await.expect("destroyed");
     world.sandboxes.remove_layer(&brought).await.expect("removed");
 
-    assert_eq!(packed, "1000:600\ntreasure");
+    drop(packed);
+    assert_eq!(seen_there, "1000:600\ntreasure");
     assert_eq!(in_sandbox.as_deref(), Some("/data/deep/file"));
     assert_eq!(in_layer.as_deref(), Some("/data/deep/file"));
     assert!(size >= 8 << 20, "{size}");

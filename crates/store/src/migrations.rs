@@ -26,6 +26,7 @@ impl MigratorTrait for Migrations {
             Box::new(Script { name: "0011_shares", sql: include_str!("migrations/0011_shares.sql") }),
             Box::new(Script { name: "0013_sessions", sql: include_str!("migrations/0013_sessions.sql") }),
             Box::new(Script { name: "0014_places", sql: include_str!("migrations/0014_places.sql") }),
+            Box::new(Script { name: "0015_packed", sql: include_str!("migrations/0015_packed.sql") }),
         ]
     }
 }

@@ -19,6 +19,7 @@ use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart,
 };
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt as _;
 
 pub use self::place::{ArtifactPlace, Bucket, InvalidPlace};
 
@@ -54,8 +55,8 @@ pub(crate) struct Objects {
 }
 
 enum Kind {
-    /// The objects are files already.
-    Folder(PathBuf),
+    /// The objects are files already; `is_own`: in the data folder, which no other machine has.
+    Folder { path: PathBuf, is_own: bool },
     /// The objects are elsewhere, below this prefix; those used lately are here, too.
     Bucket { url: String, prefix: String, cache: Cache },
 }
@@ -79,8 +80,8 @@ impl Objects {
     /// Opens the place. `folder` is that of the data folder: the place itself, or what stands before a bucket.
     pub(crate) fn open(place: ArtifactPlace, folder: PathBuf) -> Result<Self, StoreError> {
         match place {
-            ArtifactPlace::DataFolder => Self::in_folder(folder),
-            ArtifactPlace::Folder(folder) => Self::in_folder(folder),
+            ArtifactPlace::DataFolder => Self::in_folder(folder, true),
+            ArtifactPlace::Folder(folder) => Self::in_folder(folder, false),
             ArtifactPlace::Bucket(bucket) => {
                 let url = bucket.url();
                 let store = connect(&bucket).map_err(|error| StoreError::Artifacts {
@@ -93,7 +94,7 @@ impl Objects {
         }
     }
 
-    fn in_folder(folder: PathBuf) -> Result<Self, StoreError> {
+    fn in_folder(folder: PathBuf, is_own: bool) -> Result<Self, StoreError> {
         make_private_folder(&folder)?;
         cache::sweep(&folder)?;
         // Staged beside and renamed, and on the disk before its name is: a name always has the whole content.
@@ -101,7 +102,7 @@ impl Objects {
             path: folder.display().to_string(),
             source: std::io::Error::other(error),
         })?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)), kind: Kind::Folder(folder) })
+        Ok(Self { store: Arc::new(store.with_fsync(true)), kind: Kind::Folder { path: folder, is_own } })
     }
 
     /// Writes an object as any other, always the same one: nobody refers to it, so it is collected like any other.
@@ -118,7 +119,7 @@ impl Objects {
         let sha256 = hash(bytes.clone()).await?;
         let length = bytes.len() as u64;
         let was_there = match &self.kind {
-            Kind::Folder(folder) => {
+            Kind::Folder { path: folder, .. } => {
                 let path = cache::place(folder, &sha256);
                 let was_there = cache::touch(&path, length).await;
                 if !was_there {
@@ -139,6 +140,39 @@ impl Objects {
         Ok(Put { sha256, was_there })
     }
 
+    /// The same for the bytes of a file, which nobody changes meanwhile, however long it is; and how long that is.
+    pub(crate) async fn put_file(&self, file: &std::path::Path) -> Result<(Put, u64), StoreError> {
+        let (sha256, size_bytes) = cache::hash_file(file).await?;
+        let was_there = match &self.kind {
+            Kind::Folder { path, .. } => cache::touch(&cache::place(path, &sha256), size_bytes).await,
+            Kind::Bucket { .. } => self.find(&sha256).await?.is_some(),
+        };
+        // A bucket has no way to make an object young but to write it again.
+        if !was_there || matches!(self.kind, Kind::Bucket { .. }) {
+            let mut file = tokio::fs::File::open(file).await?;
+            let mut parts = self.begin_upload(&sha256).await?;
+            let mut part = vec![0; PART_BYTES];
+            loop {
+                let read = match read_part(&mut file, &mut part).await {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(error) => {
+                        let _aborted = parts.abort().await;
+                        return Err(error.into());
+                    }
+                };
+                parts = self.add_part(parts, Bytes::copy_from_slice(&part[..read])).await?;
+            }
+            parts.finish().await.map_err(|error| self.failed(&error))?;
+        }
+        Ok((Put { sha256, was_there }, size_bytes))
+    }
+
+    /// Whether processes with other data folders have the same objects.
+    pub(crate) const fn are_shared(&self) -> bool {
+        !matches!(self.kind, Kind::Folder { is_own: true, .. })
+    }
+
     /// Puts bytes that were put before once more, if they have been collected meanwhile.
     pub(crate) async fn put_back_if_gone(&self, sha256: &str, bytes: &Bytes) -> Result<(), StoreError> {
         match self.find(sha256).await? {
@@ -153,17 +187,26 @@ impl Objects {
             let put = self.store.put(&name, PutPayload::from_bytes(bytes.clone())).await;
             return put.map(|_| ()).map_err(|error| self.failed(&error));
         }
-        let upload = self.store.put_multipart(&name).await.map_err(|error| self.failed(&error))?;
-        let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        let mut parts = self.begin_upload(sha256).await?;
         for start in (0..bytes.len()).step_by(PART_BYTES) {
-            if let Err(error) = parts.wait_for_capacity(PARTS).await {
-                // Nothing is seen of it before it is complete; what cannot be taken back takes room.
-                let _aborted = parts.abort().await;
-                return Err(self.failed(&error));
-            }
-            parts.put(bytes.slice(start..bytes.len().min(start + PART_BYTES)));
+            parts = self.add_part(parts, bytes.slice(start..bytes.len().min(start + PART_BYTES))).await?;
         }
         parts.finish().await.map(|_| ()).map_err(|error| self.failed(&error))
+    }
+
+    async fn begin_upload(&self, sha256: &str) -> Result<WriteMultipart, StoreError> {
+        let upload = self.store.put_multipart(&self.name(sha256)).await.map_err(|error| self.failed(&error))?;
+        Ok(WriteMultipart::new_with_chunk_size(upload, PART_BYTES))
+    }
+
+    async fn add_part(&self, mut parts: WriteMultipart, part: Bytes) -> Result<WriteMultipart, StoreError> {
+        if let Err(error) = parts.wait_for_capacity(PARTS).await {
+            // Nothing is seen of it before it is complete; what cannot be taken back takes room.
+            let _aborted = parts.abort().await;
+            return Err(self.failed(&error));
+        }
+        parts.put(part);
+        Ok(parts)
     }
 
     /// What is there of this name, if something is.
@@ -178,7 +221,7 @@ impl Objects {
     /// A file on this machine with the bytes of this name, all of them and none but them.
     pub(crate) async fn file(&self, sha256: &str, size_bytes: u64) -> Result<PathBuf, StoreError> {
         match &self.kind {
-            Kind::Folder(folder) => {
+            Kind::Folder { path: folder, .. } => {
                 let path = cache::place(folder, sha256);
                 match cache::check(&path, sha256).await? {
                     cache::Check::Good => Ok(path),
@@ -261,7 +304,7 @@ impl Objects {
     /// The place, as people know it.
     pub(crate) fn words(&self) -> String {
         match &self.kind {
-            Kind::Folder(folder) => folder.display().to_string(),
+            Kind::Folder { path, .. } => path.display().to_string(),
             Kind::Bucket { url, .. } => url.clone(),
         }
     }
@@ -272,7 +315,7 @@ impl Objects {
 
     fn shelf_name(&self, digits: &str) -> Path {
         match &self.kind {
-            Kind::Folder(_) => Path::from(digits),
+            Kind::Folder { .. } => Path::from(digits),
             Kind::Bucket { prefix, .. } => Path::from(format!("{prefix}/{digits}")),
         }
     }
@@ -300,6 +343,18 @@ impl Objects {
         };
         self.unavailable(problem)
     }
+}
+
+/// Reads until the part is full or the file ends.
+async fn read_part(file: &mut tokio::fs::File, part: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < part.len() {
+        match file.read(&mut part[filled..]).await? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
 }
 
 const GONE: &str = "is not there any more";

@@ -1,14 +1,17 @@
 //! Snapshots: prepared environments that are kept as layers, found by their key. The layers themselves, and when one is
 //! removed, are `carrel-control`'s.
 
+mod packed;
+
 use std::collections::BTreeMap;
 
 use carrel_domain::{DomainRule, EnvironmentId, OrganizationId, RepositoryId, SnapshotId};
 use jiff::Timestamp;
 use sea_orm::Value;
 
-use crate::Store;
 use crate::database::{Row, Scope, StoreError, Transaction, json, time, unreadable};
+
+use crate::{Artifact, Store};
 
 /// The most that one question of the database is answered with.
 const MOST: i64 = 1000;
@@ -39,8 +42,14 @@ pub struct NewSnapshot {
     pub package_hosts: Vec<DomainRule>,
     /// Bytes of its layer, if they were counted.
     pub size_bytes: Option<u64>,
+    /// When it was made, if that was not now: what another worker made does not become younger by being taken over.
+    pub made_at: Option<Timestamp>,
     /// Until when it is reused.
     pub expires_at: Timestamp,
+    /// What it was made from, and which machines can use it, as one hash; nothing where no other machine can.
+    pub pack_key: Option<String>,
+    /// The artifact that it is packed as, if it is already.
+    pub packed: Option<Artifact>,
 }
 
 /// A prepared environment that is kept.
@@ -83,13 +92,16 @@ impl Store {
     /// When the database refuses.
     pub async fn insert_snapshot(&self, new: NewSnapshot) -> Result<Snapshot, StoreError> {
         let now = self.now();
+        let (packed_sha256, packed_bytes) = new.packed.map(|packed| (packed.sha256, bytes(packed.size_bytes))).unzip();
         let transaction = self.write(Scope::OneStatement).await?;
         let row = transaction
             .one(
                 &format!(
                     "insert into snapshot (id, organization_id, environment_id, repository_id, snapshot_key, parts, layer,
-                         image_digest, package_hosts, size_bytes, state, created_at, expires_at, last_used_at, worker_id)
-                     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'kept', $11, $12, $11, $13) returning {COLUMNS}"
+                         image_digest, package_hosts, size_bytes, state, created_at, expires_at, last_used_at, worker_id, pack_key,
+                         packed_sha256, packed_bytes)
+                     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'kept', $11, $12, $13, $14, $15, $16, $17)
+                     returning {COLUMNS}"
                 ),
                 [
                     new.id.as_uuid().into(),
@@ -102,9 +114,13 @@ impl Store {
                     new.image_digest.into(),
                     json(&new.package_hosts),
                     new.size_bytes.map(bytes).into(),
-                    time(now),
+                    time(new.made_at.unwrap_or(now)),
                     time(new.expires_at),
+                    time(now),
                     self.worker().as_uuid().into(),
+                    new.pack_key.into(),
+                    packed_sha256.into(),
+                    packed_bytes.into(),
                 ],
             )
             .await?;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use carrel_domain::task::Attempts;
 use carrel_domain::{
-    Attachment, Attempt, AttemptLimits, Clock, Mode, NewTask, NewTurn, Prompt, Redactor, Revision, Secret, WorkerId,
+    Attachment, Attempt, AttemptLimits, Clock, Mode, NewTask, NewTurn, Prompt, Redactor, Revision, Secret, SnapshotId,
+    WorkerId,
 };
 use carrel_store::{
-    ArtifactPlace, Principal, SealingKeys, StatePlace, Store, StoreError, StoreOptions, TransferError, export, import,
+    Artifact, ArtifactPlace, NewSnapshot, Principal, SealingKeys, Snapshot, StatePlace, Store, StoreError,
+    StoreOptions, TransferError, export, import,
 };
 use carrel_testkit::{Postgres, S3, SigningS3, wait_for};
 use jiff::Timestamp;
@@ -272,6 +274,73 @@ async fn what_nobody_names_is_collected_once_it_is_old_and_nothing_else() {
     let there: Vec<bool> = kept.iter().map(|artifact| s3.file(&artifact.sha256).exists()).collect();
     assert_eq!((collected, there), (1, vec![false, true, true]), "the second is young, the third is the patch");
     assert_eq!(process.store.artifact_bytes(&kept[2]).await.expect("bytes"), b"third");
+}
+
+impl Process {
+    async fn snapshot(&self) -> Snapshot {
+        let attempt = self.attempt().await;
+        let thread = self.store.task(attempt.organization, attempt.task).await.expect("the task");
+        let id = SnapshotId::from_uuid(uuid::Uuid::now_v7());
+        let new = NewSnapshot {
+            id,
+            organization: attempt.organization,
+            environment: attempt.environment,
+            repository: thread.task.repository_id,
+            key: "with its authority".to_owned(),
+            parts: std::collections::BTreeMap::new(),
+            layer: format!("snapshot-{id}"),
+            image_digest: None,
+            package_hosts: Vec::new(),
+            size_bytes: None,
+            made_at: Some(Timestamp::from_second(1_799_999_000).expect("a time")),
+            expires_at: Timestamp::from_second(1_800_000_100).expect("a time"),
+            pack_key: Some("shared".to_owned()),
+            packed: None,
+        };
+        self.store.insert_snapshot(new).await.expect("kept")
+    }
+
+    async fn packed(&self, like: &Snapshot) -> Option<(SnapshotId, Artifact)> {
+        let found = self.store.find_packed(like.organization, like.environment, like.repository, "shared").await;
+        found.expect("asked").map(|(snapshot, artifact)| (snapshot.id, artifact))
+    }
+}
+
+#[tokio::test]
+async fn a_packed_snapshot_is_found_and_read_by_another_process_for_as_long_as_it_is_good() {
+    let (installation, s3) = (Installation::new(), S3::start());
+    let (one, other) = (installation.process(bucket(&s3)).await, installation.process(bucket(&s3)).await);
+    let (snapshot, bytes) = (one.snapshot().await, [long(20), b"and some".to_vec()].concat());
+    let file = one.folder.path().join("packed");
+    std::fs::write(&file, &bytes).expect("written");
+
+    assert_eq!(other.packed(&snapshot).await, None);
+    assert_eq!(other.store.snapshots_to_pack().await.expect("asked"), [], "only who has it packs it");
+    assert_eq!(one.store.snapshots_to_pack().await.expect("asked"), std::slice::from_ref(&snapshot));
+    let kept = one.store.keep_packed(&snapshot, &file).await.expect("kept");
+    s3.age(&kept.sha256);
+
+    assert_eq!(one.store.snapshots_to_pack().await.expect("asked"), []);
+    assert_eq!(other.packed(&snapshot).await, Some((snapshot.id, kept.clone())));
+    assert_eq!(other.store.collect_all_artifacts().await.expect("collected"), 0, "it is needed");
+    assert!(other.store.artifact_bytes(&kept).await.expect("bytes") == bytes);
+
+    // Its artifact is lost: who has the layer packs it again.
+    other.store.forget_pack(snapshot.id).await.expect("told");
+    assert_eq!(other.packed(&snapshot).await, None);
+    assert_eq!(one.store.snapshots_to_pack().await.expect("asked").len(), 1);
+    assert_eq!(one.store.keep_packed(&snapshot, &file).await.expect("kept again"), kept);
+    s3.age(&kept.sha256);
+
+    installation.postgres.query("update snapshot set expires_at = 1").expect("time passes");
+    assert_eq!(other.packed(&snapshot).await, None);
+    assert_eq!(other.store.collect_all_artifacts().await.expect("collected"), 1);
+
+    installation.postgres.query("update snapshot set expires_at = 1800000100000000").expect("time");
+    one.store.leave_unpacked(snapshot.id).await.expect("told");
+    assert_eq!((other.packed(&snapshot).await, one.store.snapshots_to_pack().await.expect("asked")), (None, vec![]));
+    assert!(one.store.shares_artifacts());
+    assert!(!installation.process(ArtifactPlace::DataFolder).await.store.shares_artifacts());
 }
 
 #[tokio::test]

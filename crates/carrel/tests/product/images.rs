@@ -39,10 +39,10 @@ const IMAGES: &str = r#"
     image tools root "$here"; image bare busybox "$here"; image scratch single "$here"; image foreign busybox mips"#;
 
 /// A running docker-registry with these images.
-struct Registry {
+pub(crate) struct Registry {
     folder: TempDir,
     process: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Registry {
@@ -54,7 +54,7 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let config = folder.path().join("registry.yml");
         let storage = folder.path().join("storage");
@@ -80,7 +80,7 @@ impl Registry {
     }
 
     /// The name of one of its images.
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/team/{name}", self.address)
     }
 

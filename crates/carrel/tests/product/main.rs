@@ -30,6 +30,7 @@ mod models;
 mod moving;
 mod network;
 mod observability;
+mod packs;
 mod postgres;
 mod prompt_diffs;
 mod publishing;

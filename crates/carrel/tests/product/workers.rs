@@ -14,7 +14,7 @@ async fn worker(postgres: &Postgres, name: &str, script: Script) -> World {
     worker_with(postgres, name, script, &[]).await
 }
 
-async fn worker_with(postgres: &Postgres, name: &str, script: Script, more: &[(&str, &str)]) -> World {
+pub(crate) async fn worker_with(postgres: &Postgres, name: &str, script: Script, more: &[(&str, &str)]) -> World {
     let url = postgres.url();
     let mut variables = vec![
         ("DATABASE_URL", url.as_str()),

@@ -184,6 +184,7 @@ async fn on_a_snapshot(site: &Site<'_>, mirror: &Mirror, recipe: &mut Recipe) ->
         drop(found.hold);
         if found.is_fresh {
             site.control.tend_layers_soon();
+            site.control.pack_soon();
         }
         match launched {
             Ok(sandbox) => {

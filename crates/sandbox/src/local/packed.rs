@@ -1,8 +1,8 @@
 //! Kept layers as files, to bring them from one machine to another.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use carrel_runner::protocol::UPPER_FOLDER;
 use uuid::Uuid;
@@ -12,6 +12,26 @@ use crate::keeper::Work;
 use crate::pack::{pack, unpack};
 use crate::tree::Waiting;
 use crate::{LayerName, Root, SandboxError};
+
+/// A packed layer, in a file that is removed with this; or with the next start, if this process dies before.
+#[derive(Debug)]
+pub struct PackedLayer {
+    file: PathBuf,
+}
+
+impl PackedLayer {
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+impl Drop for PackedLayer {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept at the next start.
+        let _removed = fs::remove_file(&self.file);
+    }
+}
 
 impl Sandboxes {
     /// What packed layers of this machine are good for: programs of its processor, and owners as ids are given out here.
@@ -25,25 +45,29 @@ impl Sandboxes {
         format!("{} {ids}", std::env::consts::ARCH)
     }
 
-    /// Writes a kept layer into a file that is there, whatever was in it. What the layer stands on is not part of it.
+    /// Writes a kept layer into a file of its own. What the layer stands on is not part of it.
     ///
     /// # Errors
     /// When it has what cannot be packed (a device, more than 64 GiB of files), or was removed meanwhile.
-    pub async fn pack_layer(&self, name: &LayerName, file: &Path) -> Result<(), SandboxError> {
-        let (waiting, name, file) = (Waiting::default(), name.clone(), file.to_path_buf());
+    pub async fn pack_layer(&self, name: &LayerName) -> Result<PackedLayer, SandboxError> {
+        let (waiting, name) = (Waiting::default(), name.clone());
         let abandoned = waiting.abandoned();
         self.blocking(move |local| {
+            let failed = || SandboxError::host(format!("cannot pack the kept layer `{name}`"));
             local.layers.size_of(&name)?;
-            let upper = local.layers.upper(&name);
+            let (folder, file) = (local.layers.upper(&name), local.folder.join(format!("{MAKING}{}", Uuid::now_v7())));
+            File::options().write(true).create_new(true).mode(0o600).open(&file).map_err(failed())?;
+            let packed = PackedLayer { file: file.clone() };
             // By whoever counts the owners as they are counted where it is unpacked.
-            let packed = if local.keepers.are_there() {
-                local.keepers.ask(&Work::Pack { folder: upper, file }, &abandoned)
+            let written = if local.keepers.are_there() {
+                local.keepers.ask(&Work::Pack { folder, file }, &abandoned)
             } else {
-                pack(&upper, &file, &abandoned)
+                pack(&folder, &file, &abandoned)
             };
             // It goes by being moved away before it is taken apart: still there, it was whole all the time.
             local.layers.size_of(&name)?;
-            packed.map_err(SandboxError::host(format!("cannot pack the kept layer `{name}`")))
+            written.map_err(failed())?;
+            Ok(packed)
         })
         .await
     }
@@ -52,12 +76,7 @@ impl Sandboxes {
     ///
     /// # Errors
     /// When there is one of that name, or the file is not what was packed.
-    pub async fn unpack_layer(
-        &self,
-        name: &LayerName,
-        over: Vec<LayerName>,
-        file: &Path,
-    ) -> Result<(), SandboxError> {
+    pub async fn unpack_layer(&self, name: &LayerName, over: Vec<LayerName>, file: &Path) -> Result<(), SandboxError> {
         let (waiting, kept, file) = (Waiting::default(), name.clone(), file.to_path_buf());
         let abandoned = waiting.abandoned();
         self.blocking(move |local| {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Store;
-use crate::database::{Scope, StoreError};
+use crate::database::{Scope, StoreError, time};
 use crate::objects::Found;
 
 /// Bytes that were put less than this ago may be about to get a row.
@@ -77,7 +77,7 @@ impl Store {
     /// Removes the bytes of this name, if they are old and no row names them. Says whether it did.
     pub(crate) async fn collect_artifact(&self, sha256: &str) -> Result<bool, StoreError> {
         // Most are needed: that is seen without a transaction that keeps everybody waiting.
-        if self.database.one(NAMED, [sha256.into()]).await?.is_some() {
+        if self.database.one(NAMED, self.named(sha256)).await?.is_some() {
             return Ok(false);
         }
         // So is whether anybody answers who keeps them.
@@ -85,13 +85,13 @@ impl Store {
             return Ok(false);
         }
         let transaction = self.write(Scope::Installation).await?;
-        if transaction.one(NAMED, [sha256.into()]).await?.is_some() {
+        if transaction.one(NAMED, self.named(sha256)).await?.is_some() {
             return Ok(false);
         }
         let looked = Instant::now();
         let is_old = self.old(sha256).await?.is_some();
         // The transaction still is ours: its connection answers.
-        let is_named = transaction.one(NAMED, [sha256.into()]).await?.is_some();
+        let is_named = transaction.one(NAMED, self.named(sha256)).await?.is_some();
         if !is_old || is_named || looked.elapsed() > AT_ONCE {
             return Ok(false);
         }
@@ -99,6 +99,10 @@ impl Store {
         removed.map_err(|_| self.no_answer())??;
         transaction.commit().await?;
         Ok(true)
+    }
+
+    fn named(&self, sha256: &str) -> [sea_orm::Value; 2] {
+        [sha256.into(), time(self.now())]
     }
 
     /// The bytes of this name, if they are there and no longer young.
@@ -113,5 +117,7 @@ impl Store {
     }
 }
 
+/// What is packed is needed for as long as its snapshot is reused.
 const NAMED: &str = "select 1 as there from attachment where sha256 = $1
-                     union all select 1 as there from artifact where sha256 = $1 limit 1";
+                     union all select 1 as there from artifact where sha256 = $1
+                     union all select 1 as there from snapshot where packed_sha256 = $1 and expires_at > $2 limit 1";

@@ -178,24 +178,30 @@ pub(super) async fn touch(path: &Path, size_bytes: u64) -> bool {
 
 /// Compares a file with its name.
 pub(super) async fn check(path: &Path, sha256: &str) -> Result<Check, StoreError> {
-    let (path, sha256) = (path.to_owned(), sha256.to_owned());
-    let checked = tokio::task::spawn_blocking(move || {
-        let mut file = match std::fs::File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Check::Missing),
-            other => other?,
-        };
-        let (mut hasher, mut chunk) = (Sha256::new(), vec![0; CHUNK_BYTES]);
+    match hash_file(path).await {
+        Ok((found, _)) if found == sha256 => Ok(Check::Good),
+        Ok(_) => Ok(Check::Other),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Check::Missing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The SHA-256 of a file, and how long it is.
+pub(super) async fn hash_file(path: &Path) -> std::io::Result<(String, u64)> {
+    let path = path.to_owned();
+    let hashed = tokio::task::spawn_blocking(move || {
+        let mut file = std::fs::File::open(path)?;
+        let (mut hasher, mut chunk, mut length) = (Sha256::new(), vec![0; CHUNK_BYTES], 0);
         loop {
             let read = file.read(&mut chunk)?;
             if read == 0 {
-                break;
+                return Ok((hex(&hasher.finalize()), length));
             }
             hasher.update(&chunk[..read]);
+            length += read as u64;
         }
-        Ok(if hex(&hasher.finalize()) == sha256 { Check::Good } else { Check::Other })
     });
-    let checked: std::io::Result<Check> = checked.await.map_err(std::io::Error::other)?;
-    Ok(checked?)
+    hashed.await.map_err(std::io::Error::other)?
 }
 
 /// Removes what was half written when a process died. Younger ones may be somebody else's who is just writing.

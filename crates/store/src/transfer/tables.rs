@@ -41,8 +41,16 @@ pub(super) const TABLES: &[(&str, &[&str])] = &[
 
 /// What is true only of workers that are at it, and so not of the installation elsewhere: who has a job now, and who has said
 /// to be back soon. Where an attempt's sandbox is stays written down; whoever takes the job finds that it is not there.
-const LEFT_OUT: &[(&str, &str)] =
-    &[("job", "lease_owner"), ("job", "lease_until"), ("job", "worker_id"), ("worker", "returns_by")];
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("job", "lease_owner"),
+    ("job", "lease_until"),
+    ("job", "worker_id"),
+    ("worker", "returns_by"),
+    // Its layer stays behind, too: it is built again.
+    ("snapshot", "pack_key"),
+    ("snapshot", "packed_sha256"),
+    ("snapshot", "packed_bytes"),
+];
 
 /// A table as the catalogue describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

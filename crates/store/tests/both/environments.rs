@@ -366,7 +366,10 @@ impl Fixture {
             image_digest: None,
             package_hosts: vec!["registry.example.com".parse().expect("a rule")],
             size_bytes: Some(4096),
+            made_at: None,
             expires_at: self.clock.now() + jiff::SignedDuration::from_secs(life_s),
+            pack_key: None,
+            packed: None,
         }
     }
 }

@@ -13,8 +13,8 @@ use carrel_store::{NewSnapshot, Snapshot};
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
-use super::key::Parts;
 use super::script::{self, Script};
+use super::snapshot::Wanted;
 use super::{checkout, place, tools};
 use crate::attempt::{Halt, Site};
 use crate::attempt::{limits, network};
@@ -31,8 +31,7 @@ pub(super) async fn build(
     site: &Site<'_>,
     mirror: &Mirror,
     recipe: &Recipe,
-    key: String,
-    parts: Parts,
+    wanted: Wanted,
 ) -> Result<(Snapshot, OwnedRwLockReadGuard<()>), Halt> {
     let builder = site.builder;
     let sandboxes = &site.control.inner.sandboxes;
@@ -42,7 +41,7 @@ pub(super) async fn build(
     let sandbox = sandboxes.launch(place::spec(site, builder, mirror, &bare).await?).await?;
     let built = Box::pin(fill(site, mirror, &bare, &sandbox)).await;
     let kept = match built {
-        Ok(package_hosts) => keep(site, builder, recipe, key, parts, package_hosts).await,
+        Ok(package_hosts) => keep(site, builder, recipe, wanted, package_hosts).await,
         Err(halt) => Err(halt),
     };
     if kept.is_err() {
@@ -223,8 +222,7 @@ async fn keep(
     site: &Site<'_>,
     builder: SandboxId,
     recipe: &Recipe,
-    key: String,
-    parts: Parts,
+    wanted: Wanted,
     package_hosts: Vec<carrel_domain::DomainRule>,
 ) -> Result<(Snapshot, OwnedRwLockReadGuard<()>), Halt> {
     let sandboxes = &site.control.inner.sandboxes;
@@ -240,13 +238,16 @@ async fn keep(
         organization: site.organization,
         environment: site.environment.id,
         repository: site.repository_id,
-        key,
-        parts,
+        key: wanted.key,
+        parts: wanted.parts,
         layer: layer.to_string(),
         image_digest: recipe.digest.clone(),
         package_hosts,
         size_bytes,
+        made_at: None,
         expires_at: now.checked_add(life).unwrap_or(jiff::Timestamp::MAX),
+        pack_key: wanted.pack_key,
+        packed: None,
     };
     let snapshot = site.store().insert_snapshot(new).await?;
     Ok((snapshot, hold))

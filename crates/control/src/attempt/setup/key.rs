@@ -12,6 +12,8 @@ use crate::attempt::Site;
 /// Raised when the way snapshots are made changes, so that none made the old way is taken for one made the new way.
 const FORM: u32 = 1;
 
+const AUTHORITY: &str = "certificate authority";
+
 /// The parts by name, each as a digest of its content: variables may hold what is nobody's business.
 pub(super) type Parts = BTreeMap<String, String>;
 
@@ -40,7 +42,7 @@ pub(super) fn parts(site: &Site<'_>, recipe: &Recipe, lock_files: &[(String, Str
         ("set of variables".to_owned(), digest(&recipe.variables)),
         ("set of secrets".to_owned(), digest(&secrets)),
         ("network policy".to_owned(), digest(&networks)),
-        ("certificate authority".to_owned(), digest(&site.control.inner.egress.trusted_pem())),
+        (AUTHORITY.to_owned(), digest(&site.control.inner.egress.trusted_pem())),
     ]);
     // Absent where none is used, so that what was prepared without stays good.
     parts.extend(kit.map(|kit| ("tool kit".to_owned(), digest(&kit))));
@@ -53,6 +55,13 @@ pub(super) fn parts(site: &Site<'_>, recipe: &Recipe, lock_files: &[(String, Str
 /// The key itself.
 pub(super) fn key(parts: &Parts) -> String {
     digest(parts)
+}
+
+/// The key by which other workers find it, packed: machines that `packed_for` is the same for. Each worker has a certificate
+/// authority of its own; where it stands in what was made, that is not packed.
+pub(super) fn pack_key(parts: &Parts, packed_for: &str) -> String {
+    let shared: BTreeMap<_, _> = parts.iter().filter(|(name, _)| *name != AUTHORITY).collect();
+    digest(&(shared, packed_for))
 }
 
 /// The names of the parts that are not as they were.
@@ -77,5 +86,17 @@ mod tests {
         assert_eq!(changed(&before, &now), ["image"]);
         assert_ne!(key(&before), key(&now));
         assert_eq!(changed(&now, &now), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn workers_share_what_differs_by_their_authorities_alone() {
+        let of = |image: &str, authority: &str| {
+            BTreeMap::from([("image".to_owned(), digest(&image)), (AUTHORITY.to_owned(), digest(&authority))])
+        };
+        let ours = pack_key(&of("a", "ours"), "x86_64 ids from 7");
+
+        assert_eq!(ours, pack_key(&of("a", "theirs"), "x86_64 ids from 7"));
+        assert_ne!(ours, pack_key(&of("b", "ours"), "x86_64 ids from 7"));
+        assert_ne!(ours, pack_key(&of("a", "ours"), "aarch64 ids from 7"));
     }
 }
