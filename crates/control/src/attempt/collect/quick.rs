@@ -53,9 +53,12 @@ if [ -s "$7.gone" ]; then
   [ "$(tr -dc '\0' < "$7.there" | wc -c)" -le 1000 ]
 fi
 if [ -s "$7.there" ]; then
-  git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false \
-    -c index.skipHash=true add --all --ignore-errors --pathspec-from-file="$7.there" --pathspec-file-nul 2> "$7.words" || [ $? -eq 1 ]
-  if grep -q -e '^error' -e '^fatal' -e embedded -e submodule -- "$7.words"; then exit 1; fi
+  # Ignored files make it end with 1. What it says comes by a pipe: on a full disk a file would have no word of it.
+  status=0
+  words=$(git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false \
+    -c index.skipHash=true add --all --ignore-errors --pathspec-from-file="$7.there" --pathspec-file-nul 2>&1) || status=$?
+  if [ "$status" -gt 1 ]; then exit 1; fi
+  if printf '%s\n' "$words" | grep -q -e '^error' -e '^fatal' -e embedded -e submodule; then exit 1; fi
 fi
 "#;
 

@@ -1,5 +1,7 @@
 //! The quick road against the one that looks at every file: whatever an agent did, the patches are the same bytes.
 
+mod full_disk;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -242,6 +244,10 @@ impl World {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../../target/tmp")
             .or_else(|_not_ours| tempfile::tempdir())
             .expect("a folder");
+        Self::in_folder(folder).await
+    }
+
+    async fn in_folder(folder: TempDir) -> Self {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
         let repository = folder.path().join("repository");
         fs::create_dir(&repository).expect("made");
@@ -304,7 +310,7 @@ impl World {
             Diff::Patch(bytes) if added.status.is_success() => Some(bytes),
             _ => None,
         };
-        if quick.is_some() {
+        if quick.is_some() && all.is_some() {
             assert_eq!(String::from_utf8_lossy(&added.output), "", "there was something to warn of");
         }
         (quick, all)
@@ -406,4 +412,20 @@ async fn the_quick_road_makes_the_same_patch_as_a_look_at_every_file() {
         quick_ones >= 50 && changed >= 35,
         "only {changed} of {quick_ones} patches of the quick road had something in them"
     );
+}
+
+#[tokio::test]
+async fn a_repository_that_takes_no_objects_any_more_still_gives_its_patch() {
+    let world = World::new().await;
+    let sandbox = world.launch(&[name("snapshot-1")]).await;
+    let base = &world.commits[0];
+    world.run(&sandbox, CHECK_OUT, base.as_str()).await;
+    quick::note_before(&world.sandboxes, &sandbox, WORKSPACE).await.expect("noted");
+    world.run(&sandbox, "cd /workspace/r && echo agent >> top && chmod -R a-w .git/objects", "").await;
+
+    let (quick, all) = world.both(&sandbox, &[], base).await;
+
+    let all = String::from_utf8(all.expect("there is a patch")).expect("text");
+    assert!(all.contains("+agent"), "{all}");
+    assert_eq!(quick, None, "git has something to say");
 }

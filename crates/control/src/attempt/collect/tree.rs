@@ -16,13 +16,18 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// the objects `$5`, takes its place.
 const ADD: &str = r#"
 set -eu
+export LC_ALL=C
 cd -- "$1"
 rm -rf -- "$3" "$4"
-words="$3.words"
-# Git leaves out what it cannot add, says so, and ends with 1; with anything higher it has given up.
+# Git leaves out what it cannot add, says so, and ends with 1; with anything higher it has given up. So it has where it was
+# an object that it could not write: what is missing then is in the way of no reader. What it says comes by a pipe, because
+# on a full disk a file would have no word of it.
 add_all() {
-  git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false \
-    add --all --ignore-errors -- . 2>"$words" || [ $? -eq 1 ]
+  local status=0
+  words=$(git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c advice.addEmbeddedRepo=false -c core.safecrlf=false \
+    add --all --ignore-errors -- . 2>&1) || status=$?
+  if [ "$status" -gt 1 ]; then return 1; fi
+  ! printf '%s\n' "$words" | grep -q -i -e 'temporary file' -e 'repository database' -e 'unable to write' -e 'no space left' -e quota
 }
 # With its time: git tells by it which entries may have changed within the same second.
 if cp -p -- .git/index "$3" 2>/dev/null && git rev-parse --quiet --verify "$2^{tree}" >/dev/null 2>&1; then
@@ -38,9 +43,9 @@ if [ "${broken:-no}" = yes ]; then
   export GIT_DIR="$4" GIT_WORK_TREE="$1" GIT_INDEX_FILE="$3"
   git config core.bare false
   git read-tree "$2"
-  add_all || { cat -- "$words" >&2; exit 1; }
+  add_all || { printf '%s\n' "$words" >&2; exit 1; }
 fi
-sed -n '/^error: unable to add/d; /^error: adding files failed/d; s/^error: //p' -- "$words"
+printf '%s\n' "$words" | sed -n '/^error: unable to add/d; /^error: adding files failed/d; s/^error: //p'
 git -c core.quotePath=false diff --cached --raw --no-renames --diff-filter=A "$2" -- \
   | sed -n "s/^:000000 160000 [^\t]*\t\(.*\)/'\1' is a git repository of its own/p"
 "#;
