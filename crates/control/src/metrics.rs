@@ -7,7 +7,7 @@ mod sample;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrel_domain::{AttemptState, EventBody, NewEvent, Stage, Usage};
+use carrel_domain::{AttemptState, EventBody, NewEvent, PublicationState, Stage, Usage};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     stages: Durations<Stages>,
     ended: Family<State, Counter>,
     failures: Family<Failure, Counter>,
+    published: Family<State, Counter>,
     lookups: Family<Lookup, Counter>,
     model_requests: Family<Model, Counter>,
     model_retries: Family<Model, Counter>,
@@ -68,6 +69,7 @@ impl Metrics {
             stages: Family::new_with_constructor(long),
             ended: Family::default(),
             failures: Family::default(),
+            published: Family::default(),
             lookups: Family::default(),
             model_requests: Family::default(),
             model_retries: Family::default(),
@@ -100,6 +102,7 @@ impl Metrics {
         ours.register_with_unit("stage_duration", help, Unit::Seconds, self.stages.clone());
         ours.register("attempts_ended", "Attempts that have ended", self.ended.clone());
         ours.register("attempt_failures", "Attempts that have failed, by where and by class", self.failures.clone());
+        ours.register("publications_ended", "Publications that have ended", self.published.clone());
         ours.register("snapshot_lookups", "Prepared environments looked for", self.lookups.clone());
         ours.register("model_requests", "Answers that models gave", self.model_requests.clone());
         ours.register("model_retries", "Requests to models to be made again", self.model_retries.clone());
@@ -132,6 +135,9 @@ impl Metrics {
         }
         for state in labels::ENDS {
             drop(self.ended.get_or_create(&State { state }));
+        }
+        for state in labels::PUBLISHED {
+            drop(self.published.get_or_create(&State { state }));
         }
         for result in ["hit", "miss"] {
             drop(self.lookups.get_or_create(&Lookup { result }));
@@ -169,6 +175,13 @@ impl Metrics {
         }
         if let (AttemptState::Failed { .. }, Some(class)) = (next, class) {
             self.failures.get_or_create(&Failure { stage, class }).inc();
+        }
+    }
+
+    /// A publication has come to another state.
+    pub(crate) fn published(&self, state: &PublicationState) {
+        if state.has_ended() {
+            self.published.get_or_create(&State { state: state.word() }).inc();
         }
     }
 

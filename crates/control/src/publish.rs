@@ -6,11 +6,12 @@ use carrel_domain::{
 };
 use carrel_forge::{CommitRequest, ForgeError};
 use carrel_store::{Job, NewPublication, Store, StoreError, TaskThread};
+use tracing::Instrument as _;
 
 use crate::attempt::{self, PATCH, local_changes};
 use crate::elsewhere::{self, Elsewhere};
 use crate::worker::{Left, MAX_CLAIMS};
-use crate::{Control, ControlError, base};
+use crate::{Control, ControlError, base, trace};
 
 /// How often a publication is tried by itself. A person waits for it, and can try again.
 const TRIES: i64 = 2;
@@ -141,7 +142,10 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Publi
         }
         let worked = match job.tries > MAX_CLAIMS {
             true => Err(Halt::ends_its_workers(job.tries)),
-            false => step(control, store, &publication).await,
+            false => {
+                let span = trace::publication(publication.task, &publication.state);
+                step(control, store, &publication).instrument(span).await
+            }
         };
         let next = match worked {
             Ok(next) => next,
@@ -152,7 +156,8 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Publi
             Err(Halt::Store(error)) => PublicationState::Failed { reason: error.to_string(), retryable: true },
         };
         match store.advance_publication(&publication, next).await {
-            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Ok(advanced) => control.metrics().published(&advanced.state),
+            Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Left::Again { reason: error.to_string() },
         }
     }

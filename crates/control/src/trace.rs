@@ -1,7 +1,7 @@
 //! The work on a task as one trace, whichever processes do it. The trace's id is the task's own: so spans of all of them join,
 //! also after a crash or a move to another worker, and nothing has to be stored or handed on.
 
-use carrel_domain::{AttemptState, TaskId};
+use carrel_domain::{AttemptState, PublicationState, TaskId};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use tracing::Span;
@@ -9,7 +9,15 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// The span of one stage of an attempt.
 pub(crate) fn stage(task: TaskId, state: &AttemptState) -> Span {
-    let span = tracing::info_span!("stage", stage = state.word(), task = %task);
+    in_trace_of(task, tracing::info_span!("stage", stage = state.word(), task = %task))
+}
+
+/// The span of one step of a publication.
+pub(crate) fn publication(task: TaskId, state: &PublicationState) -> Span {
+    in_trace_of(task, tracing::info_span!("publication", step = state.word(), task = %task))
+}
+
+fn in_trace_of(task: TaskId, span: Span) -> Span {
     // Where no traces are exported, there is nobody to take it.
     let _taken = span.set_parent(Context::new().with_remote_span_context(of(task)));
     span

@@ -41,6 +41,8 @@ pub(crate) const TO_TEST: &[Tool] = &[
     Tool { name: "perl", package: "perl", why: "fork bombs and their like" },
     Tool { name: "curl", package: "curl", why: "a real client for the egress policy" },
     Tool { name: "ip", package: "iproute2", why: "networks of tests' own" },
+    Tool { name: "faketime", package: "faketime", why: "clocks that jump" },
+    Tool { name: "mkfs.ext4", package: "e2fsprogs", why: "disks that are full" },
     Tool { name: "newuidmap", package: "uidmap", why: "images of an ordinary user" },
 ];
 

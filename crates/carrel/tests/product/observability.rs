@@ -45,6 +45,7 @@ async fn every_figure_of_the_dashboard_is_among_those_of_a_service_that_has_work
     let task = world.run(&repository, "Mend the check").await;
     assert_eq!(task["state"], "ready", "{task:#}");
 
+    world.json(&["task", "push", task["id"].as_str().expect("an id"), "--branch", "fix"]).await;
     let figures = figures(&world).await;
 
     let logged = world.logged();
@@ -62,6 +63,7 @@ async fn every_figure_of_the_dashboard_is_among_those_of_a_service_that_has_work
     }
     assert!(looked_at > 20, "{looked_at}");
     assert_eq!(value(&figures, r#"carrel_attempts_ended_total{state="ready"}"#), 1.0);
+    assert_eq!(value(&figures, r#"carrel_publications_ended_total{state="pushed"}"#), 1.0);
     assert_eq!(value(&figures, r#"carrel_snapshot_lookups_total{result="miss"}"#), 1.0);
     assert_eq!(value(&figures, r#"carrel_attempts_under_way{state="running"}"#), 0.0);
     assert_eq!(value(&figures, r#"carrel_stage_duration_seconds_count{stage="running"}"#), 1.0);

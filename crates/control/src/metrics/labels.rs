@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 pub(super) const QUEUES: [&str; 2] = ["attempts", "publications"];
 pub(super) const STAGES: [&str; 5] = ["queued", "preparing", "setting_up", "running", "collecting"];
 pub(super) const ENDS: [&str; 3] = ["ready", "failed", "cancelled"];
+pub(super) const PUBLISHED: [&str; 2] = ["pushed", "failed"];
 pub(super) const CLASSES: [&str; 4] = ["passing", "lasting", "disk_full", "surroundings"];
 pub(super) const LIMITS: [&str; 12] = [
     "memory",
