@@ -14,7 +14,7 @@ use crate::worker::{Left, MAX_CLAIMS};
 use crate::{Control, ControlError, base, trace};
 
 /// How often a publication is tried by itself. A person waits for it, and can try again.
-const TRIES: i64 = 2;
+pub(crate) const TRIES: i64 = 2;
 
 /// The longest commit message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;

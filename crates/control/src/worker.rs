@@ -375,18 +375,27 @@ pub(crate) async fn tries(store: &Store, job: &Job) -> i64 {
 
 /// Says in the log of an attempt that it rests, why, and until when.
 async fn tell_of_rest(store: &Store, job: &Job, reason: &str, rest: Duration) {
-    let JobKind::Attempt(id) = job.kind else { return };
     let seconds = rest.as_secs();
-    let message = format!("{reason}; going on in {seconds} s (try {} of {MAX_TRIES})", job.tries.saturating_add(1));
-    let event = NewEvent { attempt: Some(id), body: EventBody::Warning { message } };
+    let again = |most: i64| format!("going on in {seconds} s (try {} of {most})", job.tries.saturating_add(1));
     let told = async {
-        let attempt = store.attempt(job.organization, id).await?;
-        store.append(job.organization, attempt.task, vec![event]).await
+        let (task, attempt, message) = match job.kind {
+            JobKind::Attempt(id) => {
+                let attempt = store.attempt(job.organization, id).await?;
+                (attempt.task, Some(id), format!("{reason}; {}", again(MAX_TRIES)))
+            }
+            JobKind::Publication(id) => {
+                let publication = store.publication(job.organization, id).await?;
+                let message = format!("pushing to `{}`: {reason}; {}", publication.branch, again(publish::TRIES));
+                (publication.task, None, message)
+            }
+        };
+        let event = NewEvent { attempt, body: EventBody::Warning { message } };
+        store.append(job.organization, task, vec![event]).await
     };
     match told.await {
         // Whoever has the job now tells what becomes of it.
         Ok(()) | Err(StoreError::ClaimLost) => {}
         // Most often it is the store that does not work now.
-        Err(error) => tracing::warn!(attempt = %id, %error, "could not say in the log of an attempt that it rests"),
+        Err(error) => tracing::warn!(job = %job.id, %error, "could not say in the log of a task that a job rests"),
     }
 }

@@ -14,6 +14,21 @@ use crate::{Store, TaskListing, TaskThread};
 /// A worker that has said nothing for so long is not just between two signs of life.
 const SILENT: SignedDuration = SignedDuration::from_secs(30);
 
+/// A task whose wait is asked for.
+struct Asked {
+    task: TaskId,
+    state: TaskState,
+    /// Whether one of its attempts has not begun.
+    has_queued: bool,
+}
+
+impl Asked {
+    fn of(task: TaskId, attempts: impl Iterator<Item = Standing> + Clone) -> Self {
+        let has_queued = attempts.clone().any(|standing| standing == Standing::Queued);
+        Self { task, state: TaskState::of(attempts), has_queued }
+    }
+}
+
 impl Store {
     /// What these tasks wait for, in words; those that work, or have ended, are left out.
     ///
@@ -24,9 +39,8 @@ impl Store {
         organization: OrganizationId,
         listings: &[TaskListing],
     ) -> Result<HashMap<TaskId, String>, StoreError> {
-        let state = |one: &TaskListing| TaskState::of(one.attempts.iter().map(|attempt| attempt.standing));
-        let states: Vec<(TaskId, TaskState)> = listings.iter().map(|one| (one.task.id, state(one))).collect();
-        self.waits_of(organization, &states).await
+        let asked = |one: &TaskListing| Asked::of(one.task.id, one.attempts.iter().map(|attempt| attempt.standing));
+        self.waits_of(organization, &listings.iter().map(asked).collect::<Vec<_>>()).await
     }
 
     /// What a task waits for, in words. Nothing, when it works or has ended.
@@ -35,22 +49,33 @@ impl Store {
     /// When the database refuses.
     pub async fn wait(&self, thread: &TaskThread) -> Result<Option<String>, StoreError> {
         let id = thread.task.id;
-        Ok(self.waits_of(thread.task.organization, &[(id, thread.state())]).await?.remove(&id))
+        let mut latest = thread.turns.last().into_iter().flat_map(|turn| &turn.attempts);
+        let has_queued = latest.any(|attempt| attempt.state.standing() == Standing::Queued);
+        let asked = Asked { task: id, state: thread.state(), has_queued };
+        Ok(self.waits_of(thread.task.organization, &[asked]).await?.remove(&id))
     }
 
     async fn waits_of(
         &self,
         organization: OrganizationId,
-        states: &[(TaskId, TaskState)],
+        tasks: &[Asked],
     ) -> Result<HashMap<TaskId, String>, StoreError> {
-        let in_state = |wanted| -> Vec<TaskId> {
-            states.iter().filter(|(_, state)| *state == wanted).map(|(id, _)| *id).collect()
+        let those = |wanted: &dyn Fn(&Asked) -> bool| -> Vec<TaskId> {
+            tasks.iter().filter(|asked| wanted(asked)).map(|asked| asked.task).collect()
         };
-        let mut waits = self.waits_for_worker(organization, &in_state(TaskState::Queued)).await?;
-        waits.extend(self.waits_for_model(organization, &in_state(TaskState::Running)).await?);
-        waits.extend(self.waits_for_home(organization, &in_state(TaskState::Running)).await?);
+        let is_running = |asked: &Asked| asked.state == TaskState::Running;
         let now = self.now();
-        Ok(waits.into_iter().map(|(task, wait)| (task, wait.words(now))).collect())
+        let mut words = HashMap::new();
+        // Of a task that works, an attempt that cannot begin is told of only where nothing else is waited for.
+        for (task, wait) in self.waits_for_worker(organization, &those(&|asked| asked.has_queued)).await? {
+            let is_one_of_several = tasks.iter().any(|asked| asked.task == task && is_running(asked));
+            let wait = wait.words(now);
+            words.insert(task, if is_one_of_several { format!("one of its attempts: {wait}") } else { wait });
+        }
+        let mut waits = self.waits_for_model(organization, &those(&is_running)).await?;
+        waits.extend(self.waits_for_home(organization, &those(&is_running)).await?);
+        words.extend(waits.into_iter().map(|(task, wait)| (task, wait.words(now))));
+        Ok(words)
     }
 
     /// Of each task the attempt that is the nearest.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use carrel_domain::task::Attempts;
 use carrel_domain::{
-    Allowance, Attempt, AttemptId, AttemptLimits, AttemptState, BudgetOwner, CancelledBy, Clock, Mode, NewTask,
-    NewTurn, OrganizationId, Priority, Prompt, Redactor, Revision, UserId, WorkerId,
+    Allowance, Attempt, AttemptId, AttemptLimits, AttemptState, BudgetOwner, CancelledBy, Clock, EventBody, Mode,
+    NewEvent, NewTask, NewTurn, OrganizationId, Priority, Prompt, Redactor, Revision, UserId, WorkerId,
 };
 use carrel_store::{
     AtOnce, Attendance, JobKind, Lease, Presence, Principal, Queue, Role, SealingKeys, Store, StoreError,
@@ -84,6 +84,10 @@ impl Fixture {
     }
 
     async fn ask(&self, who: Principal, priority: Priority) -> Attempt {
+        self.ask_for(who, priority, Attempts::ONE).await.remove(0)
+    }
+
+    async fn ask_for(&self, who: Principal, priority: Priority, attempts: Attempts) -> Vec<Attempt> {
         let new = NewTask {
             organization: who.organization,
             created_by: who.user,
@@ -95,7 +99,7 @@ impl Fixture {
             turn: NewTurn {
                 prompt: Prompt::parse("Fix it").expect("a prompt"),
                 mode: Mode::Code,
-                attempts: Attempts::ONE,
+                attempts,
                 attachments: Vec::new(),
                 from_attempt: None,
                 model: None,
@@ -107,7 +111,7 @@ impl Fixture {
         let id = self.store.create_task(&new, "gpt-test").await.expect("a task");
         let thread = self.store.task(who.organization, id).await.expect("the task");
         assert_eq!(thread.task.priority, priority);
-        thread.turns[0].attempts[0].clone()
+        thread.turns[0].attempts.clone()
     }
 
     async fn asks(&self, who: Principal, count: usize) -> Vec<AttemptId> {
@@ -426,4 +430,24 @@ async fn what_waits_for_one_worker_says_when_that_is_away_or_silent() {
     assert_eq!(here, "waiting for a free worker: the next of this person's");
     assert!(silent.starts_with("waiting for the worker `attic`, which was not heard of since 20"), "{silent}");
     assert!(away.starts_with("waiting for the worker `attic`, which was stopped and is expected back by"), "{away}");
+}
+
+#[tokio::test]
+async fn an_attempt_that_cannot_begin_beside_one_that_works_is_told_of() {
+    let fixture = Fixture::new().await;
+    let two = Attempts::new(2).expect("a number");
+    let attempts = fixture.ask_for(fixture.owner, Priority::Normal, two).await;
+    let (first, ..) = fixture.claim().await.expect("one waits");
+    let begun = attempts.iter().find(|attempt| attempt.id == first).expect("one of them");
+    fixture.store.advance_attempt(begun, AttemptState::Preparing, Vec::new()).await.expect("begun");
+
+    let beside = fixture.wait(begun).await;
+    let body = EventBody::ModelRetrying { reason: "503".to_owned(), wait_ms: 9000, retry: 2, retries: 5 };
+    let event = NewEvent { attempt: Some(begun.id), body };
+    fixture.store.append(begun.organization, begun.task, vec![event]).await.expect("stored");
+    let model = fixture.wait(begun).await.expect("it waits");
+
+    let words = "one of its attempts: waiting for a free worker: the next of this person's";
+    assert_eq!(beside.as_deref(), Some(words));
+    assert!(model.starts_with("waiting for the model: retry 2 of 5"), "{model}");
 }
