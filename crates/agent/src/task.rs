@@ -39,9 +39,10 @@ pub struct AgentTask {
     /// The conversation items of this very attempt that were stored before its worker died, in their order; empty when
     /// it begins.
     pub resumed: Vec<Value>,
-    /// With `resumed`: whether the sandbox has been running all the while, so that its commands can be taken up again.
-    /// If not, commands that were cut off are reported to the model as interrupted.
-    pub sandbox_kept_running: bool,
+    /// With `resumed`: how many of its items there were when the sandbox was last launched anew. Commands of calls among them
+    /// run no more: those that were cut off are reported to the model as interrupted, the others can be taken up again. 0 when
+    /// it has been running all the while.
+    pub cut_off: usize,
     /// With `resumed`: the commands of this attempt that already have a `command.started` event, each with the bytes of
     /// text in its `command.output` events. What was recorded is not recorded again.
     pub shown: BTreeMap<String, u64>,
@@ -53,6 +54,13 @@ pub struct AgentTask {
     pub spent: Usage,
     /// When to give up.
     pub limits: AgentLimits,
+}
+
+impl AgentTask {
+    /// The place in the whole conversation before which commands run no more.
+    pub(crate) fn cut_before(&self) -> usize {
+        if self.cut_off == 0 { 0 } else { self.history.len() + self.cut_off }
+    }
 }
 
 /// A file that a person gave with the prompt.

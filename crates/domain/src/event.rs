@@ -114,6 +114,12 @@ pub enum EventBody {
         /// What happened, for people.
         message: String,
     },
+    /// The sandbox had ended, and was launched again on its files: commands that ran in it have been cut off.
+    #[serde(rename = "sandbox.relaunched")]
+    SandboxRelaunched {
+        /// What happened, for people.
+        message: String,
+    },
     /// A step of the way that has no event of its own, in words.
     #[serde(rename = "attempt.progress")]
     Progress {
@@ -414,6 +420,7 @@ impl EventBody {
             Self::SnapshotKept { .. } => "snapshot.kept",
             Self::NetworkDecided { .. } => "network.decided",
             Self::LimitHit { .. } => "limit.hit",
+            Self::SandboxRelaunched { .. } => "sandbox.relaunched",
             Self::Progress { .. } => "attempt.progress",
             Self::Warning { .. } => "attempt.warning",
             Self::ModelResponded { .. } => "model.responded",

@@ -186,6 +186,20 @@ impl Layers {
         launched(folder).ok().filter(|launched| launched.boot == self.boot)
     }
 
+    /// The same whichever run of the machine it was launched in: what it wrote last before the machine stopped may be missing.
+    pub(crate) fn launched_ever(&self, folder: &Path) -> Option<Launched> {
+        launched(folder).ok()
+    }
+
+    /// Writes down that the sandbox in this folder was launched again, in this run of the machine.
+    pub(crate) fn note_relaunched(&self, folder: &Path, launched: &Launched) -> io::Result<()> {
+        let text =
+            serde_json::to_vec(&Launched { boot: self.boot.clone(), ..launched.clone() }).map_err(io::Error::other)?;
+        let new = folder.join("sandbox.json.new");
+        fs::write(&new, text)?;
+        fs::rename(new, folder.join(LAUNCH_FILE))
+    }
+
     /// Makes the folder of an ended sandbox a layer. Afterwards there is no such sandbox.
     pub(crate) fn keep(&self, folder: &Path, name: &LayerName, over: Vec<LayerName>) -> Result<(), SandboxError> {
         let failed = || SandboxError::host(format!("cannot keep the layer `{name}`"));

@@ -46,7 +46,8 @@ pub(crate) fn resources(limits: &ResourceLimits, most_processes: u64) -> Resourc
 /// What is written down of the limits of the sandbox in `folder`; nothing when it was never launched.
 pub(crate) fn record(folder: &Path) -> io::Result<Option<LimitsRecord>> {
     match fs::read(folder.join(RECORD_FILE)) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        // Written whole before anything runs. What is not whole is what a machine that lost its power has left.
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

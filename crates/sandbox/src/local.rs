@@ -22,7 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use carrel_domain::SandboxId;
 use carrel_runner::ids::IdMap;
 use carrel_runner::pidfd::Pidfd;
-use carrel_runner::protocol::{self, Launch, LentIds, RECORD_FILE, Record, SOCKET_FILE, Setup, WORK_FOLDER};
+use carrel_runner::protocol::{
+    self, Launch, LentIds, RECORD_FILE, Record, SOCKET_FILE, Setup, UPPER_FOLDER, WORK_FOLDER,
+};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::net::UnixStream;
@@ -150,10 +152,12 @@ impl Sandboxes {
 
     /// Ends every process of a sandbox and makes it anew over the same writable layer: of what it held in memory, and
     /// in `/dev/shm`, nothing is left. Root and layers must be those it was launched on. If it cannot be made, its files
-    /// stay, and it can be restarted again, or kept, or destroyed.
+    /// stay, and it can be restarted again, or kept, or destroyed. Also one whose runner has ended, with the machine or by
+    /// itself: what was written last before a machine lost its power may be missing then.
     pub async fn restart(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
         let (id, folder) = (spec.id, self.local.folder_of(spec.id));
-        let launched = self.local.layers.launched(&folder).ok_or(SandboxError::Gone(id))?;
+        let launched = self.local.layers.launched_ever(&folder).filter(|_| folder.join(UPPER_FOLDER).is_dir());
+        let launched = launched.ok_or(SandboxError::Gone(id))?;
         if launched.layers != spec.layers {
             return Err(SandboxError::Invalid(format!(
                 "sandbox {id} was launched on other layers; restart it on those"
@@ -166,6 +170,9 @@ impl Sandboxes {
                 "sandbox {id} was launched on another root; restart it on that"
             )));
         }
+        if let Some(name) = launched.layers.iter().find(|name| !self.local.layers.upper(name).is_dir()) {
+            return Err(SandboxError::NoSuchLayer(name.clone()));
+        }
         for is_last in [false, true] {
             let (folder, local) = (folder.clone(), Arc::clone(&self.local));
             local.connections().remove(&id);
@@ -175,6 +182,10 @@ impl Sandboxes {
             match self.local.launcher.launch(launch.clone()).await {
                 Ok(()) => {
                     self.local.disks.launched(id, launch.resources.disk_bytes);
+                    let noted = self.local.layers.note_relaunched(&self.local.folder_of(id), &launched);
+                    noted.map_err(SandboxError::host(format!(
+                        "cannot write down that sandbox {id} was launched again"
+                    )))?;
                     self.local.sweep();
                     return self.local.connect(id).await;
                 }
@@ -208,6 +219,18 @@ impl Sandboxes {
         self.local.disks.ended(id);
         self.local.sweep();
         Ok(())
+    }
+
+    /// Whether there are files of this sandbox, its runner alive or not.
+    pub fn has_files(&self, id: SandboxId) -> bool {
+        let folder = self.local.folder_of(id);
+        self.local.layers.launched_ever(&folder).is_some() && folder.join(UPPER_FOLDER).is_dir()
+    }
+
+    /// Whether all that was written in this sandbox is there: its files are, and the machine has not stopped since.
+    pub fn is_whole(&self, id: SandboxId) -> bool {
+        let folder = self.local.folder_of(id);
+        self.local.layers.launched(&folder).is_some() && folder.join(UPPER_FOLDER).is_dir()
     }
 
     /// The sandboxes there are; of some the runner may have ended by itself.
@@ -359,7 +382,11 @@ fn hold(folder: &Path) -> Option<File> {
 
 fn kill(folder: &Path) -> io::Result<()> {
     let record: Record = match fs::read(folder.join(RECORD_FILE)) {
-        Ok(text) => serde_json::from_slice(&text)?,
+        Ok(text) => match serde_json::from_slice(&text) {
+            Ok(record) => record,
+            // It is written whole before any process is let go on: this is what a machine that lost its power has left.
+            Err(_) => return Ok(()),
+        },
         // Never written: no process of it was let go on.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

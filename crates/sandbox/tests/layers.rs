@@ -372,19 +372,26 @@ async fn a_layer_that_was_not_on_disk_when_the_machine_stopped_is_removed() {
 }
 
 #[tokio::test]
-async fn a_sandbox_of_an_earlier_run_of_the_machine_is_neither_kept_nor_restarted() {
+async fn a_sandbox_of_an_earlier_run_of_the_machine_is_not_kept_until_it_was_launched_again() {
     let world = World::new().await;
-    let id = world.sandbox().await.id();
+    let sandbox = world.sandbox().await;
+    run(&sandbox, "echo left > /workspace/left").await;
+    let id = sandbox.id();
     let file = world.folder_of(id).join("sandbox.json");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("there");
     let text = fs::read_to_string(&file).expect("there").replace(boot.trim(), "another");
     fs::write(&file, text).expect("written");
 
     let kept = world.sandboxes.keep(id, &name("kept")).await;
-    let restarted = world.sandboxes.restart(SandboxSpec::new(id)).await;
+    let (was_whole, has_files) = (world.sandboxes.is_whole(id), world.sandboxes.has_files(id));
+    let restarted = world.sandboxes.restart(SandboxSpec::new(id)).await.expect("launched on its files");
+    let left = said(&restarted, "cat /workspace/left").await;
 
+    assert_eq!((was_whole, has_files, left.as_str()), (false, true, "left"));
+    assert!(world.sandboxes.is_whole(id), "from now on");
+    world.sandboxes.keep(id, &name("later")).await.expect("kept");
+    assert!(!world.sandboxes.has_files(id));
     assert!(matches!(kept, Err(SandboxError::Gone(_))), "{kept:?}");
-    assert!(matches!(restarted, Err(SandboxError::Gone(_))), "{restarted:?}");
 }
 
 #[tokio::test]
@@ -464,7 +471,7 @@ async fn a_layer_too_deep_to_be_looked_through_is_an_error_and_can_be_removed() 
     run(&sandbox, "cd /workspace && for i in $(seq 200); do mkdir d && cd d; done").await;
     world.keep(sandbox, "deep").await;
 
-    let searched = world.sandboxes.find_in_layer(&name("deep"), vec![b"x".to_vec()]).await;
+    let searched = world.sandboxes.find_in_layer(&name("deep"), vec![b"treasure".to_vec()]).await;
     let measured = world.sandboxes.layer_size(&name("deep")).await;
     let removed = world.sandboxes.remove_layer(&name("deep")).await;
 

@@ -195,6 +195,21 @@ async fn a_record_of_another_process_of_that_number_kills_nobody() {
 }
 
 #[tokio::test]
+async fn a_sandbox_whose_record_was_lost_with_the_machines_power_is_ended_all_the_same() {
+    let world = World::new().await;
+    for left in ["", "{\"pid\": 1"] {
+        let id = new_id();
+        let folder = world.folder.path().join("sandboxes").join(id.to_string());
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join("runner.json"), left).expect("written");
+
+        world.sandboxes.destroy(id).await.expect("nothing of it lives");
+
+        assert!(!folder.exists(), "{left:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_launch_leaves_nothing_behind() {
     let world = World::new().await;
 

@@ -197,6 +197,29 @@ impl Store {
         Ok(items)
     }
 
+    /// How many items an attempt's conversation had when its sandbox was last launched anew: 0 if it never was.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn items_cut_off(&self, organization: OrganizationId, attempt: AttemptId) -> Result<usize, StoreError> {
+        let (attempt, organization) = (attempt.as_uuid(), organization.as_uuid());
+        let sql = "select coalesce(max(seq), 0) as seq from event
+                   where attempt_id = $1 and kind = 'sandbox.relaunched' and organization_id = $2";
+        let relaunched = self
+            .database
+            .one(sql, [attempt.into(), organization.into()])
+            .await?
+            .map_or(Ok(0), |row| row.get::<i64>("seq"))?;
+        if relaunched == 0 {
+            return Ok(0);
+        }
+        let sql = "select organization_id, task_id, seq, attempt_id, at, body from event
+                   where attempt_id = $1 and kind in ('conversation.item', 'context.compacted') and organization_id = $2
+                   and seq < $3";
+        let rows = self.database.all(sql, [attempt.into(), organization.into(), relaunched.into()]).await?;
+        rows.iter().try_fold(0, |count, row| Ok(count + event(row)?.body.into_items().len()))
+    }
+
     /// The patch that an attempt's agent has begun to write last, if it has.
     ///
     /// # Errors

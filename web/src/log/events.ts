@@ -38,6 +38,7 @@ export type Body =
       readonly count: number;
     }
   | { readonly type: "limit.hit"; readonly limit: string; readonly message: string }
+  | { readonly type: "sandbox.relaunched"; readonly message: string }
   | {
       readonly type: "context.compacted";
       readonly beforeTokens: number;
@@ -268,6 +269,8 @@ function readPlace(type: string, data: Fields): Body | undefined {
         wayOut: maybeText(data.way_out),
         count: number(data.count),
       };
+    case "sandbox.relaunched":
+      return { type, message: text(data.message) };
     case "limit.hit":
       return { type, limit: text(data.limit), message: text(data.message) };
     case "context.compacted":

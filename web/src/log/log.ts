@@ -178,6 +178,7 @@ function add(draft: Draft, { seq, at }: LogEvent, body: Body): void {
     case "network.decided":
       if (!offer(draft, seq, at, body)) note(body.allowed ? "step" : "refused", noted(body));
       return;
+    case "sandbox.relaunched":
     case "limit.hit":
       note("warning", body.message);
       return;

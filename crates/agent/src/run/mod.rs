@@ -83,6 +83,12 @@ fn left_running(task: &AgentTask) -> BTreeMap<usize, String> {
     calls.filter(|(_, call)| call.name == "exec_command").map(|(at, call)| (at, call.input)).collect()
 }
 
+/// What the model is told before it goes on in a sandbox that was launched anew, behind the results of what was cut off.
+const LAUNCHED_ANEW: &str = "<sandbox_relaunched>
+The sandbox had ended and was launched again on its files: nothing that you started runs any more, and `/dev/shm` is empty. If the \
+machine stopped, what was written in the last moments may be missing: look at the files before you rely on them.
+</sandbox_relaunched>";
+
 struct Agent<'a> {
     context: &'a AgentContext<'a>,
     tools: &'a Tools,
@@ -134,12 +140,16 @@ impl<'a> Agent<'a> {
         for item in &task.history {
             self.conversation.push(item);
         }
+        let is_launched_anew = task.cut_off > 0 && task.cut_off == task.resumed.len();
         if task.resumed.is_empty() {
             self.begin(&task).await?;
         } else if self.resume(&task.resumed).await?
             && let Some(settled) = self.at_answer().await?
         {
             return Ok(settled);
+        }
+        if is_launched_anew {
+            self.tell(crate::preamble::message(LAUNCHED_ANEW)).await?;
         }
         // The items are in the conversation now, as text.
         drop(task);

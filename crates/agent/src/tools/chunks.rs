@@ -40,9 +40,9 @@ impl Chunks {
     /// Those a conversation already has.
     pub(crate) fn of(task: &AgentTask) -> Self {
         let chunks = Self::default();
-        chunks.read(&task.history, |_| None, false);
-        let before = task.history.len();
-        chunks.read(&task.resumed, |at| Some(before + at), task.sandbox_kept_running);
+        chunks.read(&task.history, |_| None, |_| false);
+        let (before, cut_before) = (task.history.len(), task.cut_before());
+        chunks.read(&task.resumed, |at| Some(before + at), |command| command >= cut_before);
         chunks
     }
 
@@ -60,7 +60,7 @@ impl Chunks {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, items: &[Value], position: impl Fn(usize) -> Option<usize>, is_here: bool) {
+    fn read(&self, items: &[Value], position: impl Fn(usize) -> Option<usize>, is_here: impl Fn(usize) -> bool) {
         let mut calls: HashMap<String, (usize, Call)> = HashMap::new();
         for (at, item) in items.iter().enumerate() {
             if let Some(call) = Call::of(item) {
@@ -76,7 +76,7 @@ impl Chunks {
                 _ => None,
             };
             if let Some(command) = command {
-                self.insert(id.to_owned(), Chunk { command, from, is_here });
+                self.insert(id.to_owned(), Chunk { command, from, is_here: is_here(command) });
             }
         }
     }

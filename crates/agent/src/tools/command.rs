@@ -117,7 +117,7 @@ impl Tools {
         if let Some(session) = self.sessions.get(id) {
             return Ok(Some(session));
         }
-        let arguments = self.left_running.get(&id).filter(|_| self.sandbox_kept_running);
+        let arguments = self.left_running.get(&id).filter(|_| !self.is_cut_off(id));
         let Some(Ok(exec)) = arguments.map(|arguments| arguments::Exec::parse(arguments)) else {
             return Ok(None);
         };

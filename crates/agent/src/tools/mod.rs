@@ -104,8 +104,8 @@ pub(crate) struct Tools {
     max_tokens: usize,
     /// Commands of before a resumption that may still run: their arguments by their place in the conversation.
     left_running: BTreeMap<usize, String>,
-    /// Whether they do.
-    sandbox_kept_running: bool,
+    /// Commands of calls before this place in the conversation run no more.
+    cut_before: usize,
     /// The pieces of output the model was given.
     chunks: Chunks,
     /// Held while somebody begins to listen to a command of before a resumption.
@@ -133,7 +133,7 @@ impl Tools {
             workspace: task.workspace.clone(),
             max_tokens: task.limits.tool_output_tokens,
             left_running,
-            sandbox_kept_running: task.sandbox_kept_running,
+            cut_before: task.cut_before(),
             chunks: Chunks::of(task),
             attaching: tokio::sync::Mutex::default(),
             started_patch: task.started_patch.clone(),
@@ -181,6 +181,11 @@ impl Tools {
         }
     }
 
+    /// Whether the command of a call ran in a sandbox that has been launched anew since.
+    fn is_cut_off(&self, position: usize) -> bool {
+        position < self.cut_before
+    }
+
     /// Ends whatever still runs.
     pub(crate) async fn end_all(&self) {
         self.sessions.end_all().await;
@@ -193,12 +198,12 @@ impl Tools {
             // What was begun is finished.
             return None;
         }
-        if call.name == STDIN && (arguments::has_input(&call.input) || !self.sandbox_kept_running) {
+        if call.name == STDIN && (arguments::has_input(&call.input) || self.is_cut_off(pending.position)) {
             return Some(Outcome::plain(
                 "The service restarted during this call: it is not known whether the characters were written. Poll the session to see where it stands.",
             ));
         }
-        if call.name == EXEC && !self.sandbox_kept_running {
+        if call.name == EXEC && self.is_cut_off(pending.position) {
             let ended = self.sessions.was_shown(pending.position).then(|| EventBody::CommandEnded {
                 command_id: session::command_id(pending.position).0,
                 end: CommandEnd::Interrupted,
@@ -207,7 +212,7 @@ impl Tools {
                 dropped_bytes: 0,
             });
             let outcome = Outcome::plain(
-                "The sandbox was restarted while this command ran: it was interrupted, and what it printed is lost. Files are as it left them. Run it again if it is still needed.",
+                "The sandbox was restarted while this command ran: it was interrupted, and what it printed is lost. Files are as it left them; if the machine stopped, what was written last may be missing. Run it again if it is still needed.",
             );
             return Some(match ended {
                 Some(event) => outcome.with(event),

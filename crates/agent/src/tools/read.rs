@@ -43,7 +43,7 @@ impl Tools {
     /// What there is, and what is to be said about where it comes from.
     pub(super) async fn recorded(&self, chunk: Chunk) -> Result<Option<(Recorded, &'static str)>, AgentError> {
         let known = self.sessions.knows(chunk.command) || self.left_running.contains_key(&chunk.command);
-        if chunk.is_here && known && (self.sandbox_kept_running || self.sessions.knows(chunk.command)) {
+        if chunk.is_here && known && !self.is_cut_off(chunk.command) {
             let _one_listener = self.attaching.lock().await;
             if let Some(excerpt) = self.sessions.excerpt(chunk.command).await? {
                 return Ok(Some((Recorded::new(excerpt, chunk.from), "")));

@@ -185,7 +185,7 @@ async fn three_hundred_turns_go_through_a_small_window() {
 
 /// What the next worker finds.
 fn left_behind(world: &World, items: Vec<Value>) -> AgentTask {
-    AgentTask { resumed: items, sandbox_kept_running: true, ..world.task("Go.") }
+    AgentTask { resumed: items, ..world.task("Go.") }
 }
 
 #[tokio::test(flavor = "multi_thread")]

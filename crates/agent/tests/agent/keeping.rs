@@ -124,7 +124,7 @@ async fn what_was_attached_before_a_resumption_counts_and_is_not_attached_again(
     // The first twenty results had been recorded.
     let items: Vec<_> = world.items().into_iter().take(2 + 40).collect();
 
-    let task = AgentTask { resumed: items, sandbox_kept_running: true, ..world.task("Go.") };
+    let task = AgentTask { resumed: items, ..world.task("Go.") };
     world.run_task(task).await.expect("an answer");
 
     assert!(world.result(20).contains("has 20 artifacts"), "{}", world.result(20));

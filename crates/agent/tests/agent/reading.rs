@@ -95,11 +95,11 @@ async fn a_resumed_run_reads_what_was_printed_before() {
     world.answer("Go.").await;
     let items: Vec<_> = world.items().into_iter().take(4).collect();
 
-    let kept = AgentTask { resumed: items.clone(), sandbox_kept_running: true, ..world.task("Go.") };
+    let kept = AgentTask { resumed: items.clone(), ..world.task("Go.") };
     world.run_task(kept).await.expect("an answer");
     assert_eq!(world.result(1), "Lines 2 to 3 of 3:\n2:2\n3:3\n");
 
-    let anew = AgentTask { resumed: items, sandbox_kept_running: false, ..world.task("Go.") };
+    let anew = AgentTask { cut_off: items.len(), resumed: items, ..world.task("Go.") };
     world.run_task(anew).await.expect("an answer");
     assert!(world.result(1).ends_with("may differ a little.\nLines 2 to 3 of 3:\n2:2\n3:3\n"), "{}", world.result(1));
 }

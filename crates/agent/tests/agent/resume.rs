@@ -23,7 +23,7 @@ fn left_behind(world: &World, prompt: &str) -> AgentTask {
             _ => {}
         }
     }
-    AgentTask { resumed: world.items(), sandbox_kept_running: true, shown, ..world.task(prompt) }
+    AgentTask { resumed: world.items(), shown, ..world.task(prompt) }
 }
 
 /// Runs until an event of this kind is recorded, then drops everything, as a dying worker does.
@@ -94,12 +94,25 @@ async fn a_command_that_died_with_its_sandbox_is_reported_and_not_run_again() {
     .await;
     die_after(&world, "command.output").await;
 
-    let task = AgentTask { sandbox_kept_running: false, ..left_behind(&world, "Go.") };
+    let left = left_behind(&world, "Go.");
+    let task = AgentTask { cut_off: left.resumed.len(), ..left };
     within(20, world.run_task(task)).await.expect("an answer");
 
     assert!(world.result(0).starts_with("The sandbox was restarted while this command ran"), "{}", world.result(0));
     assert_eq!(world.shell("cat /tmp/runs").await, "ran\n");
     assert_eq!(count(&world, "command.ended"), 1);
+    let told = |world: &World| {
+        let items = world.items();
+        items.iter().filter(|item| item.to_string().contains("was launched again on its files")).count()
+    };
+    assert_eq!(told(&world), 1);
+
+    // Once more, from right after it was told: what was cut off stays cut off, and is said once.
+    let items = world.items();
+    let at = items.iter().position(|item| item.to_string().contains("was launched again")).expect("told");
+    let again = AgentTask { resumed: items[..=at].to_vec(), cut_off: at - 1, ..world.task("Go.") };
+    within(20, world.run_task(again)).await.expect("an answer");
+    assert_eq!((told(&world), world.shell("cat /tmp/runs").await.as_str()), (1, "ran\n"));
 }
 
 const PATCH: &str = "*** Begin Patch\n*** Update File: greeting.txt\n@@\n+again\n*** Add File: new.txt\n+new\n*** Update File: old.txt\n*** Move to: moved.txt\n@@\n-a\n+b\n*** Delete File: gone.txt\n*** End Patch";
@@ -116,7 +129,7 @@ async fn cut_in_a_patch(world: &World) -> AgentTask {
         _ => None,
     });
     assert!(started_patch.is_some(), "it is noted before the first file is written");
-    AgentTask { resumed: items, sandbox_kept_running: true, started_patch, ..world.task("Go.") }
+    AgentTask { resumed: items, started_patch, ..world.task("Go.") }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,10 +205,7 @@ async fn a_resumed_run_sends_the_same_bytes() {
     // Everything up to the first result had been recorded.
     let items: Vec<Value> = world.items().into_iter().take(5).collect();
 
-    world
-        .run_task(AgentTask { resumed: items, sandbox_kept_running: true, ..world.task("Go.") })
-        .await
-        .expect("an answer");
+    world.run_task(AgentTask { resumed: items, ..world.task("Go.") }).await.expect("an answer");
 
     assert_eq!(world.requests()[3].body, requests[1].body);
 }

@@ -95,7 +95,7 @@ impl World {
             branch: Some("main".parse().expect("a branch name")),
             history: Vec::new(),
             resumed: Vec::new(),
-            sandbox_kept_running: false,
+            cut_off: 0,
             shown: BTreeMap::new(),
             started_patch: None,
             cache_key: "task-1".to_owned(),

@@ -13,7 +13,7 @@ use carrel_forge::patch;
 use carrel_sandbox::{LayerName, Sandbox, SandboxError};
 use carrel_store::StoreError;
 
-use super::{Halt, PATCH, Scene, Step, succeeded};
+use super::{Halt, PATCH, Scene, Step, setup, succeeded};
 use tree::{Diff, Submodules, Tree};
 
 pub(super) async fn collect(scene: &Scene<'_>, answer: &str, notes: &AnswerNotes) -> Result<Step, Halt> {
@@ -39,7 +39,18 @@ async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> 
     let since = Instant::now();
     let sandbox = match scene.control.inner.sandboxes.attach(scene.attempt.id.sandbox()).await {
         Ok(sandbox) => sandbox,
-        Err(SandboxError::Gone(_)) => return kept_before(scene).await,
+        Err(SandboxError::Gone(_)) => match kept_before(scene).await? {
+            Some(patch) => return Ok(Some(patch)),
+            None if scene.control.inner.sandboxes.is_whole(scene.attempt.id.sandbox()) => {
+                setup::attach(scene, &scene.recipe().await?).await?
+            }
+            // Nobody is there any more to look at what is missing.
+            None => {
+                let reason = "the sandbox ended before its changes were collected, and what was written last may be missing: \
+                              the machine stopped, or the sandbox was removed from outside";
+                return Err(Halt::Failed { reason: reason.to_owned(), retryable: true });
+            }
+        },
         Err(error) => return Err(error.into()),
     };
     // Whatever still runs could change files while they are read.
@@ -105,16 +116,15 @@ async fn warn_of_what_is_left_out(scene: &Scene<'_>, listed: &[u8]) -> Result<()
     scene.tell(EventBody::Warning { message }).await
 }
 
-/// The patch that was kept before the worker died, when the sandbox is gone.
+/// The patch that was kept before the worker died, if it was.
 async fn kept_before(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> {
-    let gone = || Halt::Failed { reason: "the sandbox is gone, and its changes with it".to_owned(), retryable: true };
     let artifact = match scene.store().artifact(scene.attempt.organization, scene.attempt.id, PATCH).await {
         Ok(artifact) => artifact,
-        Err(StoreError::NotFound { .. }) => return Err(gone()),
+        Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let bytes = scene.store().artifact_bytes(&artifact).await?;
-    patch::parse(&bytes).map(Some).map_err(|_| gone())
+    Ok(patch::parse(&bytes).ok())
 }
 
 async fn too_large(tree: &Tree<'_>) -> Result<Halt, Halt> {

@@ -7,12 +7,11 @@ use carrel_agent::{AgentContext, AgentError, AgentTask, Bell, Entry, Given, Jour
 use carrel_domain::repository_facts::RepositoryFacts;
 use carrel_domain::{AttemptId, AttemptState, BranchName, NewEvent, Revision};
 use carrel_egress::ModelDoor;
-use carrel_sandbox::{Sandbox, SandboxError};
 use carrel_store::{KeptDiff, StoreError};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::setup::attachments;
+use super::setup::{self, attachments};
 use super::spending::{self, Allowed};
 use super::{Halt, Scene, Step, limits};
 use super::{door, network};
@@ -36,9 +35,9 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
         .clone()
         .with_effort(scene.attempt.effort.as_deref());
     let endpoint = &endpoint;
-    let (sandbox, (branch, facts)) = tokio::join!(attach(scene), facts(scene));
-    let sandbox = sandbox?;
     let recipe = scene.recipe().await?;
+    let (sandbox, (branch, facts)) = tokio::join!(setup::attach(scene, &recipe), facts(scene));
+    let sandbox = sandbox?;
     let allowed = Allowed::of(scene, &recipe.limits);
     let task = AgentTask { branch, facts, ..describe(scene, allowed).await? };
     if task.resumed.is_empty() {
@@ -101,17 +100,6 @@ fn guest<'a>(scene: &Scene<'a>) -> Result<Option<&'a Agent>, Halt> {
         .ok_or_else(|| Halt::failed(format!("the agent `{name}` is no longer configured: see CARREL_AGENTS_FILE")))
 }
 
-async fn attach(scene: &Scene<'_>) -> Result<Sandbox, Halt> {
-    match scene.control.inner.sandboxes.attach(scene.attempt.id.sandbox()).await {
-        Ok(sandbox) => Ok(sandbox),
-        Err(SandboxError::Gone(_)) => Err(Halt::Failed {
-            reason: "the sandbox is gone: the machine was restarted, or the sandbox was ended from outside".to_owned(),
-            retryable: true,
-        }),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// What the mirror says of the commit the attempt starts from: the same whenever it is asked, and in milliseconds.
 /// And the name of the branch it was taken from, if it was one.
 async fn facts(scene: &Scene<'_>) -> (Option<BranchName>, Option<RepositoryFacts>) {
@@ -145,7 +133,7 @@ async fn describe(scene: &Scene<'_>, allowed: Allowed<'_>) -> Result<AgentTask, 
         network: scene.environment.spec.agent_network.clone(),
         history: history(scene).await?,
         resumed,
-        sandbox_kept_running: true,
+        cut_off: scene.store().items_cut_off(attempt.organization, attempt.id).await?,
         shown,
         started_patch: scene.store().started_patch(attempt.organization, attempt.id).await?,
         cache_key: scene.task().to_string(),

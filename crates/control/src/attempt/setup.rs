@@ -200,6 +200,31 @@ async fn on_a_snapshot(site: &Site<'_>, mirror: &Mirror, recipe: &mut Recipe) ->
     }
 }
 
+/// The sandbox of an attempt that goes on. One that has ended, with the machine or by itself, is launched again on its files;
+/// that is written down before, so that whatever happens no command of before is taken for one that runs.
+pub(super) async fn attach(scene: &Scene<'_>, recipe: &Recipe) -> Result<Sandbox, Halt> {
+    let (sandboxes, id) = (&scene.control.inner.sandboxes, scene.attempt.id.sandbox());
+    match sandboxes.attach(id).await {
+        Err(SandboxError::Gone(_)) if sandboxes.has_files(id) => {}
+        Err(SandboxError::Gone(_)) => {
+            let reason = "the sandbox is gone, and its files with it: it was ended from outside".to_owned();
+            return Err(Halt::Failed { reason, retryable: true });
+        }
+        attached => return Ok(attached?),
+    }
+    let since = Instant::now();
+    let message = "the sandbox has ended, with the machine or from outside, and is launched again on its files; commands that \
+                   ran in it were cut off";
+    scene.tell(EventBody::SandboxRelaunched { message: message.to_owned() }).await?;
+    let mirror = scene.control.inner.forge.mirror(scene.thread.task.repository_id);
+    let sandbox = place::restart(scene, &mirror, recipe).await.map_err(|error| Halt::Failed {
+        reason: format!("the sandbox has ended, and could not be launched again on its files: {error}"),
+        retryable: true,
+    })?;
+    scene.progress("launched the sandbox again on its files".to_owned(), since).await?;
+    Ok(sandbox)
+}
+
 /// Runs the maintenance script, and makes sure that no setup secret stays behind. The sandbox to go on with may be
 /// another: it is started anew after a script that had secrets.
 async fn maintain(

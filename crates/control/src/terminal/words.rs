@@ -6,9 +6,10 @@ use carrel_domain::event::CommandEnd;
 /// The words; nothing for what says nothing to people, or what they are told otherwise.
 pub(super) fn of(body: &EventBody) -> Option<String> {
     let text = match body {
-        EventBody::Progress { message, .. } | EventBody::Warning { message } | EventBody::LimitHit { message, .. } => {
-            message.clone()
-        }
+        EventBody::Progress { message, .. }
+        | EventBody::Warning { message }
+        | EventBody::SandboxRelaunched { message }
+        | EventBody::LimitHit { message, .. } => message.clone(),
         EventBody::EnvironmentResolved { name, version, image, .. } => {
             format!("environment {name} version {version}, image {image}")
         }

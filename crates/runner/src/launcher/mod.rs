@@ -308,7 +308,10 @@ impl Child {
             limits: LimitsRecord { groups: self.group.folders(), disk_bytes: self.disk_bytes },
         };
         let text = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
-        fs::write(&self.record, text).map_err(|error| format!("cannot write `{}`: {error}", self.record.display()))?;
+        // Whole or not at all: a disk may be full, and this process may be killed.
+        let new = self.record.with_extension("new");
+        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &self.record));
+        written.map_err(|error| format!("cannot write `{}`: {error}", self.record.display()))?;
         if let Some((users, groups)) = maps(&base.power, self.inside) {
             for (map, ids) in [("gid_map", groups), ("uid_map", users)] {
                 let path = format!("/proc/{}/{map}", self.pid);

@@ -96,7 +96,7 @@ fn shown(event: &Event) -> String {
             format!("{WARNING}nothing of the prepared environment is kept: {}{WARNING:#}", text("reason"))
         }
         "network.decided" => decided(&event.data),
-        "limit.hit" => format!("{WARNING}{}{WARNING:#}", text("message")),
+        "limit.hit" | "sandbox.relaunched" => format!("{WARNING}{}{WARNING:#}", text("message")),
         "attempt.progress" => format!("{DIM}{}{DIM:#}", text("message")),
         "attempt.warning" => format!("{WARNING}{}{WARNING:#}", text("message")),
         "model.retrying" => {
