@@ -108,8 +108,7 @@ pub enum EventBody {
     /// The sandbox ran into one of its limits.
     #[serde(rename = "limit.hit")]
     LimitHit {
-        /// Which: `memory`, `processes`, `disk`, `cpu`, `output`, `setup`; of the agent `steps`, `tokens`, `cost`, `wall clock`,
-        /// `budget`.
+        /// `memory`, `processes`, `disk`, `cpu`, `output`, `setup`; the agent's `steps`, `tokens`, `cost`, `wall clock`, `budget`.
         limit: String,
         /// What happened, for people.
         message: String,
@@ -473,9 +472,8 @@ mod tests {
     #[test]
     fn a_compacted_conversation_is_read_behind_its_mark() {
         let item = serde_json::json!({"type": "message", "role": "user", "content": "a"});
-        let one = EventBody::ConversationItem { item: item.clone() };
+        let (one, items) = (EventBody::ConversationItem { item: item.clone() }, vec![item.clone()]);
         let (before_tokens, after_tokens, items_dropped) = (9, 1, 3);
-        let items = vec![item.clone()];
         let compacted =
             EventBody::ContextCompacted { before_tokens, after_tokens, items_dropped, by_model: true, items };
 
@@ -495,7 +493,6 @@ mod tests {
         };
 
         let stored = serde_json::to_value(&body).expect("an event is plain data");
-
         assert_eq!(stored["type"], body.kind());
         assert_eq!(stored["data"]["end"], serde_json::json!({"how": "exited", "code": 1}));
         assert_eq!(serde_json::from_value::<EventBody>(stored).expect("what was stored"), body);

@@ -179,7 +179,6 @@ async fn what_was_removed_renamed_or_replaced_over_a_layer_stays_so_in_the_next(
     let over: Vec<_> = world.sandboxes.layers().await.expect("listed").into_iter().map(|layer| layer.over).collect();
     assert_eq!(over, [names(&[]), names(&["first"]), names(&["second", "first"])]);
     let elsewhere = World::new().await;
-    assert_eq!(elsewhere.sandboxes.packed_for(), world.sandboxes.packed_for());
     elsewhere.bring(&world, "first", &[]).await;
     elsewhere.bring(&world, "second", &["first"]).await;
     elsewhere.bring(&world, "third", &["second", "first"]).await;
@@ -201,14 +200,13 @@ async fn a_layer_that_goes_or_is_broken_is_neither_packed_nor_unpacked_and_leave
     let packed = world.sandboxes.pack_layer(&name("first")).await.expect("packed");
     let taken = world.sandboxes.unpack_layer(&name("first"), Vec::new(), packed.file()).await;
     drop(packed);
-
     assert!(matches!(absent, Err(SandboxError::NoSuchLayer(_))), "{absent:?}");
     assert!(matches!(broken, Err(SandboxError::Host { .. })), "{broken:?}");
     assert!(matches!(taken, Err(SandboxError::LayerExists(_))), "{taken:?}");
     let left: Vec<_> = world.sandboxes.layers().await.expect("listed").into_iter().map(|layer| layer.name).collect();
     assert_eq!(left, names(&["first"]));
-    let making = fs::read_dir(world.folder.path().join("sandboxes")).expect("listed").flatten();
-    assert_eq!(making.filter(|entry| entry.file_name().to_string_lossy().starts_with(".making")).count(), 0);
+    let mut beside = fs::read_dir(world.folder.path().join("sandboxes")).expect("listed").flatten();
+    assert!(!beside.any(|entry| entry.file_name().to_string_lossy().starts_with(".making")));
 }
 
 #[tokio::test]
