@@ -13,14 +13,17 @@ use crate::tools::Pending;
 use crate::{AgentError, AgentTask};
 
 impl Agent<'_> {
-    /// Says what there is to say before the first request. What an earlier turn was told is not said again.
+    /// Says what there is to say before the first request. What an earlier turn was told is not said again, unless the
+    /// conversation was told something else since.
     pub(super) async fn begin(&mut self, task: &AgentTask) -> Result<(), AgentError> {
         let instructions = preamble::repository_instructions(self.context.sandbox, &task.workspace).await?;
         let mut bodies = Vec::new();
         let first = [Some(preamble::environment(task)), preamble::repository(task), instructions];
         for item in first.into_iter().flatten() {
             let item = self.context.redactor.redact_json(item);
-            if !live(&task.history).contains(&item) {
+            let told_last =
+                live(&task.history).iter().rfind(|told| frame(told).is_some() && frame(told) == frame(&item));
+            if told_last != Some(&item) {
                 self.conversation.push(&item);
                 bodies.push(EventBody::ConversationItem { item });
             }
@@ -67,4 +70,10 @@ impl Agent<'_> {
         self.act(open).await?;
         Ok(false)
     }
+}
+
+/// The first line of what frames an item: what it is about.
+fn frame(item: &Value) -> Option<&str> {
+    let text = item["content"][0]["text"].as_str()?;
+    text.lines().next().filter(|line| line.starts_with('<'))
 }

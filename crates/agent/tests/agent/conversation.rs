@@ -1,5 +1,7 @@
 //! What the model is told, and what is recorded of what it says.
 
+use carrel_agent::AgentTask;
+use carrel_domain::Mode;
 use carrel_testkit::model::{Reply, Script, Usage};
 use serde_json::{Value, json};
 
@@ -103,7 +105,7 @@ async fn a_follow_up_goes_on_with_the_items_of_the_turn_before() {
     let world = World::new(script).await;
     world.answer("The first.").await;
 
-    let task = carrel_agent::AgentTask { history: world.items(), ..world.task("The second.") };
+    let task = AgentTask { history: world.items(), ..world.task("The second.") };
     let finished = world.run_task(task).await.expect("an answer");
 
     assert_eq!(finished.answer, "Two.");
@@ -112,6 +114,28 @@ async fn a_follow_up_goes_on_with_the_items_of_the_turn_before() {
     assert!(requests[2].body.starts_with(shared), "the cached prefix is lost between turns");
     let prompts = requests[2].input().iter().filter(|item| item["role"] == "user").count();
     assert_eq!(prompts, 3, "the environment is told once, and there are two prompts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_goes_back_to_an_earlier_mode_is_told_so() {
+    let world = World::new(Script::new([Reply::message("Done.")])).await;
+    let modes = |world: &World| -> Vec<&'static str> {
+        let items = world.items();
+        let texts = items.iter().filter_map(|item| item["content"][0]["text"].as_str());
+        let told = texts.filter(|text| text.starts_with("<environment_context>"));
+        told.map(|text| if text.contains("mode: ask") { "ask" } else { "code" }).collect()
+    };
+    let mut history = Vec::new();
+    let mut told = Vec::new();
+    for mode in [Mode::Code, Mode::Code, Mode::Ask, Mode::Code] {
+        let task = AgentTask { history: history.clone(), mode, ..world.task("Go on.") };
+        let before = world.items().len();
+        world.run_task(task).await.expect("an answer");
+        history.extend(world.items().split_off(before));
+        told = modes(&world);
+    }
+
+    assert_eq!(told, ["code", "ask", "code"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +148,7 @@ async fn a_follow_up_can_go_on_from_an_attempt_that_was_cut_off() {
     // Everything up to the call, without its result.
     let history = world.items().into_iter().take(4).collect();
 
-    let task = carrel_agent::AgentTask { history, ..world.task("The second.") };
+    let task = AgentTask { history, ..world.task("The second.") };
     let finished = world.run_task(task).await.expect("the server refuses a call without a result");
 
     assert_eq!(finished.answer, "Two.");
