@@ -123,7 +123,9 @@ impl Counter {
         if tests.len() == MAX_TESTS {
             tests.remove(0);
         }
-        tests.push(TestRun { command, passed, summary: tests_run::summary(&tail) });
+        let summary = tests_run::summary(&tail);
+        let passed = passed && !summary.as_deref().is_some_and(tests_run::tells_of_failures);
+        tests.push(TestRun { command, passed, summary });
     }
 }
 

@@ -65,7 +65,10 @@ const WITH: &[(&str, &[&str])] = &[
 
 /// The part of a shell command that runs tests, as far as that can be told from its words.
 pub(super) fn test_in(command: &str) -> Option<&str> {
-    command.split(['\n', ';', '|', '&', '(', ')']).map(str::trim).find(|part| {
+    let parts = command.split(['\n', ';', '|', '&', '(', ')']).map(str::trim);
+    // Of `2>&1` that is what is left.
+    let mut parts = parts.map(|part| part.strip_suffix(" 2>").unwrap_or(part).trim_end());
+    parts.find(|part| {
         let words: Vec<&str> = part.split_whitespace().collect();
         runs_tests(&words)
     })
@@ -101,6 +104,25 @@ pub(super) fn summary(tail: &str) -> Option<String> {
     let plain = without_colours(tail);
     let line = plain.lines().rev().map(|line| line.trim().trim_matches(['=', '-', ' '])).find(|line| counts(line))?;
     Some(line.chars().take(MAX_SUMMARY).collect())
+}
+
+/// Whether a summary says that tests failed: the command's exit code may be that of what stands behind a pipe or `||`.
+pub(super) fn tells_of_failures(summary: &str) -> bool {
+    let lower = summary.to_ascii_lowercase();
+    if lower.starts_with("failed") || lower.contains("result: failed") {
+        return true;
+    }
+    // `failures=2` and `Failures: 2` as well as `2 failed`.
+    ["failed", "failures", "failure", "failing", "errors", "error"].iter().any(|word| {
+        lower.match_indices(word).any(|(at, _)| {
+            let (before, after) = (lower[..at].trim_end(), &lower[at + word.len()..]);
+            let digits: String = match after.strip_prefix([':', '=']) {
+                Some(after) => after.trim_start().chars().take_while(char::is_ascii_digit).collect(),
+                None => before[before.trim_end_matches(|one: char| one.is_ascii_digit()).len()..].to_owned(),
+            };
+            digits.bytes().any(|digit| digit != b'0')
+        })
+    })
 }
 
 /// Whether a line tells how many tests passed or failed.
@@ -161,6 +183,33 @@ mod tests {
         ] {
             assert!(test_in(command).is_some(), "{command}");
         }
+    }
+
+    #[test]
+    fn a_summary_tells_of_failures_whatever_the_exit_code() {
+        for failed in [
+            "FAILED (errors=1)",
+            "FAILED (failures=2, errors=1)",
+            "1 failed, 12 passed in 0.12s",
+            "test result: FAILED. 3 passed; 1 failed; 0 ignored",
+            "Tests run: 5, Failures: 1, Errors: 0, Skipped: 0",
+            "Tests: 1 failed, 4 passed, 5 total",
+            "12 passing, 2 failing",
+            "10 examples, 3 failures",
+        ] {
+            assert!(tells_of_failures(failed), "{failed}");
+        }
+        for passed in [
+            "12 passed in 0.12s",
+            "test result: ok. 3 passed; 0 failed; 0 ignored",
+            "Tests run: 5, Failures: 0, Errors: 0, Skipped: 0",
+            "Ran 3 tests in 0.001s",
+            "10 examples, 0 failures",
+            "10 examples, 0 failures, 2 pending",
+        ] {
+            assert!(!tells_of_failures(passed), "{passed}");
+        }
+        assert_eq!(test_in("cargo test 2>&1 | tail -3"), Some("cargo test"));
     }
 
     #[test]
