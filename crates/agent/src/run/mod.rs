@@ -144,6 +144,8 @@ impl<'a> Agent<'a> {
         if task.resumed.is_empty() {
             self.begin(&task).await?;
         } else if self.resume(&task.resumed).await?
+            // What it says is done may be missing by now: it is asked again.
+            && !is_launched_anew
             && let Some(settled) = self.at_answer().await?
         {
             return Ok(settled);
