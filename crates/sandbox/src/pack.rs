@@ -22,14 +22,12 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Seek as _, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown, symlink,
-};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{AT_FDCWD, OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, mknod, utimensat};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstat, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 use rustix::fs::{XattrFlags, lsetxattr};
 
@@ -85,9 +83,9 @@ pub(crate) fn pack(root: &Path, to: &Path, abandoned: &AtomicBool) -> io::Result
     file.write_all(MAGIC)?;
     let mut output = zstd::stream::write::Encoder::new(file, LEVEL)?;
     let mut packing = Packing { names: HashMap::new(), total: 0 };
-    let top = fs::symlink_metadata(root)?;
-    let handle = open(root, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut head = head_of_top(&top)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let handle = open(root, flags, Mode::empty())?;
+    let mut head = head_of(Kind::Folder, &fstat(&handle)?, b"");
     head.attributes = attributes_of(&handle)?;
     head.write(&mut output)?;
     walk(root, abandoned, |entry, path| {
@@ -287,24 +285,6 @@ fn head_of(kind: Kind, stat: &FileStat, path: &[u8]) -> Head {
         attributes: Vec::new(),
         size: 0,
     }
-}
-
-fn head_of_top(top: &fs::Metadata) -> io::Result<Head> {
-    if !top.is_dir() {
-        return Err(io::Error::from(ErrorKind::NotADirectory));
-    }
-    Ok(Head {
-        kind: Kind::Folder,
-        mode: top.mode() & 0o7777,
-        uid: top.uid(),
-        gid: top.gid(),
-        seconds: top.mtime(),
-        nanoseconds: u32::try_from(top.mtime_nsec()).unwrap_or(0),
-        path: Vec::new(),
-        link: Vec::new(),
-        attributes: Vec::new(),
-        size: 0,
-    })
 }
 
 fn attributes_of(handle: &std::os::fd::OwnedFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {

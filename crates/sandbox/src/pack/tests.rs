@@ -1,7 +1,7 @@
 //! What is packed comes back as it was, to the last odd byte; what is broken is refused.
 
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use nix::sys::stat::makedev;
 use nix::unistd::{Gid, Uid, chown, mkfifo};
@@ -45,7 +45,8 @@ fn seen(root: &Path) -> Vec<String> {
     let wanted = AtomicBool::new(false);
     let mut names = HashMap::new();
     let top = open(root, OFlag::O_PATH, Mode::empty()).expect("opened");
-    let mut seen = vec![format!("{:?} {:?}", head_of_top(&fs::metadata(root).expect("there")), attributes_of(&top))];
+    let mut seen =
+        vec![format!("{:?} {:?}", head_of(Kind::Folder, &fstat(&top).expect("there"), b""), attributes_of(&top))];
     walk(root, &wanted, |entry, path| {
         let stat = &entry.stat;
         let first = names.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.to_vec());
