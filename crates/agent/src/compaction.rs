@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::frame::framed;
 use crate::history::live;
-use crate::model::{STANDS_FOR, is_by_model};
+use crate::model::{NOTE, STANDS_FOR};
 use crate::preamble;
 pub(crate) use record::{Record, one_line};
 
@@ -19,9 +19,8 @@ const MAX_MESSAGES: u64 = 20_000;
 const MAX_SUMMARY: u64 = 8_000;
 const MAX_RECORD: u64 = 4_000;
 
-/// So many of the first messages go before all others: the facts of the environment and of the repository, the repository's
-/// instructions, and the first prompt.
-const FIRST: usize = 5;
+/// The part of the room for messages that is kept free for what the model was told of its environment, as one of so many.
+const FACTS_PART: usize = 4;
 
 /// Less than this of a message says nothing.
 const LEAST_BYTES: usize = 200;
@@ -71,30 +70,35 @@ pub(crate) fn items(all: &[Value], summary: Option<&str>, record: &Record, budge
     items
 }
 
-/// The messages to the model, in their order: of these the first ones, then the latest, as far as there is room. What
-/// is too long loses its middle, and what is old its images.
+/// The messages to the model, in their order, as far as there is room: what the person asked first, what was said last,
+/// and what was said before that; then what was told of the environment last, for which a part of the room is kept free.
+/// What we said of an answer or of a limit goes with what it was about. What is too long loses its middle, and what is
+/// old its images.
 fn messages(live: &[Value], room: usize) -> Vec<Value> {
-    let said: Vec<&Value> =
-        live.iter().filter(|item| item["role"] == "user" && item[STANDS_FOR].is_null() && !is_by_model(item)).collect();
-    let latest = (FIRST.min(said.len())..said.len()).rev();
-    let mut left = room;
+    let told = live.iter().enumerate().filter(|(_, item)| item["role"] == "user" && item[STANDS_FOR].is_null());
+    let (notes, said): (Vec<_>, Vec<_>) = told.partition(|(_, item)| item[NOTE].is_string());
+    let facts =
+        preamble::LASTING.iter().filter_map(|kind| notes.iter().rfind(|(_, item)| item[NOTE] == *kind).copied());
+    let facts: Vec<(usize, &Value)> = facts.collect();
+    let last = said.last().map(|(at, _)| *at);
+    // The last word counts as much as the first one.
+    let first = said.first().into_iter().chain(said.get(1..).and_then(<[_]>::last));
+    let between = said.get(1..said.len().saturating_sub(1)).unwrap_or_default();
+
     let mut kept: Vec<(usize, Value)> = Vec::new();
-    let mut order: Vec<usize> = (0..FIRST.min(said.len())).collect();
-    // The last word counts as much as the first ones.
-    order.extend(latest);
-    if said.len() > FIRST {
-        order.swap(0, FIRST);
-    }
-    for at in order {
-        let is_last = at + 1 == said.len();
-        let most = left.min(room / 2);
-        if most < LEAST_BYTES && !is_last {
-            continue;
+    let mut keep = |(at, item): (usize, &Value), left: &mut usize| {
+        let (most, is_last) = ((*left).min(room / 2), Some(at) == last);
+        if most >= LEAST_BYTES.min(text_bytes(item)) || is_last {
+            let item = shortened_message(item, most.max(LEAST_BYTES), is_last);
+            *left = left.saturating_sub(text_bytes(&item));
+            kept.push((at, item));
         }
-        let item = shortened_message(said[at], most.max(LEAST_BYTES), is_last);
-        left = left.saturating_sub(text_bytes(&item));
-        kept.push((at, item));
-    }
+    };
+    let reserve = facts.iter().map(|(_, item)| text_bytes(item)).sum::<usize>().min(room / FACTS_PART);
+    let mut left = room - reserve;
+    first.chain(between.iter().rev()).for_each(|message| keep(*message, &mut left));
+    left += reserve;
+    facts.into_iter().for_each(|fact| keep(fact, &mut left));
     kept.sort_by_key(|(at, _)| *at);
     kept.into_iter().map(|(_, item)| item).collect()
 }

@@ -86,10 +86,16 @@ pub enum Limit {
         reason: String,
     },
     /// The same call again and again, to no effect, and the model did not heed the hint.
-    #[error("the agent called `{tool}` {times} times in a row with the same arguments and the same result")]
+    #[error(
+        "the agent went round in a circle: {}, {times} times in a row, with the same results; retry it with --resume \
+         and tell it what to do instead, or give it a smaller task",
+        circle(tool, *calls)
+    )]
     Repetition {
-        /// The tool.
+        /// The tool of the last call.
         tool: String,
+        /// How many calls the circle has.
+        calls: u32,
         /// How often.
         times: u32,
     },
@@ -123,8 +129,15 @@ impl Limit {
 
 /// Money for a person.
 fn usd(micros: u64) -> String {
-    let cents = micros.div_ceil(10_000);
-    format!("{}.{:02} USD", cents / 100, cents % 100)
+    format!("{} USD", carrel_domain::budget::usd(micros))
+}
+
+/// What was called again and again.
+fn circle(tool: &str, calls: u32) -> String {
+    match calls {
+        0 | 1 => format!("the same call of `{tool}`"),
+        _ => format!("the same {calls} calls, the last of them of `{tool}`"),
+    }
 }
 
 /// A time limit for a person.

@@ -28,6 +28,19 @@ pub(crate) struct Guard {
     same: [u32; LONGEST_CIRCLE],
     /// Polls in a row of a command that said nothing.
     silent: u32,
+    /// What the model knows of the circle that it is in.
+    hint: Hint,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is told with the results of its last calls, which it has not been shown.
+    Given,
+    /// It was told, and went on all the same.
+    Seen,
 }
 
 /// What is to be done about a call.
@@ -42,6 +55,13 @@ pub(crate) enum Verdict {
 }
 
 impl Guard {
+    /// Takes note of a request: what was told so far is seen with it.
+    pub(crate) fn asked(&mut self) {
+        if self.hint == Hint::Given {
+            self.hint = Hint::Seen;
+        }
+    }
+
     /// Takes note of a call and its result. White space makes no difference: a patch that is indented otherwise fails all
     /// the same.
     pub(crate) fn saw(&mut self, tool: &str, input: &str, result: &str) -> Verdict {
@@ -62,6 +82,9 @@ impl Guard {
             self.last.pop_front();
         }
         self.last.push_back(seen);
+        if self.same.iter().all(|same| *same == 0) {
+            self.hint = Hint::None;
+        }
         self.judge(tool)
     }
 
@@ -72,13 +95,15 @@ impl Guard {
             SILENT_TOLD_AFTER => Verdict::Tell(format!(
                 "Note: the command has said nothing for {SILENT_TOLD_AFTER} polls. If it hangs, interrupt it and find out why."
             )),
-            SILENT_STOPPED_AFTER.. => Verdict::Stop(Limit::Repetition { tool: tool.to_owned(), times: self.silent }),
+            SILENT_STOPPED_AFTER.. => {
+                Verdict::Stop(Limit::Repetition { tool: tool.to_owned(), calls: 1, times: self.silent })
+            }
             _ => Verdict::Fine,
         }
     }
 
     /// The shortest circle decides: a call that is always the same is also one of two.
-    fn judge(&self, tool: &str) -> Verdict {
+    fn judge(&mut self, tool: &str) -> Verdict {
         for length in 1..=LONGEST_CIRCLE {
             let (same, calls) = (self.same[length - 1], length as u32);
             if same == 0 || same % calls != 0 {
@@ -86,10 +111,12 @@ impl Guard {
             }
             // The first time round is not a repetition of anything.
             let rounds = same / calls + 1;
-            if rounds >= STOPPED_AFTER {
-                return Verdict::Stop(Limit::Repetition { tool: tool.to_owned(), times: rounds });
+            // Many calls of one answer were all made before it could be told.
+            if rounds >= STOPPED_AFTER && self.hint == Hint::Seen {
+                return Verdict::Stop(Limit::Repetition { tool: tool.to_owned(), calls, times: rounds });
             }
-            if rounds == TOLD_AFTER {
+            if rounds >= TOLD_AFTER && self.hint == Hint::None {
+                self.hint = Hint::Given;
                 let what = match length {
                     1 => format!("this was the same call with the same result {rounds} times in a row"),
                     _ => format!("the last {length} calls were made {rounds} times in a row, with the same results"),
@@ -112,7 +139,11 @@ mod tests {
     fn circle(results: &[&str], rounds: usize) -> Vec<Verdict> {
         let mut guard = Guard::default();
         let calls = std::iter::repeat_n(results, rounds).flatten();
-        calls.map(|result| guard.saw("exec_command", "{}", result)).collect()
+        let mut call = |result: &&str| {
+            guard.asked();
+            guard.saw("exec_command", "{}", result)
+        };
+        calls.map(&mut call).collect()
     }
 
     #[test]
@@ -122,7 +153,31 @@ mod tests {
         assert!(verdicts[..4].iter().all(|verdict| *verdict == Verdict::Fine));
         assert!(matches!(&verdicts[4], Verdict::Tell(_)));
         assert!(verdicts[5..9].iter().all(|verdict| *verdict == Verdict::Fine));
-        assert_eq!(verdicts[9], Verdict::Stop(Limit::Repetition { tool: "exec_command".to_owned(), times: 10 }));
+        let limit = Limit::Repetition { tool: "exec_command".to_owned(), calls: 1, times: 10 };
+        assert_eq!(verdicts[9], Verdict::Stop(limit));
+    }
+
+    #[test]
+    fn a_model_is_not_stopped_before_it_was_told() {
+        let mut guard = Guard::default();
+        guard.asked();
+
+        let verdicts: Vec<Verdict> = (0..50).map(|_| guard.saw("x", "{}", "same")).collect();
+        guard.asked();
+
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict != Verdict::Fine).count(), 1);
+        assert!(matches!(&verdicts[4], Verdict::Tell(_)));
+        assert!(matches!(guard.saw("x", "{}", "same"), Verdict::Stop(_)));
+    }
+
+    #[test]
+    fn a_circle_that_was_left_is_told_of_anew() {
+        let mut guard = Guard::default();
+        let mut round = |result: &str| {
+            (0..5).map(|_| (guard.asked(), guard.saw("x", "{}", result)).1).filter(|one| *one != Verdict::Fine).count()
+        };
+
+        assert_eq!((round("a"), round("b")), (1, 1));
     }
 
     #[test]
@@ -149,8 +204,11 @@ mod tests {
     fn white_space_makes_no_difference() {
         let mut guard = Guard::default();
 
-        let verdicts: Vec<_> =
-            (1..=10).map(|n| guard.saw("x", &" ".repeat(n), &format!("no{}file", "\t".repeat(n)))).collect();
+        let mut call = |n: usize| {
+            guard.asked();
+            guard.saw("x", &" ".repeat(n), &format!("no{}file", "\t".repeat(n)))
+        };
+        let verdicts: Vec<_> = (1..=10).map(&mut call).collect();
 
         assert!(matches!(verdicts[9], Verdict::Stop(_)));
     }

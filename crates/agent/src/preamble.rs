@@ -10,6 +10,7 @@ use carrel_sandbox::{Command, Output, Sandbox, SandboxError};
 use serde_json::{Value, json};
 
 use crate::frame::framed;
+use crate::model::NOTE;
 use crate::{AgentError, AgentTask};
 
 /// The text of all `AGENTS.md` files together, in bytes.
@@ -26,27 +27,42 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 const NAME: &str = "AGENTS.md";
 
-/// An item in which we speak to the model.
+/// An item that the model is told by whoever asks: what a person says, or we.
 pub(crate) fn message(text: &str) -> Value {
     json!({ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }] })
+}
+
+/// The kinds of notes that say what is so, not what to do: they are of use for as long as the conversation lasts.
+pub(crate) const LASTING: [&str; 4] = [ENVIRONMENT, RELAUNCHED, INSTRUCTIONS, REPOSITORY];
+pub(crate) const ENVIRONMENT: &str = "environment_context";
+pub(crate) const RELAUNCHED: &str = "sandbox_relaunched";
+const INSTRUCTIONS: &str = "repository_instructions";
+const REPOSITORY: &str = "repository";
+
+/// An item in which we tell the model something on our own, of this kind.
+pub(crate) fn note(kind: &str, text: &str) -> Value {
+    let mut item = message(text);
+    item[NOTE] = json!(kind);
+    item
 }
 
 /// The facts of the environment.
 pub(crate) fn environment(task: &AgentTask) -> Value {
     let branch =
         task.branch.as_ref().map_or_else(|| "none, a single commit".to_owned(), |branch| framed(branch.as_str()));
-    message(&format!(
+    let text = format!(
         "<environment_context>\nworkspace: {}\nbranch: {branch}\nbase commit: {}\nmode: {}\nnetwork: {}\n</environment_context>",
         framed(&task.workspace),
         task.base.as_str(),
         task.mode.word(),
         network(&task.network),
-    ))
+    );
+    note(ENVIRONMENT, &text)
 }
 
 /// The facts of the repository, if they are known.
 pub(crate) fn repository(task: &AgentTask) -> Option<Value> {
-    task.facts.as_ref().map(|facts| message(&facts::render(facts)))
+    task.facts.as_ref().map(|facts| note(REPOSITORY, &facts::render(facts)))
 }
 
 /// What commands may reach. A refused request is answered with 403 and the reason, so the list need not be whole.
@@ -84,7 +100,7 @@ pub(crate) async fn repository_instructions(sandbox: &Sandbox, workspace: &str) 
     )?;
     let found: Vec<(&String, String)> =
         paths.iter().zip([root, home, repository]).filter_map(|(path, text)| Some((path, text?))).collect();
-    Ok(render(&found, &nested).map(|text| message(&text)))
+    Ok(render(&found, &nested).map(|text| note(INSTRUCTIONS, &text)))
 }
 
 async fn read(sandbox: &Sandbox, path: &str) -> Result<Option<String>, AgentError> {

@@ -6,7 +6,7 @@ use carrel_domain::{Attempt, AttemptId, AttemptState};
 /// What comes of comparing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
-    /// The attempt to look at first; `None` when none is better than the others.
+    /// The attempt to look at first; `None` when none has a result.
     pub suggested: Option<AttemptId>,
     /// Why, in one sentence.
     pub reason: String,
@@ -28,9 +28,12 @@ pub fn compare(attempts: &[Attempt]) -> Option<Compared> {
 
 fn contender(attempt: &Attempt) -> Contender {
     let tokens = attempt.usage.input_tokens.saturating_add(attempt.usage.output_tokens);
-    let AttemptState::Ready(outcome) = &attempt.state else { return Contender { tokens, ..Contender::default() } };
+    let AttemptState::Ready(outcome) = &attempt.state else {
+        return Contender { number: attempt.number, tokens, ..Contender::default() };
+    };
     let failing = outcome.notes.citations.failing.len();
     Contender {
+        number: attempt.number,
         is_ready: true,
         patch: outcome.patch.clone(),
         tally: outcome.tally.clone(),

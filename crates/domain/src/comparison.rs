@@ -12,6 +12,7 @@ use crate::EventBody;
 use crate::event::CommandEnd;
 
 pub use suggest::{Contender, Suggestion, suggest};
+pub use tests_run::{TestCommand, TestEnd};
 
 /// The most test commands that are kept of one attempt; a further one takes the place of the oldest.
 const MAX_TESTS: usize = 20;
@@ -41,7 +42,8 @@ pub struct Tally {
 pub struct TestRun {
     /// What was run, at most 200 characters of it.
     pub command: String,
-    /// Whether it ended with exit code 0.
+    /// Whether its tests passed: by its exit code, or by what the runner says where something behind it on its line hides
+    /// that.
     pub passed: bool,
     /// What the test runner says in the end, on one line, where that is known: untrusted text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +75,7 @@ pub struct Counter {
 #[derive(Debug)]
 struct Open {
     command: String,
+    is_told_by_exit_code: bool,
     tail: String,
 }
 
@@ -86,8 +89,12 @@ impl Counter {
             EventBody::CommandStarted { command_id, command, .. } if self.open.len() < MAX_OPEN => {
                 // What else the command line did is no part of which test it is: a test that is seen failing after a
                 // look at a file, and passing by itself, is one.
-                let open = |test: &str| Open { command: shortened(test), tail: String::new() };
-                self.open.insert(command_id.clone(), tests_run::test_in(command).map(open));
+                let open = |TestCommand { part, is_told_by_exit_code }| Open {
+                    command: shortened(part),
+                    is_told_by_exit_code,
+                    tail: String::new(),
+                };
+                self.open.insert(command_id.clone(), TestCommand::of(command).map(open));
             }
             EventBody::CommandOutput { command_id, text } => {
                 if let Some(Some(open)) = self.open.get_mut(command_id) {
@@ -98,7 +105,8 @@ impl Counter {
             }
             EventBody::CommandEnded { command_id, end, .. } => {
                 if let Some(open) = self.open.remove(command_id) {
-                    self.ended(open, matches!(end, CommandEnd::Exited { code: 0 }));
+                    let exit_code = if let CommandEnd::Exited { code } = end { Some(*code) } else { None };
+                    self.ended(open, exit_code);
                 }
             }
             EventBody::Warning { .. } | EventBody::LimitHit { .. } => {
@@ -114,18 +122,22 @@ impl Counter {
         self.tally
     }
 
-    fn ended(&mut self, open: Option<Open>, passed: bool) {
+    fn ended(&mut self, open: Option<Open>, exit_code: Option<i32>) {
         self.tally.commands = self.tally.commands.saturating_add(1);
-        self.tally.failed_commands = self.tally.failed_commands.saturating_add(u32::from(!passed));
-        let Some(Open { command, tail }) = open else { return };
+        self.tally.failed_commands = self.tally.failed_commands.saturating_add(u32::from(exit_code != Some(0)));
+        let Some(Open { command, is_told_by_exit_code, tail }) = open else { return };
+        let passed = match tests_run::ended(is_told_by_exit_code, exit_code, &tail) {
+            TestEnd::Passed => true,
+            TestEnd::Failed => false,
+            // That says nothing of the change.
+            TestEnd::NoneRan | TestEnd::Hidden => return,
+        };
         let tests = &mut self.tally.tests;
         tests.retain(|test| test.command != command);
         if tests.len() == MAX_TESTS {
             tests.remove(0);
         }
-        let summary = tests_run::summary(&tail);
-        let passed = passed && !summary.as_deref().is_some_and(tests_run::tells_of_failures);
-        tests.push(TestRun { command, passed, summary });
+        tests.push(TestRun { command, passed, summary: tests_run::summary(&tail) });
     }
 }
 

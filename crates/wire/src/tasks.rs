@@ -276,7 +276,7 @@ pub struct Turn {
 /// What comes of comparing the attempts of a turn, by what they changed and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Comparison {
-    /// The attempt to look at first; null when none is better than the others.
+    /// The attempt to look at first: of several that do not differ the first. Null when none came to a result.
     pub suggested_attempt_id: Option<Uuid>,
     /// Why, in one sentence.
     #[schema(example = "its tests end better than those of the others")]

@@ -1,6 +1,7 @@
 // The attempts of a turn side by side, once all have ended, and which of them to look at first.
 import type { Attempt, Turn } from "../api/types";
 import { duration } from "../parts/time";
+import { wordOf } from "../tasks/state";
 
 interface Props {
   readonly turn: Turn;
@@ -32,7 +33,7 @@ export function Comparison({ turn, onOpen }: Props) {
         <table className="w-full text-left tabular-nums">
           <thead className="text-xs text-muted">
             <tr>
-              {["Attempt", "Changes", "Commands", "Tests", "Tokens", "Time"].map((name) => (
+              {["Attempt", "State", "Changes", "Commands", "Tests", "Tokens", "Time"].map((name) => (
                 <th key={name} scope="col" className="py-1 pr-4 font-medium whitespace-nowrap">
                   {name}
                 </th>
@@ -53,6 +54,7 @@ export function Comparison({ turn, onOpen }: Props) {
 function Row({ attempt }: { readonly attempt: Attempt }) {
   const result = attempt.result;
   const cells = [
+    wordOf(attempt.state),
     result?.patch ? `+${result.patch.additions} −${result.patch.deletions}` : "–",
     result ? String(result.work?.commands ?? 0) : "–",
     testsOf(attempt),
@@ -75,8 +77,8 @@ function Row({ attempt }: { readonly attempt: Attempt }) {
 }
 
 /** How many of its test commands ended well the last time. */
-export function testsOf(attempt: Attempt): string {
-  if (attempt.result == null) return attempt.state;
+function testsOf(attempt: Attempt): string {
+  if (attempt.result == null) return "–";
   const tests = attempt.result.work?.tests ?? [];
   if (tests.length === 0) return "none";
   return `${tests.filter((test) => test.passed).length} of ${tests.length} passed`;

@@ -1,9 +1,10 @@
 //! The claims of a Testing section, held against the commands that ran: what is said to have passed must have ended with
-//! zero, and what is said to have run must have run.
+//! zero, tests must have passed by all that their runner says, and what is said to have run must have run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use carrel_domain::citation::{Reference, Source, citations};
+use carrel_domain::comparison::{TestCommand, TestEnd};
 
 use super::evidence::{Evidence, Ran};
 use super::sections::section;
@@ -58,13 +59,26 @@ impl<'t> Claim<'t> {
             return (!is_known)
                 .then(|| format!("**Testing** says that something passed which is no command of this turn: `{line}`"));
         };
-        if meant.iter().any(|ran| ran.exit_code == Some(0)) {
+        if meant.iter().any(|ran| fault_of(ran).is_none()) {
             return None;
         }
-        Some(match last.exit_code {
-            Some(code) => format!("**Testing** says that something passed which ended with exit code {code}: `{line}`"),
-            None => format!("**Testing** says that something passed whose end was never seen: `{line}`"),
-        })
+        fault_of(last).map(|fault| format!("**Testing** says that something passed {fault}: `{line}`"))
+    }
+}
+
+/// Why a command did not pass.
+fn fault_of(ran: &Ran) -> Option<String> {
+    let end = TestCommand::of(&ran.command).map(|test| test.end(ran.exit_code, &ran.tail));
+    match (ran.exit_code, end) {
+        (None, _) => Some("whose end was never seen".to_owned()),
+        (Some(0), None | Some(TestEnd::Passed)) | (Some(_), Some(TestEnd::Passed)) => None,
+        (_, Some(TestEnd::NoneRan)) => Some("which ran no test".to_owned()),
+        (_, Some(TestEnd::Hidden)) => Some(
+            "although what follows the tests on their command line hides how they ended, and their output does not say it"
+                .to_owned(),
+        ),
+        (Some(0), Some(TestEnd::Failed)) => Some("although its output tells of failures".to_owned()),
+        (Some(code), _) => Some(format!("which ended with exit code {code}")),
     }
 }
 
@@ -94,8 +108,8 @@ fn code_spans(line: &str) -> Vec<&str> {
 mod tests {
     use super::*;
 
-    fn faults_of(testing: &str, commands: &[(&str, &str, i32)]) -> Vec<String> {
-        let known = commands.iter().map(|(_, chunk, _)| ((*chunk).to_owned(), (*chunk).to_owned())).collect();
+    fn faults_of(testing: &str, commands: &[(&str, &str, i32, &str)]) -> Vec<String> {
+        let known = commands.iter().map(|(_, chunk, ..)| ((*chunk).to_owned(), (*chunk).to_owned())).collect();
         faults(
             &format!("**Summary**\n- x\n\n**Testing**\n{testing}"),
             &super::super::evidence::tests::of(commands),
@@ -105,7 +119,12 @@ mod tests {
 
     #[test]
     fn what_ended_with_zero_may_be_said_to_have_passed() {
-        let ran = [("cd /workspace/x && cargo test -p api 2>&1 | tail -5", "aaaaaa", 0)];
+        let ran = [(
+            "cd /workspace/x && cargo test -p api 2>&1 | tail -5",
+            "aaaaaa",
+            0,
+            "test result: ok. 12 passed; 0 failed",
+        )];
         for line in [
             "- ✅ `cargo test -p api`",
             "✅ `cargo test -p api` passed (12 tests)",
@@ -119,12 +138,21 @@ mod tests {
 
     #[test]
     fn what_failed_or_never_ran_may_not() {
-        let ran = [("npm test", "aaaaaa", 1), ("npm run lint", "bbbbbb", 2)];
+        let ran = [
+            ("npm test", "aaaaaa", 1, ""),
+            ("npm run lint", "bbbbbb", 2, ""),
+            ("pytest -q | tail -1", "cccccc", 0, "1 failed, 2 passed in 0.1s"),
+            ("make check || true", "dddddd", 0, "no such target"),
+            ("python -m unittest", "eeeeee", 0, "Ran 0 tests in 0.000s\n\nOK"),
+        ];
         for (line, expected) in [
             ("✅ `npm test`", "ended with exit code 1: `✅ `npm test``"),
             ("- ✅ the linter 【bbbbbb†L1】", "ended with exit code 2"),
             ("✅ `npm run build`", "no command of this turn"),
             ("✅ everything works", "no command of this turn"),
+            ("✅ `pytest -q`", "although its output tells of failures"),
+            ("✅ `make check`", "hides how they ended"),
+            ("✅ `python -m unittest`", "which ran no test"),
         ] {
             let told = faults_of(line, &ran);
             assert!(told.len() == 1 && told[0].contains(expected), "{line}: {told:?}");
@@ -133,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_command_that_failed_first_and_passed_later_has_passed() {
-        assert_eq!(faults_of("✅ `make`", &[("make", "aaaaaa", 2), ("make", "bbbbbb", 0)]), [""; 0]);
+        assert_eq!(faults_of("✅ `make`", &[("make", "aaaaaa", 2, ""), ("make", "bbbbbb", 0, "")]), [""; 0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use carrel_domain::comparison::TestCommand;
 use serde_json::Value;
 
 use crate::model::Call;
@@ -11,6 +12,9 @@ use crate::tools::{Told, told};
 
 /// How many commands are remembered: the latest.
 const MAX_COMMANDS: usize = 2000;
+
+/// How much of what a command printed is kept, from its end, in bytes: test runners say there how it went.
+const TAIL_BYTES: usize = 4096;
 
 /// What was recorded.
 #[derive(Debug, Default)]
@@ -32,6 +36,20 @@ pub(super) struct Ran {
     session: Option<usize>,
     /// Its exit code, once the model has seen its end.
     pub(super) exit_code: Option<i32>,
+    /// The end of what the model was shown of its output, if it runs tests.
+    pub(super) tail: String,
+}
+
+impl Ran {
+    fn printed(&mut self, result: &str) {
+        if TestCommand::of(&self.command).is_none() {
+            return;
+        }
+        let printed = result.split_once("\nOutput:\n").map_or("", |(_, printed)| printed);
+        self.tail.push_str(printed);
+        let from = self.tail.ceil_char_boundary(self.tail.len().saturating_sub(TAIL_BYTES));
+        self.tail.drain(..from);
+    }
 }
 
 impl Evidence {
@@ -53,12 +71,15 @@ impl Evidence {
                     self.commands.remove(0);
                 }
                 let (session, exit_code) = (end.running(), end.exit_code());
-                self.commands.push(Ran { command, chunks: vec![chunk], session, exit_code });
+                let mut ran = Ran { command, chunks: vec![chunk], session, exit_code, tail: String::new() };
+                ran.printed(text);
+                self.commands.push(ran);
             }
             Told::GoneOn { session, chunk, end } => {
                 let ran = self.commands.iter_mut().rev().find(|ran| ran.session == Some(session));
                 if let Some(ran) = ran {
                     ran.chunks.push(chunk);
+                    ran.printed(text);
                     (ran.session, ran.exit_code) = (end.running(), end.exit_code());
                 }
             }
@@ -97,11 +118,11 @@ pub(super) mod tests {
     }
 
     /// The evidence of a turn in which these commands ran, each with the piece of output it got.
-    pub(in super::super) fn of(commands: &[(&str, &str, i32)]) -> Evidence {
+    pub(in super::super) fn of(commands: &[(&str, &str, i32, &str)]) -> Evidence {
         let mut evidence = Evidence::default();
-        for (command, chunk, code) in commands {
+        for (command, chunk, code, printed) in commands {
             evidence.saw(&call(chunk, "exec_command", &json!({"cmd": command})));
-            evidence.saw(&output(chunk, &result(chunk, &format!("Process exited with code {code}"), "x")));
+            evidence.saw(&output(chunk, &result(chunk, &format!("Process exited with code {code}"), printed)));
         }
         evidence
     }
@@ -125,6 +146,7 @@ pub(super) mod tests {
             chunks: chunks.iter().map(|&chunk| chunk.to_owned()).collect(),
             session: None,
             exit_code: Some(code),
+            tail: String::new(),
         };
         assert_eq!(evidence.commands(), [ran("make", &["aaaaaa", "cccccc"], 0), ran("ls", &["bbbbbb"], 2)]);
         assert!(!evidence.has_changed_files());

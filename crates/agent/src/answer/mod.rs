@@ -14,14 +14,13 @@ mod sections;
 mod verify;
 
 use carrel_domain::{AnswerNotes, CitationsCheck, EventBody, Mode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::frame::framed;
-use crate::model::{NOTE, is_by_model, is_note, message_text};
+use crate::model::{is_by_model, is_note, message_text};
 use crate::output::clean::visible;
-use crate::preamble::message;
 use crate::tools::Tools;
-use crate::{AgentContext, AgentError};
+use crate::{AgentContext, AgentError, preamble};
 use evidence::Evidence;
 pub(crate) use verify::Citations;
 
@@ -200,9 +199,7 @@ fn note(held: &Held) -> Option<Value> {
     text.push_str(
         "Look again where you must (line numbers of a file: `nl -ba`; of output: `read_output`), then write the whole final message again, corrected; leave out what you cannot support. Say nothing about this check: the person sees only the corrected message. You are told this once.\n</answer_check>",
     );
-    let mut item = message(&text);
-    item[NOTE] = json!(CHECK);
-    Some(item)
+    Some(preamble::note(CHECK, &text))
 }
 
 /// A citation as it is repeated to the model.
@@ -215,6 +212,8 @@ fn shortened(citation: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn held(citations: CitationsCheck, faults: &[&str], lacks: &[&str]) -> Held {
@@ -237,7 +236,7 @@ mod tests {
         }
         assert_eq!((review.standing.as_deref(), review.has_told), (Some("first\n\nsecond"), true));
 
-        review.saw(&message("and another thing"));
+        review.saw(&preamble::message("and another thing"));
         assert_eq!((review.standing, review.has_told), (None, true));
     }
 

@@ -6,6 +6,10 @@ fn user(text: &str) -> Value {
     preamble::message(text)
 }
 
+fn environment() -> Value {
+    preamble::note(preamble::ENVIRONMENT, "<environment_context>")
+}
+
 fn call(id: &str, name: &str, arguments: &Value) -> Value {
     json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments.to_string()})
 }
@@ -30,7 +34,7 @@ fn text_of(item: &Value) -> &str {
 fn work() -> Vec<Value> {
     let plan = json!({"plan": [{"step": "look", "status": "completed"}, {"step": "fix", "status": "in_progress"}]});
     vec![
-        user("<environment_context>"),
+        environment(),
         user("Make it faster."),
         call("a", "update_plan", &plan),
         output("a", "Plan updated"),
@@ -128,7 +132,7 @@ fn a_summary_is_replaced_by_the_next_one_and_never_kept() {
 
 #[test]
 fn the_first_and_the_last_message_stay_whatever_was_said_between() {
-    let mut all = vec![user("<environment_context>"), user("The goal.")];
+    let mut all = vec![environment(), user("The goal.")];
     all.extend((0..500).map(|number| user(&format!("{number} {}", "x".repeat(1_000)))));
     all.push(user("The last word."));
 
@@ -139,6 +143,41 @@ fn the_first_and_the_last_message_stay_whatever_was_said_between() {
     let bytes: usize = kept.iter().map(text_bytes).sum();
     assert!((15_000..21_000).contains(&bytes), "{bytes}");
     assert_eq!(kept[kept.len() - 2], all[all.len() - 2]);
+}
+
+#[test]
+fn the_persons_words_go_before_what_the_repository_says() {
+    let agents = preamble::note("repository_instructions", &"a".repeat(32_000));
+    let (prompt, last) = (user(&"p".repeat(3_000)), user("The last word."));
+    let all = [environment(), agents, prompt, user("In between."), last.clone()];
+
+    let kept = messages(&all, 8_000);
+
+    assert_eq!((&kept[0], &kept[2..]), (&all[0], &all[2..]));
+    let length = text_of(&kept[1]).len();
+    assert!((2_000..4_200).contains(&length), "the middle of it is left out: {length}");
+    let harder = messages(&all, 900);
+    assert_eq!(harder.last(), Some(&last));
+    assert!(harder.iter().any(|item| text_of(item).starts_with("ppp")), "{harder:?}");
+}
+
+#[test]
+fn of_what_we_say_only_what_is_still_so_is_kept_and_only_once() {
+    let note = |kind: &str, text: &str| preamble::note(kind, text);
+    let all = [
+        note(preamble::ENVIRONMENT, "<environment_context>\nmode: ask"),
+        user("The goal."),
+        note("remark", "Your last answer was empty."),
+        note("answer_check", "<answer_check>"),
+        note(preamble::ENVIRONMENT, "<environment_context>\nmode: code"),
+        note("budget_note", "<budget_note>"),
+        note(preamble::RELAUNCHED, "<sandbox_relaunched>"),
+        user("<environment_context> says a person"),
+    ];
+
+    let kept = messages(&all, 20_000);
+
+    assert_eq!(kept, [all[1].clone(), all[4].clone(), all[6].clone(), all[7].clone()]);
 }
 
 #[test]

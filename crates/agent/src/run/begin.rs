@@ -7,7 +7,7 @@ use super::Agent;
 use super::budget::asks_to_sum_up;
 use crate::given;
 use crate::history::live;
-use crate::model::{Call, PAUSED, STANDS_FOR, calls_in, is_by_model, is_compaction};
+use crate::model::{Call, NOTE, PAUSED, STANDS_FOR, calls_in, is_by_model, is_compaction};
 use crate::preamble;
 use crate::tools::Pending;
 use crate::{AgentError, AgentTask};
@@ -21,8 +21,7 @@ impl Agent<'_> {
         let first = [Some(preamble::environment(task)), preamble::repository(task), instructions];
         for item in first.into_iter().flatten() {
             let item = self.context.redactor.redact_json(item);
-            let told_last =
-                live(&task.history).iter().rfind(|told| frame(told).is_some() && frame(told) == frame(&item));
+            let told_last = live(&task.history).iter().rfind(|told| told[NOTE] == item[NOTE]);
             if told_last != Some(&item) {
                 self.conversation.push(&item);
                 bodies.push(EventBody::ConversationItem { item });
@@ -70,10 +69,4 @@ impl Agent<'_> {
         self.act(open).await?;
         Ok(false)
     }
-}
-
-/// The first line of what frames an item: what it is about.
-fn frame(item: &Value) -> Option<&str> {
-    let text = item["content"][0]["text"].as_str()?;
-    text.lines().next().filter(|line| line.starts_with('<'))
 }

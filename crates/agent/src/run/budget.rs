@@ -4,12 +4,12 @@
 use std::future::Future;
 
 use carrel_domain::{EventBody, Usage};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Agent;
 use crate::journal::Bell;
-use crate::model::{NOTE, is_note};
+use crate::model::is_note;
 use crate::{AgentError, AgentLimits, AgentTask, Limit, preamble};
 
 /// What the message is that asks to sum up.
@@ -170,13 +170,12 @@ pub(super) async fn within_time<T>(
 
 /// What the model is told.
 fn note(limit: &Limit) -> Value {
-    let mut item = preamble::message(&format!(
+    let text = format!(
         "<{SUM_UP}>\n{}. This is your last message: call no tool any more. Sum up in the form of a final message what is done, what you \
          checked, and plainly what is not done or not checked. What you changed so far is kept.\n</budget_note>",
         limit.reached()
-    ));
-    item[NOTE] = json!(SUM_UP);
-    item
+    );
+    preamble::note(SUM_UP, &text)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::history;
 use crate::model::failure::Again;
 use crate::model::{Call, PAUSED, can_be_sent_back};
 use crate::tools::{Sessions, Tools, definitions};
-use crate::{AgentContext, AgentError, AgentTask, Finished};
+use crate::{AgentContext, AgentError, AgentTask, Finished, preamble};
 
 /// What every model is told first.
 const INSTRUCTIONS: &str = include_str!("../prompt/instructions.md");
@@ -151,13 +151,14 @@ impl<'a> Agent<'a> {
             return Ok(settled);
         }
         if is_launched_anew {
-            self.tell(crate::preamble::message(LAUNCHED_ANEW)).await?;
+            self.tell(preamble::note(preamble::RELAUNCHED, LAUNCHED_ANEW)).await?;
         }
         // The items are in the conversation now, as text.
         drop(task);
         loop {
             self.before_request().await?;
             self.steps += 1;
+            self.guard.asked();
             let (mut answer, duration) = self.ask().await?;
             for item in &mut answer.items {
                 *item = redacted(item.take(), self.context.redactor);
@@ -168,7 +169,7 @@ impl<'a> Agent<'a> {
             {
                 last[PAUSED] = json!(true);
             }
-            let remark = self.remark(&answer)?;
+            let remark = self.remark(&answer).await?;
             let calls = self.record_answer(&answer, duration, remark.as_ref()).await?;
             if !calls.is_empty() {
                 self.has_not_summed_up()?;

@@ -135,15 +135,22 @@ async fn what_would_fail_again_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_says_nothing_is_asked_to_go_on_and_may_have_nothing_to_say() {
+async fn a_model_that_says_nothing_is_asked_to_go_on_and_may_have_nothing_to_say_of_work_it_did() {
     let steps = [Step::from(Reply::command("echo 1")), Reply::message("Done.").after(Fault::Empty)];
     let world = World::new(Script::default().when("Go.", steps)).await;
+    let worked = [Step::from(Reply::command("echo 1")), Step::always(Fault::Empty)];
+    let worked = World::new(Script::default().when("Go.", worked)).await;
     let silent = World::new(Script::new([Step::always(Fault::Empty)])).await;
 
     let answer = within(20, world.answer("Go.")).await;
-    let none = within(20, silent.answer("Go.")).await;
+    let none = within(20, worked.answer("Go.")).await;
+    let failed = within(20, silent.run("Go.")).await;
 
     assert_eq!((answer.as_str(), none.as_str()), ("Done.", ""));
+    let told = "the model gave 4 empty answers in a row; what it did before counts as it is";
+    assert!(worked.events().iter().any(|event| matches!(event, EventBody::Warning { message } if message == told)));
+    let Err(AgentError::Model { reason, retryable: true }) = failed else { panic!("{failed:?}") };
+    assert_eq!(reason, "the model gave nothing but empty answers, 4 in a row");
     let last = world.requests()[2].input();
     let said = last.last().expect("an item")["content"][0]["text"].as_str().expect("a text").to_owned();
     assert!(said.starts_with("Your last answer was empty"), "{said}");

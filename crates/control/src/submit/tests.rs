@@ -77,11 +77,11 @@ fn turn(first: u128, states: impl IntoIterator<Item = AttemptState>) -> TurnThre
 #[test]
 fn a_follow_up_goes_on_from_the_attempt_that_is_suggested() {
     let better_second = turn(10, [result(0), result(3)]);
-    let no_winner = turn(20, [result(3), result(3)]);
+    let no_winner = turn(20, [result(0), result(3), result(3)]);
     let one_ready = turn(30, [failed(), result(3)]);
 
     assert_eq!(best_of_latest(&[better_second]), Some(id(11)));
-    assert_eq!(best_of_latest(&[no_winner]), Some(id(20)));
+    assert_eq!(best_of_latest(&[no_winner]), Some(id(21)));
     assert_eq!(best_of_latest(&[one_ready]), Some(id(31)));
 }
 

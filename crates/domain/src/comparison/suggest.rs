@@ -1,4 +1,5 @@
-//! Which attempt to look at first, and why: by the first thing in which one of them is better than all others.
+//! Which attempt to look at first, and why: by the first thing in which one of them is better than all others, or as the
+//! first of the best where they do not differ.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +9,8 @@ use crate::PatchSummary;
 /// What counts of an attempt.
 #[derive(Debug, Clone, Default)]
 pub struct Contender {
+    /// The number by which people know it.
+    pub number: u32,
     /// Whether it has a result.
     pub is_ready: bool,
     /// What it changed.
@@ -23,7 +26,7 @@ pub struct Contender {
 /// Which attempt to look at first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suggestion {
-    /// Its place among those compared; `None` when none is better than the others.
+    /// Its place among those compared; `None` when none has a result.
     pub winner: Option<usize>,
     /// Why, in one sentence.
     pub reason: String,
@@ -72,15 +75,20 @@ pub fn suggest(contenders: &[Contender]) -> Suggestion {
         }
     }
     // Alike in everything that says how good they are: what they cost decides only among those.
-    best.sort_by_key(|at| contenders[*at].tokens);
-    match best[..] {
-        [first, second, ..] if contenders[first].tokens < contenders[second].tokens => {
-            Suggestion { winner: Some(first), reason: "it is as good as others, and took the fewest tokens".to_owned() }
-        }
-        _ => {
-            Suggestion { winner: None, reason: "no clear winner: they do not differ in what can be counted".to_owned() }
-        }
-    }
+    let least = best.iter().map(|at| contenders[*at].tokens).min();
+    best.retain(|at| Some(contenders[*at].tokens) == least);
+    let reason = match &best[..] {
+        [_] => "it is as good as others, and took the fewest tokens".to_owned(),
+        tied => format!("there is no clear winner, and it is the first of the best: {}", named(tied, contenders)),
+    };
+    Suggestion { winner: best.first().copied(), reason }
+}
+
+/// Those that are alike, by their numbers, at least two: `attempts 1, 2 and 4 do not differ in what can be counted`.
+fn named(tied: &[usize], contenders: &[Contender]) -> String {
+    let numbers: Vec<String> = tied.iter().map(|at| contenders[*at].number.to_string()).collect();
+    let (last, before) = numbers.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
+    format!("attempts {} and {last} do not differ in what can be counted", before.join(", "))
 }
 
 /// Tests that end well are best, and none at all better than some that fail.
@@ -126,11 +134,14 @@ mod tests {
         let files: Vec<FileChange> = files.iter().map(change).collect();
         let patch = PatchSummary { files, additions: lines, deletions: 0, size_bytes: 1 };
         let tally = Tally { tests: tests.iter().map(test).collect(), ..Tally::default() };
-        Contender { is_ready: true, patch: (lines > 0).then_some(patch), tally, failing_citations: 0, tokens: 10 }
+        let patch = (lines > 0).then_some(patch);
+        Contender { number: 0, is_ready: true, patch, tally, failing_citations: 0, tokens: 10 }
     }
 
     fn winner(contenders: &[Contender], because: &str) -> Option<usize> {
-        let Suggestion { winner, reason } = suggest(contenders);
+        let numbered = |(number, one): (u32, &Contender)| Contender { number, ..one.clone() };
+        let contenders: Vec<Contender> = (1..).zip(contenders).map(numbered).collect();
+        let Suggestion { winner, reason } = suggest(&contenders);
         assert!(reason.contains(because), "{reason}");
         winner
     }
@@ -157,8 +168,17 @@ mod tests {
         assert_eq!(winner(&[one(), attempt(&[true], &["b"], 1), costly], "fewest tokens"), Some(0));
         assert_eq!(winner(&[one(), warned], "warnings"), Some(0));
         assert_eq!(winner(&[one(), attempt(&[true], &["a"], 9)], "smallest change"), Some(1));
-        assert_eq!(winner(&[one(), one()], "no clear winner"), None);
         assert_eq!(winner(&[attempt(&[], &[], 0), one()], "changed anything"), Some(1));
         assert_eq!(winner(&[one()], "nothing to compare"), None);
+    }
+
+    #[test]
+    fn where_the_best_do_not_differ_the_first_of_them_is_suggested_and_they_are_named() {
+        let (good, bad) = (|| attempt(&[true], &["a"], 10), || attempt(&[false], &["a"], 10));
+
+        assert_eq!(winner(&[good(), good()], "attempts 1 and 2 do not differ"), Some(0));
+        let (told, costly) = ("no clear winner, and it is the first of the best: attempts 2, 3 and 5 ", good());
+        let costly = Contender { tokens: 99, ..costly };
+        assert_eq!(winner(&[bad(), good(), good(), costly, good()], told), Some(1));
     }
 }

@@ -1,4 +1,5 @@
-//! Which commands run tests, and what test runners say in the end.
+//! Which commands run tests, what test runners say in the end, and whether these tests passed: by the exit code where it is
+//! theirs, else by what they say.
 
 /// The longest summary, in characters.
 const MAX_SUMMARY: usize = 160;
@@ -63,15 +64,79 @@ const WITH: &[(&str, &[&str])] = &[
     ("artisan", &["test"]),
 ];
 
-/// The part of a shell command that runs tests, as far as that can be told from its words.
-pub(super) fn test_in(command: &str) -> Option<&str> {
-    let parts = command.split(['\n', ';', '|', '&', '(', ')']).map(str::trim);
-    // Of `2>&1` that is what is left.
-    let mut parts = parts.map(|part| part.strip_suffix(" 2>").unwrap_or(part).trim_end());
-    parts.find(|part| {
-        let words: Vec<&str> = part.split_whitespace().collect();
-        runs_tests(&words)
-    })
+/// What separates the commands of a line.
+const SEPARATORS: [char; 6] = ['\n', ';', '|', '&', '(', ')'];
+
+/// A command that runs tests, as far as that can be told from its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TestCommand<'c> {
+    /// The part of the command line that runs them.
+    pub(super) part: &'c str,
+    /// Whether a line that ends with zero says that they passed: nothing behind them hides how they ended.
+    pub(super) is_told_by_exit_code: bool,
+}
+
+/// How tests ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TestEnd {
+    /// They passed.
+    Passed,
+    /// Some failed, or they could not be run.
+    Failed,
+    /// The runner found none to run.
+    NoneRan,
+    /// What stands behind them on their line hides how they ended, and no runner says it.
+    Hidden,
+}
+
+impl<'c> TestCommand<'c> {
+    /// The first part of a command line that runs tests.
+    #[must_use]
+    pub fn of(line: &'c str) -> Option<Self> {
+        let mut at = 0;
+        line.split_inclusive(SEPARATORS).find_map(|piece| {
+            let from = at + piece.len() - piece.trim_start().len();
+            at += piece.len();
+            let part = piece.trim_end_matches(SEPARATORS).trim();
+            // Of `2>&1` that is what is left.
+            let part = part.strip_suffix(" 2>").unwrap_or(part).trim_end();
+            let words: Vec<&str> = part.split_whitespace().collect();
+            runs_tests(&words).then(|| Self { part, is_told_by_exit_code: !hides(line, &line[from + part.len()..]) })
+        })
+    }
+
+    /// How its tests ended, by the exit code of its line, if it was seen, and the end of what was printed.
+    #[must_use]
+    pub fn end(self, exit_code: Option<i32>, printed: &str) -> TestEnd {
+        ended(self.is_told_by_exit_code, exit_code, printed)
+    }
+}
+
+/// See [`TestCommand::end`].
+pub(super) fn ended(is_told_by_exit_code: bool, exit_code: Option<i32>, printed: &str) -> TestEnd {
+    let plain = without_colours(printed);
+    let counted: Vec<&str> = summaries(&plain).collect();
+    let failed = match (is_told_by_exit_code, exit_code) {
+        (true, Some(0)) => counted.first().is_some_and(|last| tells_of_failures(last)),
+        (true, _) => true,
+        // Of several runners behind each other each has a line.
+        (false, _) => counted.iter().any(|line| tells_of_failures(line)),
+    };
+    match () {
+        () if failed => TestEnd::Failed,
+        () if !counted.is_empty() && counted.iter().all(|line| tells_of_none(line)) => TestEnd::NoneRan,
+        () if is_told_by_exit_code || !counted.is_empty() => TestEnd::Passed,
+        () => TestEnd::Hidden,
+    }
+}
+
+/// Whether what follows on a line decides its exit code.
+fn hides(line: &str, after: &str) -> bool {
+    let after = after.replace(">&", ">").replace("&>", ">").replace("&&", " ");
+    let after = after.trim_end_matches([' ', '\t', '\n', ';', ')', '}']);
+    let is_pipe = after.contains("||") || after.contains('|') && !line.contains("pipefail");
+    let ends_at_failures = line.starts_with("set -e") || line.contains("set -eu") || line.contains("set -eo");
+    is_pipe || after.contains('&') || after.contains([';', '\n']) && !ends_at_failures
 }
 
 fn runs_tests(words: &[&str]) -> bool {
@@ -102,18 +167,34 @@ fn runs_tests(words: &[&str]) -> bool {
 /// The last line of a test runner's output that counts tests, in one form for all: no colours, no frames.
 pub(super) fn summary(tail: &str) -> Option<String> {
     let plain = without_colours(tail);
-    let line = plain.lines().rev().map(|line| line.trim().trim_matches(['=', '-', ' '])).find(|line| counts(line))?;
-    Some(line.chars().take(MAX_SUMMARY).collect())
+    Some(summaries(&plain).next()?.chars().take(MAX_SUMMARY).collect())
 }
 
-/// Whether a summary says that tests failed: the command's exit code may be that of what stands behind a pipe or `||`.
-pub(super) fn tells_of_failures(summary: &str) -> bool {
+/// The lines that count tests, the last first.
+fn summaries(plain: &str) -> impl Iterator<Item = &str> {
+    plain.lines().rev().map(|line| line.trim().trim_matches(['=', '-', ' '])).filter(|line| counts(line))
+}
+
+/// Whether a summary says that tests failed.
+fn tells_of_failures(summary: &str) -> bool {
     let lower = summary.to_ascii_lowercase();
-    if lower.starts_with("failed") || lower.contains("result: failed") {
-        return true;
-    }
-    // `failures=2` and `Failures: 2` as well as `2 failed`.
-    ["failed", "failures", "failure", "failing", "errors", "error"].iter().any(|word| {
+    lower.starts_with("failed")
+        || lower.contains("result: failed")
+        || has_some(&lower, &["failed", "failures", "failure", "failing", "errors", "error"])
+}
+
+/// Whether a summary says that there was no test to run.
+fn tells_of_none(summary: &str) -> bool {
+    let lower = summary.to_ascii_lowercase();
+    lower.starts_with("ran 0 test")
+        || lower.contains("no tests ran")
+        || lower.contains("no tests to run")
+        || lower.contains("0 passed; 0 failed")
+}
+
+/// Whether a lower-case text counts more than none of one of these: `failures=2` and `Failures: 2` as well as `2 failed`.
+fn has_some(lower: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| {
         lower.match_indices(word).any(|(at, _)| {
             let (before, after) = (lower[..at].trim_end(), &lower[at + word.len()..]);
             let digits: String = match after.strip_prefix([':', '=']) {
@@ -130,7 +211,10 @@ fn counts(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
     let words = ["passed", "failed", "failures", "passing", "failing", "tests run", "examples,", "assertions"];
     let is_count = words.iter().any(|word| lower.contains(word)) && lower.contains(|one: char| one.is_ascii_digit());
-    is_count || lower.starts_with("ran ") && lower.contains(" test") || lower.starts_with("ok  \t")
+    is_count
+        || lower.contains("no tests ran")
+        || lower.starts_with("ran ") && lower.contains(" test")
+        || lower.starts_with("ok  \t")
 }
 
 /// A text without terminal sequences.
@@ -181,12 +265,12 @@ mod tests {
             "python manage.py test",
             "set -e\nmake test",
         ] {
-            assert!(test_in(command).is_some(), "{command}");
+            assert!(TestCommand::of(command).is_some(), "{command}");
         }
     }
 
     #[test]
-    fn a_summary_tells_of_failures_whatever_the_exit_code() {
+    fn a_summary_tells_of_failures() {
         for failed in [
             "FAILED (errors=1)",
             "FAILED (failures=2, errors=1)",
@@ -209,7 +293,52 @@ mod tests {
         ] {
             assert!(!tells_of_failures(passed), "{passed}");
         }
-        assert_eq!(test_in("cargo test 2>&1 | tail -3"), Some("cargo test"));
+    }
+
+    #[test]
+    fn an_exit_code_tells_of_tests_only_where_nothing_behind_them_hides_it() {
+        for (line, is_told) in [
+            ("cargo test", true),
+            ("cd x && cargo test -p a 2>&1", true),
+            ("cat x; cargo test > log 2>&1 && echo well\n", true),
+            ("(cd build; ctest)", true),
+            ("set -o pipefail; cargo test | tail -3", true),
+            ("set -euo pipefail\npytest | tail -3\necho done", true),
+            ("cargo test 2>&1 | tail -3", false),
+            ("pytest || true", false),
+            ("set -o pipefail; pytest | tail || true", false),
+            ("pytest; python3 other.py", false),
+            ("pytest\necho $?", false),
+            ("pytest &", false),
+        ] {
+            let found = TestCommand::of(line).expect(line);
+            assert_eq!(found.is_told_by_exit_code, is_told, "{line}");
+        }
+        assert_eq!(TestCommand::of("ls; cargo test 2>&1 | tail -3").map(|test| test.part), Some("cargo test"));
+    }
+
+    #[test]
+    fn tests_ended_as_their_exit_code_says_or_else_as_their_runner_says() {
+        let end = |line: &str, code: i32, printed: &str| TestCommand::of(line).expect(line).end(Some(code), printed);
+
+        assert_eq!(end("pytest", 0, ""), TestEnd::Passed);
+        assert_eq!(end("pytest", 5, "no tests ran in 0.01s\n"), TestEnd::Failed);
+        assert_eq!(end("pytest | tail -1", 0, "3 passed in 0.01s\n"), TestEnd::Passed);
+        assert_eq!(end("pytest | grep -c FAILED", 1, "3 passed in 0.01s\n0\n"), TestEnd::Passed);
+        assert_eq!(end("pytest | tail -1", 0, "1 failed, 3 passed in 0.01s\n"), TestEnd::Failed);
+        assert_eq!(end("pytest a; pytest b", 0, "1 failed in 0.01s\n3 passed in 0.1s\n"), TestEnd::Failed);
+        assert_eq!(end("make test", 0, "2 failed, 3 passed\nmake: [test] Error 1 (ignored)\n"), TestEnd::Failed);
+        assert_eq!(end("pytest || true", 0, "E   SyntaxError\n"), TestEnd::Hidden);
+        for none in
+            ["Ran 0 tests in 0.000s\n\nOK\n", "no tests ran in 0.01s\n", "test result: ok. 0 passed; 0 failed;\n"]
+        {
+            assert_eq!(end("cargo test", 0, none), TestEnd::NoneRan, "{none}");
+        }
+        assert_eq!(
+            end("cargo test", 0, "test result: ok. 9 passed; 0 failed\ntest result: ok. 0 passed; 0 failed\n"),
+            TestEnd::Passed
+        );
+        assert_eq!(TestCommand::of("pytest").expect("a test").end(None, ""), TestEnd::Failed);
     }
 
     #[test]
@@ -228,7 +357,7 @@ mod tests {
             "timeout",
             "cargo",
         ] {
-            assert!(test_in(command).is_none(), "{command}");
+            assert!(TestCommand::of(command).is_none(), "{command}");
         }
     }
 
