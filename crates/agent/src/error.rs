@@ -87,8 +87,7 @@ pub enum Limit {
     },
     /// The same call again and again, to no effect, and the model did not heed the hint.
     #[error(
-        "the agent went round in a circle: {}, {times} times in a row, with the same results; retry it with --resume \
-         and tell it what to do instead, or give it a smaller task",
+        "the agent went round in a circle: {}, {times} times in a row, with the same results",
         circle(tool, *calls)
     )]
     Repetition {

@@ -11,6 +11,9 @@ use carrel_domain::Secret;
 use crate::exit::Failure;
 use crate::settings::{ModelSettings, ModelsSettings};
 
+/// How many models beside the default one are named in words.
+const MAX_NAMED: usize = 5;
+
 /// All models, and what must never be seen of them.
 #[derive(Debug, Default)]
 pub(crate) struct Configured {
@@ -27,10 +30,12 @@ impl Configured {
     pub(crate) fn words(&self) -> Option<String> {
         let named = |wanted: &str| self.models.iter().find(|(name, _)| name == wanted);
         let (name, model) = named(self.default.as_deref()?)?;
-        let more = match self.models.len() - 1 {
+        let others: Vec<&str> =
+            self.models.iter().map(|(other, _)| other.as_str()).filter(|other| other != name).collect();
+        let more = match others.len() {
             0 => String::new(),
-            1 => ", and another one".to_owned(),
-            more => format!(", and {more} others"),
+            1..=MAX_NAMED => format!(", and {}", others.join(", ")),
+            more => format!(", and {}, and {} more", others[..MAX_NAMED].join(", "), more - MAX_NAMED),
         };
         let endpoint = &model.endpoint;
         let key = if endpoint.key.is_some() { "with a key" } else { "without a key" };

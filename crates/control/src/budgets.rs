@@ -27,8 +27,8 @@ impl Control {
         used_up(&budgets).map_or(Ok(()), |reason| Err(ControlError::Exhausted(reason)))
     }
 
-    /// Whether the installation gives as much as was asked for. What an environment gives is seen when it is settled.
-    pub(crate) fn gives(&self, asked: AttemptLimits) -> Result<(), ControlError> {
+    /// Whether the installation gives as much as was asked for, and can hold it with this model. What an environment gives is seen when it is settled.
+    pub(crate) fn gives(&self, asked: AttemptLimits, model: &str) -> Result<(), ControlError> {
         let AgentLimits { steps, tokens, cost_usd_micros, wall_clock, .. } = self.inner.limits.agent;
         let too_much = |field, what: String, variable: &str| {
             let way_out = format!("ask for no more, or have an administrator raise it with {variable}");
@@ -52,9 +52,20 @@ impl Control {
         if asked.wall_clock_s.is_some_and(|asked| u64::from(asked) > seconds) {
             return too_much("limits.wall_clock_s", format!("{seconds} s"), "CARREL_MAX_ATTEMPT_SECONDS");
         }
+        let is_priced = self.inner.models.get(model).is_none_or(|known| known.endpoint.price.is_some());
+        if asked.cost_usd_micros.is_some() && !is_priced {
+            let problem = format!(
+                "what the model `{model}` costs is not known, so a limit in money cannot be held: limit its tokens, or choose \
+                 another model; {GIVE_A_PRICE}"
+            );
+            return Err(ControlError::invalid("limits.cost_usd_micros", problem));
+        }
         Ok(())
     }
 }
+
+/// The way out where a model has no price.
+pub(crate) const GIVE_A_PRICE: &str = "an administrator gives it a `price` in the file of models: docs/models.md";
 
 /// Why nothing more may be spent, if so.
 pub(crate) fn used_up(budgets: &[Budget]) -> Option<String> {

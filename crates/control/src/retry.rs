@@ -26,7 +26,7 @@ impl Control {
                 before.model
             )));
         }
-        self.gives(new.limits)?;
+        self.gives(new.limits, &before.model)?;
         let thread = self.inner.store.task(organization, before.task).await?;
         if let Some((turn, _)) = thread.attempt(attempt) {
             self.admit(organization, turn.created_by).await?;

@@ -24,7 +24,7 @@ impl Control {
         let (model, effort) = (new.turn.model.as_deref(), new.turn.effort.as_deref());
         let choice = self.inner.models.choose(model, effort, None)?;
         let agent = self.agent(new.turn.agent.as_deref(), None, &choice)?;
-        self.gives(new.turn.limits)?;
+        self.gives(new.turn.limits, &choice.model)?;
         self.admit(new.organization, new.created_by).await?;
         let is_here = match self.inner.forge.probe(&new.repository, &new.revision).await {
             Ok(()) => true,
@@ -73,7 +73,6 @@ impl Control {
             Some(id) => Some(ready(&thread, id)?),
             None => best_of_latest(&thread.turns),
         };
-        self.gives(new.limits)?;
         self.admit(organization, by).await?;
         // A retry may have been given other limits than what it made again.
         let before = from_attempt.and_then(|id| thread.attempt(id)).map(|(_, attempt)| attempt);
@@ -82,6 +81,7 @@ impl Control {
         let agent_before = before.and_then(|attempt| attempt.agent.clone());
         let before = before.map(|attempt| Choice { model: attempt.model.clone(), effort: attempt.effort.clone() });
         let choice = self.inner.models.choose(new.model.as_deref(), new.effort.as_deref(), before.as_ref())?;
+        self.gives(new.limits, &choice.model)?;
         let agent = self.agent(new.agent.as_deref(), agent_before.as_deref(), &choice)?;
         let count = u32::try_from(thread.turns.len()).expect("a task has few turns");
         let new = NewTurn { from_attempt, effort: choice.effort, agent, limits, ..new };

@@ -56,6 +56,8 @@ pub struct ModelPrice {
     pub input: u64,
     /// Tokens sent that the server had in its cache.
     pub cached_input: u64,
+    /// Tokens sent that the server put into its cache.
+    pub cache_write: u64,
     /// Tokens produced.
     pub output: u64,
 }

@@ -10,10 +10,11 @@
 
 mod claims;
 mod evidence;
+pub(crate) mod own;
 mod sections;
 mod verify;
 
-use carrel_domain::{AnswerNotes, CitationsCheck, EventBody, Mode};
+use carrel_domain::{AnswerNotes, CitationsCheck, CommitOid, EventBody, Mode};
 use serde_json::Value;
 
 use crate::frame::framed;
@@ -34,6 +35,7 @@ const MAX_TOLD: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Review {
     mode: Mode,
+    base: Option<CommitOid>,
     evidence: Evidence,
     /// What the model has said since anybody else did.
     saying: Vec<String>,
@@ -72,9 +74,18 @@ struct Held {
 }
 
 impl Review {
-    /// Of a turn in which nothing has happened yet.
-    pub(crate) fn new(mode: Mode) -> Self {
-        Self { mode, evidence: Evidence::default(), saying: Vec::new(), standing: None, has_told: false, checked: None }
+    /// Of a turn in which nothing has happened yet, with what is expected of an answer in this mode; with the commit that the
+    /// turn stands on, if nothing that it changes is kept.
+    pub(crate) fn new(mode: Mode, base: Option<CommitOid>) -> Self {
+        Self {
+            mode,
+            base,
+            evidence: Evidence::default(),
+            saying: Vec::new(),
+            standing: None,
+            has_told: false,
+            checked: None,
+        }
     }
 
     /// Takes note of an item of this turn, in the order of the conversation.
@@ -143,7 +154,7 @@ impl Review {
     /// Reads an answer and checks what can be checked.
     async fn hold(&mut self, answer: &str, tools: &Tools, context: &AgentContext<'_>) -> Result<Held, AgentError> {
         let (answer, suggestions) = sections::without_follow_ups(answer);
-        let Citations { check, chunks } = verify::check(&answer, tools).await?;
+        let Citations { check, chunks } = verify::check(&answer, self.base.as_ref(), tools).await?;
         if !check.is_empty() && self.checked.as_ref() != Some(&check) {
             context.journal.record(vec![EventBody::CitationsChecked(check.clone())]).await?;
             self.checked = Some(check.clone());
@@ -228,7 +239,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_was_to_be_corrected_stands_until_a_person_speaks() {
-        let mut review = Review::new(Mode::Ask);
+        let mut review = Review::new(Mode::Ask, None);
         let note = note(&held(CitationsCheck::default(), &["x"], &[])).expect("a note");
 
         for item in [says("first"), says("second"), note, says("half of a corr")] {

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use carrel_domain::citation::{Lines, Reference, Source, citations};
-use carrel_domain::{CitationsCheck, FailingCitation};
+use carrel_domain::{CitationsCheck, CommitOid, FailingCitation};
 use carrel_sandbox::{FileKind, SandboxError};
 use tokio::time::{Instant, timeout_at};
 
+use super::own;
 use crate::AgentError;
 use crate::tools::Tools;
 
@@ -24,6 +25,10 @@ const MAX_DEPTH: usize = 64;
 
 /// How long all of it may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why what the agent made itself is not cited where nothing is kept of it.
+const OWN: &str =
+    "it was made or changed in this turn, and nothing of that is kept; cite what was there, or the output of a command";
 
 /// How much of a file is looked at to tell whether it is text, as git does.
 const TEXT_BYTES: usize = 8000;
@@ -48,9 +53,14 @@ enum Found {
     Unseen,
 }
 
-/// Checks the citations of an answer.
-pub(super) async fn check(answer: &str, tools: &Tools) -> Result<Citations, AgentError> {
+/// Checks the citations of an answer. Of a turn whose changes are not kept, `base` is the commit that it stands on: what the
+/// agent made itself cannot be cited then.
+pub(super) async fn check(answer: &str, base: Option<&CommitOid>, tools: &Tools) -> Result<Citations, AgentError> {
     let deadline = Instant::now() + TIMEOUT;
+    let own = match base {
+        Some(base) => own::among(cited_files(answer, tools), base, tools).await,
+        None => BTreeSet::new(),
+    };
     let (mut check, mut chunks) = (CitationsCheck::default(), BTreeMap::new());
     let mut seen = BTreeSet::new();
     let mut sources: BTreeMap<Source, Found> = BTreeMap::new();
@@ -72,6 +82,7 @@ pub(super) async fn check(answer: &str, tools: &Tools) -> Result<Citations, Agen
         }
         if !sources.contains_key(&source) {
             let found = match timeout_at(deadline, look(&source, tools)).await {
+                Ok(_) if is_own(&source, &own, tools) => Found::Not(OWN.to_owned()),
                 Ok(found) => found?,
                 Err(_) => Found::Unseen,
             };
@@ -84,6 +95,24 @@ pub(super) async fn check(answer: &str, tools: &Tools) -> Result<Citations, Agen
         }
     }
     Ok(Citations { check, chunks })
+}
+
+/// The files of the repository that an answer cites, as paths in it.
+fn cited_files(answer: &str, tools: &Tools) -> Vec<String> {
+    let sources = citations(answer).into_iter().filter_map(|citation| Some(citation.reference?.source));
+    let paths: BTreeSet<String> = sources.filter_map(|source| path_of(&source, tools)).collect();
+    paths.into_iter().take(MAX_CHECKS).collect()
+}
+
+fn path_of(source: &Source, tools: &Tools) -> Option<String> {
+    match source {
+        Source::File(path) => within(path, tools.workspace()).map(|parts| parts.join("/")),
+        Source::Output(_) => None,
+    }
+}
+
+fn is_own(source: &Source, own: &BTreeSet<String>, tools: &Tools) -> bool {
+    path_of(source, tools).is_some_and(|path| own.contains(&path))
 }
 
 /// What there is.

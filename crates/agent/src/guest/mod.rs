@@ -191,7 +191,7 @@ async fn settled(answer: &Value, task: &AgentTask, context: &AgentContext<'_>) -
     let (sandbox, journal, redactor) = (context.sandbox.clone(), context.journal.clone(), context.redactor.clone());
     let sessions = Sessions::new(sandbox, journal, redactor, &task.limits, BTreeMap::new());
     let tools = Tools::new(sessions, task, BTreeMap::new(), None);
-    let mut review = Review::new(Mode::Ask);
+    let mut review = Review::new(Mode::Ask, None);
     review.saw(answer);
     match review.decide(false, &tools, context).await? {
         Verdict::Settled(settled) => Ok(settled),

@@ -1,10 +1,11 @@
 //! How a run gets its conversation: what is said before the first request, or what an earlier worker left.
 
-use carrel_domain::EventBody;
+use carrel_domain::{EventBody, Mode};
 use serde_json::Value;
 
 use super::Agent;
 use super::budget::asks_to_sum_up;
+use crate::answer::own;
 use crate::given;
 use crate::history::live;
 use crate::model::{Call, NOTE, PAUSED, STANDS_FOR, calls_in, is_by_model, is_compaction};
@@ -16,6 +17,9 @@ impl Agent<'_> {
     /// Says what there is to say before the first request. What an earlier turn was told is not said again, unless the
     /// conversation was told something else since.
     pub(super) async fn begin(&mut self, task: &AgentTask) -> Result<(), AgentError> {
+        if task.mode == Mode::Ask {
+            own::note_the_beginning(self.context.sandbox).await;
+        }
         let instructions = preamble::repository_instructions(self.context.sandbox, &task.workspace).await?;
         let mut bodies = Vec::new();
         let first = [Some(preamble::environment(task)), preamble::repository(task), instructions];

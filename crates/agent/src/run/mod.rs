@@ -19,7 +19,7 @@ mod remark;
 
 use std::collections::BTreeMap;
 
-use carrel_domain::{Redactor, Usage};
+use carrel_domain::{Mode, Redactor, Usage};
 use serde_json::{Value, json};
 
 use self::budget::{Budget, within_time};
@@ -122,7 +122,7 @@ impl<'a> Agent<'a> {
             workspace: task.workspace.clone(),
             room: Room::default(),
             remarks: 0,
-            review: Review::new(task.mode),
+            review: Review::new(task.mode, (task.mode == Mode::Ask).then(|| task.base.clone())),
             refusal: None,
         }
     }

@@ -44,14 +44,20 @@ impl Tools {
             Ok(write) => write,
             Err(problem) => return Ok(Outcome::refused(STDIN, problem)),
         };
-        let began = Instant::now();
         let id = write.session();
-        let Some(session) = self.find(id).await? else {
-            return Ok(Outcome::refused(
+        let no_session = || {
+            Ok(Outcome::refused(
                 STDIN,
                 "there is no such session: it has ended and its end was reported, or it never was",
-            ));
+            ))
         };
+        let Some(session) = self.find(id).await? else { return no_session() };
+        // Calls of one answer run side by side: those to one command go in their order.
+        let _in_turn = session.turn.lock().await;
+        if self.sessions.get(id).is_none() {
+            return no_session();
+        }
+        let began = Instant::now();
         let mut events = Vec::new();
         if !write.chars.is_empty() {
             let done = if write.chars == INTERRUPT && !session.has_input {

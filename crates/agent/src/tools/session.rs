@@ -78,6 +78,8 @@ pub(super) struct Session {
     end: watch::Receiver<Option<End>>,
     bell: Bell,
     pub(super) has_input: bool,
+    /// Held by whoever writes to it or waits for it.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How a command came to its end.
@@ -168,7 +170,7 @@ impl Sessions {
             farewell: self.farewell.clone(),
         };
         lock(&self.listeners).spawn(listener.listen());
-        let session = Session { inbox, printed, end, bell: self.journal.bell(), has_input };
+        let session = Session { inbox, printed, end, bell: self.journal.bell(), has_input, turn: Arc::default() };
         lock(&self.open).insert(position, session.clone());
         Ok(session)
     }

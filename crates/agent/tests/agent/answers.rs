@@ -105,6 +105,26 @@ async fn citations_that_do_not_hold_are_told_once_and_then_marked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_makes_itself_cannot_be_cited_where_nothing_of_it_is_kept() {
+    let work = "echo x > notes.md; echo more >> changed.txt; touch greeting.txt; git add . && git commit -qm own";
+    let bad = "a 【F:notes.md†L1】 b 【F:changed.txt†L1】 c 【F:greeting.txt†L1】 d 【F:untracked.txt†L1】";
+    let script =
+        Script::new([Reply::command(work), Reply::message(bad), Reply::message("It greets 【F:greeting.txt†L1】.")]);
+    let world = World::new(script).await;
+    world.shell("echo a > changed.txt; git add . && git commit -qm base; echo by setup > untracked.txt").await;
+    let base = world.shell("git rev-parse HEAD").await.trim().parse().expect("an object name");
+
+    let task = AgentTask { base, ..ask(&world, "What is it?") };
+    let finished = within(20, world.run_task(task)).await.expect("an answer");
+
+    let failing = &checks(&world)[0].failing;
+    let cited: Vec<&str> = failing.iter().map(|failing| failing.citation.as_str()).collect();
+    assert_eq!(cited, ["【F:notes.md†L1】", "【F:changed.txt†L1】"]);
+    assert!(failing.iter().all(|failing| failing.reason.contains("nothing of that is kept")), "{failing:?}");
+    assert_eq!(finished.answer, "It greets 【F:greeting.txt†L1】.");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_are_cited_as_they_are_at_the_end() {
     let answer = "**Summary**\n- gone 【F:old.txt†L1】, new 【F:new.txt†L2】\n\n**Testing**\n- none";
     let patch = "*** Begin Patch\n*** Delete File: old.txt\n*** Add File: new.txt\n+a\n+b\n*** End Patch";

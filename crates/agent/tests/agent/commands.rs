@@ -104,6 +104,28 @@ async fn a_terminal_can_be_written_to_and_pipes_cannot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_answer_writes_to_a_command_comes_in_its_order() {
+    let echo = "stty -echo; echo ready; while read -r line; do echo got $line; [ $line = three ] && exit; done";
+    let write = |line: &str, yield_ms: u32| {
+        let arguments = json!({"session_id": 2, "chars": format!("{line}\n"), "yield_time_ms": yield_ms});
+        Reply::call("write_stdin", arguments)
+    };
+    let script = Script::new([
+        exec(json!({"cmd": echo, "tty": true, "yield_time_ms": 1000})),
+        write("one", 1000).then(write("two", 250)).then(write("three", 20_000)).then(write("four", 250)),
+        Reply::message("Done."),
+    ]);
+    let world = World::new(script).await;
+
+    within(30, world.answer("Go.")).await;
+
+    for (at, said) in [(1, "got one"), (2, "got two"), (3, "got three"), (4, "no such session")] {
+        assert!(world.result(at).contains(said), "{at}: {}", world.result(at));
+    }
+    assert!(world.result(3).contains("Process exited with code 0"), "{}", world.result(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_reads_its_input_finds_its_end() {
     let world = World::new(Script::new([Reply::command("cat; echo over"), Reply::message("Done.")])).await;
 

@@ -42,6 +42,7 @@ fn shown(name: &str, model: &carrel_control::Model, is_default: bool) -> Model {
         price: endpoint.price.map(|price| ModelPrice {
             input: price.input,
             cached_input: price.cached_input,
+            cache_write: price.cache_write,
             output: price.output,
         }),
     }

@@ -76,12 +76,27 @@ async fn more_than_the_service_gives_is_refused() {
             "no attempt more than 5 steps; ask for no more, or have an administrator raise it with CARREL_MAX_STEPS",
         ),
         ("--max-cost", "1.51", "no attempt more than 1.50 USD"),
+        ("--max-cost", "0.50", "costs is not known, so a limit in money cannot be held: limit its tokens"),
         ("--max-time", "3h", "CARREL_MAX_ATTEMPT_SECONDS"),
         ("--max-time", "9s", "`limits.wall_clock_s` is 9, and may be 10 or more"),
     ] {
         let ran = world.carrel(&[&create[..], &[flag, value]].concat()).await;
 
         assert_refused(&world, &ran, says).await;
+    }
+}
+
+#[tokio::test]
+async fn limits_in_money_that_a_model_without_a_price_does_not_feel_are_warned_of() {
+    let (world, repository) = world(says([Reply::message("Done.")]), &[("CARREL_MAX_COST_USD", "1.50")]).await;
+    world.json(&["budget", "set", "--cost", "5.00"]).await;
+
+    let task = world.run(&repository, "Go").await;
+
+    let events = world.events(task["id"].as_str().expect("an id")).await;
+    let warning = &of_type(&events, "attempt.warning")[0]["data"]["message"];
+    for said in ["costs is not known", "the limit of 1.50 USD for an attempt", "the budget of", "docs/models.md"] {
+        assert!(warning.as_str().is_some_and(|warning| warning.contains(said)), "{warning}");
     }
 }
 

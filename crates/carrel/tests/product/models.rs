@@ -63,7 +63,10 @@ async fn models_are_listed_with_what_they_can() {
     assert_eq!((&sonnet["provider"], &sonnet["is_default"]), (&json!("one"), &json!(true)));
     assert_eq!((&sonnet["efforts"], &sonnet["default_effort"]), (&json!(["low", "high"]), &json!("low")));
     assert_eq!(sonnet["context_window"], 200_000);
-    assert_eq!(sonnet["price"], json!({"input": 3_000_000, "cached_input": 300_000, "output": 15_000_000}));
+    assert_eq!(
+        sonnet["price"],
+        json!({"input": 3_000_000, "cached_input": 300_000, "cache_write": 3_750_000, "output": 15_000_000})
+    );
     assert!(told.contains("* sonnet") && told.contains("efforts low, high (default low)"), "{told}");
     assert!(!told.contains("recorded-demo"), "{told}");
 }

@@ -42,6 +42,7 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Step, Halt> {
     let task = AgentTask { branch, facts, ..describe(scene, allowed).await? };
     if task.resumed.is_empty() {
         spending::admit(scene).await?;
+        spending::warn_of_what_is_not_counted(scene, endpoint, allowed).await?;
     }
     let (journal, entries) = Journal::channel();
     let (changes, bell) = (scene.store().changes(), journal.bell());

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use carrel_agent::{AgentLimits, Bell, Limit};
+use carrel_agent::{AgentLimits, Bell, Limit, ModelEndpoint};
 use carrel_domain::budget::usd;
 use carrel_domain::{AttemptLimits, Budget, EventBody, ResourceLimits, TaskId};
 use carrel_store::StoreError;
 
 use super::raise::Raise;
 use super::{Halt, Scene};
-use crate::budgets::used_up;
+use crate::budgets::{GIVE_A_PRICE, used_up};
 
 /// The part of an attempt's time that is left for its last words, and its bounds: in less than that no model says any.
 const FAREWELL_PART: u32 = 10;
@@ -110,6 +110,12 @@ impl<'a> Allowed<'a> {
                 }
                 (is_asked, "--max-time DURATION", String::new(), "")
             }
+            "repetition" => {
+                let task = self.task;
+                return Some(format!(
+                    "`carrel task retry {task} --resume` goes on from here; tell it what to do instead"
+                ));
+            }
             _ => return None,
         };
         Some(if is_asked {
@@ -141,6 +147,30 @@ fn farewell(wall_clock: Duration) -> Duration {
 /// Lets an attempt begin only when there is something left to be spent.
 pub(super) async fn admit(scene: &Scene<'_>) -> Result<(), Halt> {
     used_up(&budgets(scene).await?).map_or(Ok(()), |reason| Err(Halt::failed(reason)))
+}
+
+/// Says that limits in money do not hold where the model has no price. Whoever asked for one with this turn was refused;
+/// these come from others, or from an earlier turn.
+pub(super) async fn warn_of_what_is_not_counted(
+    scene: &Scene<'_>,
+    endpoint: &ModelEndpoint,
+    allowed: Allowed<'_>,
+) -> Result<(), Halt> {
+    if endpoint.price.is_some() {
+        return Ok(());
+    }
+    let budgets = budgets(scene).await?;
+    let of_months = budgets.iter().filter(|budget| budget.allowance.cost_usd_micros.is_some());
+    let whose = of_months.map(|budget| format!("the budget of {}", budget.name));
+    let of_attempt = allowed.asked.cost_usd_micros.or(allowed.installation.cost_usd_micros);
+    let own = of_attempt.map(|most| format!("the limit of {} USD for an attempt", usd(most)));
+    let uncounted: Vec<String> = own.into_iter().chain(whose).collect();
+    if uncounted.is_empty() {
+        return Ok(());
+    }
+    let (model, uncounted) = (&scene.attempt.model, uncounted.join(" and "));
+    let message = format!("what the model `{model}` costs is not known: {uncounted} cannot be held; {GIVE_A_PRICE}");
+    Ok(scene.tell(EventBody::Warning { message }).await?)
 }
 
 /// Asks the agent to come to its end when nothing is left to be spent.
