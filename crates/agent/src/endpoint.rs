@@ -101,6 +101,9 @@ pub struct ModelTimeouts {
     pub first_byte: Duration,
     /// Between two pieces of the answer. Default 5 min.
     pub idle: Duration,
+    /// Between two that say something: a server that only keeps its connection alive is at work, or has forgotten us.
+    /// Default 20 min.
+    pub silent: Duration,
 }
 
 impl Protocol {
@@ -252,7 +255,7 @@ fn sees(bare: &str) -> bool {
 
 impl Default for ModelTimeouts {
     fn default() -> Self {
-        Self { first_byte: Duration::from_mins(5), idle: Duration::from_mins(5) }
+        Self { first_byte: Duration::from_mins(5), idle: Duration::from_mins(5), silent: Duration::from_mins(20) }
     }
 }
 

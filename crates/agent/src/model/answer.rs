@@ -106,6 +106,9 @@ impl Draft {
             self.disowned |= failure.again == Again::Declined;
             return self.salvage(failure);
         }
+        if let Some(why) = refusal_in(&self.items) {
+            return Err(Failure { usage: self.usage, ..Failure::refusal(&why) });
+        }
         let says_something = self
             .items
             .iter()
@@ -144,6 +147,15 @@ impl Draft {
         let Self { id, items, usage, is_paused, .. } = self;
         Answer { id, items, usage, is_paused: is_paused && cut_short.is_none(), cut_short, remark: None }
     }
+}
+
+/// Why a model does not want to go on, if that is all that it says.
+fn refusal_in(items: &[Value]) -> Option<String> {
+    let said: Vec<String> = items.iter().filter_map(message_text).filter(|text| !text.trim().is_empty()).collect();
+    let parts = items.iter().filter_map(|item| item["content"].as_array().filter(|_| item["type"] == "message"));
+    let refused: Vec<&str> = parts.flatten().filter_map(|part| part["refusal"].as_str()).collect();
+    let is_all = said.concat() == refused.concat() && !items.iter().any(|item| Call::of(item).is_some());
+    (is_all && !said.is_empty()).then(|| refused.join(" "))
 }
 
 /// Whether all of an item of an answer that was too long has come: the call at its end may be cut in the middle.
@@ -273,6 +285,20 @@ mod tests {
         let failure = Draft { usage, incomplete: Some(Failure::refusal("")), ..Draft::default() }.finish();
 
         assert_eq!(failure.expect_err("a refusal").usage, usage);
+    }
+
+    #[test]
+    fn a_refusal_that_is_all_there_is_fails_and_one_beside_work_does_not() {
+        let refusal = json!({"type": "refusal", "refusal": "I cannot help with that."});
+        let text = json!({"type": "output_text", "text": "Done, but for one thing."});
+        let says = |parts: &[&Value]| json!({"type": "message", "role": "assistant", "content": parts});
+
+        let refused = draft(&[says(&[&refusal])]).finish().expect_err("a refusal");
+        assert_eq!(refused.again, Again::Declined);
+        assert!(refused.reason.ends_with(": I cannot help with that."), "{}", refused.reason);
+        for items in [vec![says(&[&text, &refusal])], vec![says(&[&refusal]), call("a")], vec![says(&[&text])]] {
+            assert!(draft(&items).finish().is_ok(), "{items:?}");
+        }
     }
 
     #[test]

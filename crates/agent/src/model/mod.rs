@@ -31,7 +31,7 @@ pub(crate) use item::{
     message_text, reasoning_text,
 };
 
-use crate::{ModelEndpoint, Protocol};
+use crate::{ModelEndpoint, ModelTimeouts, Protocol};
 use decode::Decoder;
 use events::EventDecoder;
 
@@ -165,11 +165,12 @@ fn with_headers(mut request: RequestBuilder, endpoint: &ModelEndpoint) -> Reques
 
 /// Reads the events of an answer. When the stream breaks off after whole tool calls, these are the answer.
 async fn read(response: reqwest::Response, endpoint: &ModelEndpoint) -> Result<Answer, Failure> {
-    let idle = endpoint.timeouts.idle;
+    let ModelTimeouts { idle, silent, .. } = endpoint.timeouts;
     let mut body = response.bytes_stream();
     let mut events = EventDecoder::default();
     let mut answer = Decoder::new(endpoint.protocol);
     let (began, mut bytes) = (Instant::now(), 0);
+    let mut last_said = began;
     let broken = 'stream: loop {
         let patience = if answer.is_all_said() { idle.min(LAST_WORDS_TIMEOUT) } else { idle };
         let chunk = match timeout(patience, body.next()).await {
@@ -189,6 +190,9 @@ async fn read(response: reqwest::Response, endpoint: &ModelEndpoint) -> Result<A
             break failure;
         }
         while let Some(data) = events.next() {
+            if !decode::is_keep_alive(&data) {
+                last_said = Instant::now();
+            }
             match answer.event(&data) {
                 Ok(false) => {}
                 Ok(true) => {
@@ -197,6 +201,9 @@ async fn read(response: reqwest::Response, endpoint: &ModelEndpoint) -> Result<A
                 }
                 Err(failure) => break 'stream failure,
             }
+        }
+        if last_said.elapsed() > silent {
+            break Failure::stalled("has only kept its connection alive, and said nothing,", silent);
         }
     };
     answer.broken(broken)

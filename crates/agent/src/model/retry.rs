@@ -91,7 +91,7 @@ fn seconds(number: f64) -> Option<Duration> {
 }
 
 /// A duration for a person.
-pub(super) fn wait_in_words(duration: Duration) -> String {
+pub(crate) fn wait_in_words(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
         seconds @ 1..120 => format!("{seconds} s"),

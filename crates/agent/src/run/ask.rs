@@ -11,6 +11,7 @@ use super::Agent;
 use crate::AgentError;
 use crate::history::live;
 use crate::model::failure::Again;
+use crate::model::retry::wait_in_words;
 use crate::model::{Answer, Failure, retry};
 
 /// How much is kept of a server's name for its answer.
@@ -84,7 +85,10 @@ impl Agent<'_> {
                 Err(_) if matches!(failure.again, Again::ContextFull | Again::TooLarge) => {
                     return Err(AgentError::ContextFull { reason });
                 }
-                Err(retryable) => return Err(AgentError::Model { reason, retryable }),
+                Err(retryable) => {
+                    let reason = format!("{reason}{}", given_up(&failure, retries));
+                    return Err(AgentError::Model { reason, retryable });
+                }
             };
             retries += 1;
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -132,6 +136,18 @@ impl Agent<'_> {
         });
         usage.cost_usd_micros = self.context.endpoint.price.map_or(0, |price| price.of(&usage));
         usage
+    }
+}
+
+/// Why it is not asked again, if that is not plain from what went wrong.
+fn given_up(failure: &Failure, retries: u32) -> String {
+    match failure.again {
+        Again::After(wait) if wait > retry::MAX_ASKED_WAIT => {
+            let (asked, most) = (wait_in_words(wait), wait_in_words(retry::MAX_ASKED_WAIT));
+            format!(" (it asks to be asked again in {asked}, and at most {most} are waited)")
+        }
+        Again::After(_) | Again::Later if retries > 0 => format!(" (it was asked {} times)", retries + 1),
+        _ => String::new(),
     }
 }
 

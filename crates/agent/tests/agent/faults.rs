@@ -73,6 +73,40 @@ async fn a_server_that_stalls_is_given_up_after_the_idle_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_only_keeps_its_connection_alive_is_given_up_in_the_end() {
+    let script = Script::new([Reply::message("Done.").after(Fault::KeepAlive { after_bytes: 500 })]);
+    let mut world = World::new(script).await;
+    let idle = Duration::from_secs(10);
+    world.endpoint.timeouts = ModelTimeouts { idle, silent: Duration::from_millis(300), ..ModelTimeouts::default() };
+
+    assert_eq!(within(20, world.answer("Go.")).await, "Done.");
+
+    let reason = "the model server has only kept its connection alive, and said nothing, for 300 ms";
+    assert_eq!(reasons(&world), [reason]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_model_is_asked_no_more_is_said() {
+    let busy = |retry_after: Option<&str>| Fault::Status {
+        code: 503,
+        message: "overloaded".to_owned(),
+        retry_after: retry_after.map(str::to_owned),
+    };
+    for (fault, said) in [
+        (busy(Some("3600")), " (it asks to be asked again in 60 min, and at most 10 min are waited)"),
+        (busy(Some("0.01")), " (it was asked 3 times)"),
+    ] {
+        let mut world = World::new(Script::new([Step::always(fault)])).await;
+        world.endpoint.retries = 2;
+
+        let ended = within(20, world.run("Go.")).await;
+
+        let Err(AgentError::Model { reason, retryable: true }) = ended else { panic!("{ended:?}") };
+        assert!(reason.contains("overloaded") && reason.ends_with(said), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_asks_for_a_pause_gets_it() {
     let fault = Fault::Status { code: 429, message: "Slow down.".to_owned(), retry_after: Some("0.2".to_owned()) };
     let world = World::new(Script::new([Reply::message("Done.").after(fault)])).await;
@@ -106,7 +140,7 @@ async fn a_server_that_stays_broken_is_given_up_after_the_retries() {
 
     let (reason, retryable, requests) = final_error(fault).await;
 
-    assert_eq!(reason, "the model server has an error (HTTP 503): Down.");
+    assert_eq!(reason, "the model server has an error (HTTP 503): Down. (it was asked 4 times)");
     assert!(retryable);
     assert_eq!(requests, 4);
 }

@@ -18,6 +18,9 @@ use crate::exit::Failure;
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// So many times as long as between two pieces it may take between two that say something.
+const SILENT_FACTOR: u32 = 4;
+
 /// The longest that a server may be waited for, in seconds.
 const MAX_TIMEOUT_SECONDS: f64 = 3600.0;
 
@@ -160,7 +163,7 @@ fn model(name: &str, entry: Entry, provider: &Provider, lookup: Lookup<'_>) -> R
             return Err(format!("its provider's timeout_seconds is not between 0.001 and {MAX_TIMEOUT_SECONDS}"));
         }
         let timeout = Duration::from_secs_f64(seconds);
-        endpoint.timeouts = ModelTimeouts { first_byte: timeout, idle: timeout };
+        endpoint.timeouts = ModelTimeouts { first_byte: timeout, idle: timeout, silent: timeout * SILENT_FACTOR };
     }
     endpoint.stream_usage = entry.stream_usage.unwrap_or(endpoint.stream_usage);
     endpoint.context_window = entry.context_window;

@@ -170,7 +170,7 @@ pub(super) async fn warn_of_what_is_not_counted(
     }
     let (model, uncounted) = (&scene.attempt.model, uncounted.join(" and "));
     let message = format!("what the model `{model}` costs is not known: {uncounted} cannot be held; {GIVE_A_PRICE}");
-    Ok(scene.tell(EventBody::Warning { message }).await?)
+    scene.tell(EventBody::Warning { message }).await
 }
 
 /// Asks the agent to come to its end when nothing is left to be spent.

@@ -138,6 +138,11 @@ pub enum Fault {
         /// Bytes of the body.
         after_bytes: usize,
     },
+    /// After the events within so many bytes the connection is only kept alive, by comments and `ping` events.
+    KeepAlive {
+        /// Bytes of the body.
+        after_bytes: usize,
+    },
     /// An event stream whose events are not JSON.
     Garbage,
     /// A page instead of an event stream.

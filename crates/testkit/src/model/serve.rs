@@ -30,6 +30,10 @@ const MAX_REQUEST_BYTES: usize = 256 << 20;
 /// Bytes of an event stream that are handed over at once.
 const PIECE_BYTES: usize = 4096;
 
+/// What keeps a connection alive, and how often.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\n";
+const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(20);
+
 struct Server {
     script: Script,
     exchanges: Arc<Exchanges>,
@@ -46,6 +50,8 @@ enum Break {
     Cut,
     /// Nothing more comes.
     Stall,
+    /// Nothing more comes but what keeps the connection alive.
+    KeepAlive,
 }
 
 pub(super) async fn start(
@@ -191,6 +197,12 @@ impl Server {
             }
             Fault::Cut { after_bytes } => self.stream(cut(whole(), *after_bytes), Break::Cut, number),
             Fault::Stall { after_bytes } => self.stream(cut(whole(), *after_bytes), Break::Stall, number),
+            Fault::KeepAlive { after_bytes } => {
+                let mut bytes = cut(whole(), *after_bytes);
+                let end = bytes.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+                bytes.truncate(end);
+                self.stream(bytes, Break::KeepAlive, number)
+            }
             Fault::Short { after_items } => told(Told::Reply(reply, *after_items, Ending::None)),
             Fault::Garbage => self.stream(
                 b"event: response.created\ndata: {\"type\": \"response.\n\ndata: \xff\xfe\n\n: comment\n\n".to_vec(),
@@ -231,9 +243,15 @@ impl Server {
                     Err(io::Error::from(io::ErrorKind::ConnectionReset))
                 }
                 Break::Stall => std::future::pending().await,
+                Break::KeepAlive => Ok(Bytes::new()),
             }
         });
-        let body = stream::iter(pieces.into_iter().map(Ok)).chain(end);
+        let times = if matches!(how, Break::KeepAlive) { usize::MAX } else { 0 };
+        let alive = stream::repeat(KEEP_ALIVE).take(times).then(|said| async move {
+            tokio::time::sleep(KEEP_ALIVE_EVERY).await;
+            Ok(Bytes::from_static(said))
+        });
+        let body = stream::iter(pieces.into_iter().map(Ok)).chain(end).chain(alive);
         event_stream(body)
     }
 }

@@ -14,6 +14,7 @@ const REASONING: [&str; 2] = ["reasoning_content", "reasoning"];
 pub(in super::super) struct Decoder {
     draft: Draft,
     text: String,
+    refusal: String,
     reasoning: String,
     /// The field the reasoning came in.
     field: Option<&'static str>,
@@ -62,7 +63,8 @@ impl Decoder {
 
     /// The stream says that it is done, which is an end even if nobody said why the model stopped.
     pub(super) fn done(&mut self) -> bool {
-        self.is_all_said |= !self.text.trim().is_empty() || !self.calls.is_empty();
+        let says_something = !self.text.trim().is_empty() || !self.refusal.trim().is_empty();
+        self.is_all_said |= says_something || !self.calls.is_empty();
         self.is_all_said
     }
 
@@ -106,7 +108,7 @@ impl Decoder {
             Value::Array(parts) => self.parts(parts),
             _ => {}
         }
-        self.text.push_str(delta["refusal"].as_str().unwrap_or_default());
+        self.refusal.push_str(delta["refusal"].as_str().unwrap_or_default());
         // Some send the same text in both fields.
         if let Some((field, text)) = REASONING.into_iter().find_map(|field| Some((field, delta[field].as_str()?))) {
             self.reasoning.push_str(text);
@@ -219,12 +221,15 @@ impl Decoder {
             }
             self.draft.push(item)?;
         }
+        let mut content = Vec::new();
         if !self.text.trim().is_empty() {
-            self.draft.push(json!({
-                "type": "message",
-                "role": "assistant",
-                "content": [{ "type": "output_text", "text": self.text, "annotations": [] }],
-            }))?;
+            content.push(json!({ "type": "output_text", "text": self.text, "annotations": [] }));
+        }
+        if !self.refusal.trim().is_empty() {
+            content.push(json!({ "type": "refusal", "refusal": self.refusal }));
+        }
+        if !content.is_empty() {
+            self.draft.push(json!({ "type": "message", "role": "assistant", "content": content }))?;
         }
         for call in std::mem::take(&mut self.calls) {
             if is_cut && !matches!(serde_json::from_str(&call.arguments), Ok(Value::Object(_))) {

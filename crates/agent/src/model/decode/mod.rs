@@ -6,11 +6,26 @@ mod chat;
 mod messages;
 mod responses;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::Failure;
 use super::answer::Answer;
 use crate::Protocol;
+
+/// The longest event that is looked at for whether it says nothing, in bytes.
+const MAX_KEEP_ALIVE: usize = 400;
+
+/// Whether an event only keeps the connection alive.
+pub(super) fn is_keep_alive(data: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Kind<'d> {
+        #[serde(rename = "type")]
+        kind: &'d str,
+    }
+    let kind = || serde_json::from_slice::<Kind<'_>>(data).map(|Kind { kind }| kind);
+    data.len() <= MAX_KEEP_ALIVE && kind().is_ok_and(|kind| matches!(kind, "ping" | "keepalive" | "heartbeat"))
+}
 
 /// What reads the answer of one request.
 #[derive(Debug)]
@@ -93,6 +108,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_only_keeps_the_connection_alive_is_known() {
+        assert!(is_keep_alive(br#"{"type": "ping"}"#) && is_keep_alive(br#"{"type":"keepalive","sequence_number":3}"#));
+        for other in [&b"[DONE]"[..], b"{}", br#"{"type":"response.output_text.delta","delta":"ping"}"#, b"\xff"] {
+            assert!(!is_keep_alive(other));
+        }
+    }
 
     const PROTOCOLS: [Protocol; 3] = [Protocol::Responses, Protocol::ChatCompletions, Protocol::Messages];
 
