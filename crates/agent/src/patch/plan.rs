@@ -10,6 +10,9 @@ use carrel_domain::patch::ChangeKind;
 use super::text::{Line, join, lines, usual_end};
 use super::{Hunk, HunkLine, PatchError, Section, seek};
 
+/// What some editors put before a text.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// How much of a line an error message repeats.
 const MAX_LINE_CHARS: usize = 300;
 
@@ -40,6 +43,8 @@ pub(crate) struct Planned {
     pub(crate) files: BTreeMap<String, Option<(String, Option<u32>)>>,
     /// What is said about it, in the order of the patch.
     pub(crate) changes: Vec<FileChange>,
+    /// Files that were there and that another one takes the place of, whole: one that is added or moved there.
+    pub(crate) replaced: Vec<String>,
 }
 
 /// Computes what becomes of the files. `originals` has every path the sections name.
@@ -75,6 +80,9 @@ impl State<'_> {
 
     fn add(&mut self, path: &str, lines: &[String]) -> Result<(), PatchError> {
         let old = self.read(path)?;
+        if old.is_some() {
+            self.planned.replaced.push(path.to_owned());
+        }
         let content: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
         self.planned.changes.push(FileChange {
             path: path.to_owned(),
@@ -110,7 +118,9 @@ impl State<'_> {
         };
         let target = moved_to.unwrap_or(path);
         // A file that is there already is replaced, as one that is added would.
-        self.read(target)?;
+        if target != path && self.read(target)?.is_some() {
+            self.planned.replaced.push(target.to_owned());
+        }
         let (content, additions, deletions) = apply(path, &content, hunks)?;
         self.planned.changes.push(FileChange {
             path: target.to_owned(),
@@ -134,6 +144,8 @@ fn wrong_path<T>(path: &str, problem: impl Into<String>) -> Result<T, PatchError
 
 /// The content after the hunks, and how many lines came and went.
 fn apply(path: &str, content: &str, hunks: &[Hunk]) -> Result<(String, u64, u64), PatchError> {
+    // No patch shows the mark, and none shall lose it.
+    let (mark, content) = content.strip_prefix(BYTE_ORDER_MARK).map_or(("", content), |rest| (BYTE_ORDER_MARK, rest));
     let file = lines(content);
     let end = usual_end(&file);
     let mut result: Vec<Line> = Vec::with_capacity(file.len());
@@ -173,7 +185,9 @@ fn apply(path: &str, content: &str, hunks: &[Hunk]) -> Result<(String, u64, u64)
     }
     result.extend_from_slice(&file[done..]);
     result.append(&mut at_the_end);
-    Ok((join(&result, end), additions, deletions))
+    let result = join(&result, end);
+    let result = if result.starts_with(mark) { result } else { format!("{mark}{result}") };
+    Ok((result, additions, deletions))
 }
 
 /// Where a hunk belongs.

@@ -13,7 +13,7 @@ const LEVELS: [fn(&str) -> Cow<'_, str>; 4] = [
     |line| Cow::Borrowed(line),
     |line| Cow::Borrowed(line.trim_end()),
     |line| Cow::Borrowed(line.trim()),
-    |line| plain(line.trim()),
+    |line| plain(line.trim_start_matches('\u{feff}').trim()),
 ];
 
 /// How many blank lines at the end of a file are passed over.

@@ -309,6 +309,33 @@ fn what_is_no_patch_is_refused_with_the_line_and_what_is_right() {
 }
 
 #[test]
+fn a_file_with_a_byte_order_mark_keeps_it_whichever_line_is_changed() {
+    let file = "\u{feff}first\nsecond\n";
+
+    for (hunks, expected) in [
+        ("@@\n-first\n+1st", "\u{feff}1st\nsecond\n"),
+        ("@@\n-\u{feff}first\n+\u{feff}1st", "\u{feff}1st\nsecond\n"),
+        ("@@ first\n-second\n+2nd", "\u{feff}first\n2nd\n"),
+        ("@@\n+zeroth\n first", "\u{feff}zeroth\nfirst\nsecond\n"),
+    ] {
+        assert_eq!(patched(file, hunks), Ok(expected.to_owned()), "{hunks}");
+    }
+}
+
+#[test]
+fn what_takes_the_place_of_a_file_is_named() {
+    let replaced = |patch: &str| {
+        let patch = format!("*** Begin Patch\n{patch}\n*** End Patch");
+        run(&[("a", "x\n"), ("b", "y\n")], &patch).expect("a patch").replaced
+    };
+
+    assert_eq!(replaced("*** Update File: a\n*** Move to: b"), ["b"]);
+    assert_eq!(replaced("*** Add File: a\n+z"), ["a"]);
+    assert_eq!(replaced("*** Delete File: b\n*** Update File: a\n*** Move to: b"), [""; 0]);
+    assert_eq!(replaced("*** Update File: a\n@@\n-x\n+y\n*** Add File: c\n+z"), [""; 0]);
+}
+
+#[test]
 fn a_removed_line_that_looks_like_a_marker_is_a_removed_line() {
     assert_eq!(patched("*** Begin Patch\nb\n", "@@\n-*** Begin Patch\n+x"), Ok("x\nb\n".to_owned()));
 }

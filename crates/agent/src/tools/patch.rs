@@ -59,7 +59,7 @@ impl Tools {
         };
         self.note(pending, &planned, &originals).await?;
         match self.write(&planned, &originals).await? {
-            None => Ok(applied(planned.changes)),
+            None => Ok(applied(planned.changes, &planned.replaced)),
             Some(problem) => Ok(refused(&format!("{problem}; everything is as it was before"))),
         }
     }
@@ -217,7 +217,7 @@ fn refused(reason: &str) -> Outcome {
 /// How the result of a patch that was applied begins.
 pub(crate) const APPLIED: &str = "The patch is applied. Changed files:\n";
 
-fn applied(files: Vec<FileChange>) -> Outcome {
+fn applied(files: Vec<FileChange>, replaced: &[String]) -> Outcome {
     let mut text = APPLIED.to_owned();
     for file in &files {
         let path = &file.path;
@@ -228,6 +228,17 @@ fn applied(files: Vec<FileChange>) -> Outcome {
             (ChangeKind::Renamed, Some(old)) => format!("R {old} -> {path}\n"),
         };
         text.push_str(&line);
+    }
+    if !replaced.is_empty() {
+        let what = if replaced.len() == 1 {
+            "was there before, and its old content is"
+        } else {
+            "were there before, and their old contents are"
+        };
+        text.push_str(&format!(
+            "\nNote: {} {what} gone. If you did not mean to replace it, get it back from git.\n",
+            replaced.join(", ")
+        ));
     }
     Outcome::plain(text).with(EventBody::PatchApplied { files })
 }

@@ -68,7 +68,7 @@ impl Tools {
         }
         planned.files.retain(|path, _| open.contains(path.as_str()));
         match self.write(&planned, &originals).await? {
-            None => Ok(applied(started.changes.clone())),
+            None => Ok(applied(started.changes.clone(), &[])),
             Some(_) => unclear(),
         }
     }
