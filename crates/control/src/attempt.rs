@@ -240,27 +240,48 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
     }
 }
 
-/// Moves the attempt on. On a full disk its sandbox, which has most likely filled it, is put away first, and then gives
-/// its space back little by little.
+/// Moves the attempt on. On a full disk room is waited for; a sandbox that nobody needs any more, and which has most likely
+/// filled it, is put away for that, and then gives its space back little by little.
 async fn advance_when_there_is_room(
     control: &Control,
     store: &Store,
     attempt: &Attempt,
     step: Step,
 ) -> Result<(), StoreError> {
-    match advance(store, attempt.clone(), step.clone()).await {
-        Err(StoreError::DiskFull) => {
-            end_sandboxes(control, attempt.id).await;
-        }
-        other => return other,
-    }
-    for _ in 0..ROOM_TRIES {
+    for gives_way in [is_given_up(&step.next), is_kept_elsewhere(&step.next)] {
         match advance(store, attempt.clone(), step.clone()).await {
-            Err(StoreError::DiskFull) => tokio::time::sleep(ROOM_WAIT).await,
+            Err(StoreError::DiskFull) if gives_way => {
+                end_sandboxes(control, attempt.id).await;
+            }
+            Err(StoreError::DiskFull) => {}
             other => return other,
+        }
+        for _ in 0..ROOM_TRIES {
+            match advance(store, attempt.clone(), step.clone()).await {
+                Err(StoreError::DiskFull) => tokio::time::sleep(ROOM_WAIT).await,
+                other => return other,
+            }
         }
     }
     advance(store, attempt.clone(), step).await
+}
+
+/// Whether nothing of the sandbox is needed in this state.
+const fn is_given_up(next: &AttemptState) -> bool {
+    matches!(next, AttemptState::Failed { .. } | AttemptState::Cancelled { .. })
+}
+
+/// Whether what the sandbox has for this state can be found without it, by whoever has to come to the same once more.
+const fn is_kept_elsewhere(next: &AttemptState) -> bool {
+    match next {
+        AttemptState::Failed { .. } | AttemptState::Cancelled { .. } => true,
+        AttemptState::Ready(outcome) => outcome.patch.is_some(),
+        AttemptState::Queued
+        | AttemptState::Preparing
+        | AttemptState::SettingUp
+        | AttemptState::Running
+        | AttemptState::Collecting { .. } => false,
+    }
 }
 
 async fn advance(store: &Store, attempt: Attempt, step: Step) -> Result<(), StoreError> {
@@ -397,4 +418,28 @@ fn succeeded(finished: &Finished, what: &str) -> Result<(), Halt> {
     let tail: Vec<&str> = said.trim().lines().rev().take(5).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
     Err(Halt::failed(format!("could not {what} in the sandbox ({:?}): {}", finished.status, tail.join(" / "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use carrel_domain::comparison::Tally;
+    use carrel_domain::{AnswerNotes, Outcome, PatchSummary};
+
+    use super::*;
+
+    #[test]
+    fn a_sandbox_gives_way_to_a_full_disk_only_when_what_it_has_is_elsewhere() {
+        let notes = AnswerNotes::default;
+        let ready = |patch: Option<PatchSummary>| {
+            AttemptState::Ready(Outcome { answer: String::new(), patch, notes: notes(), tally: Tally::default() })
+        };
+        let patch = PatchSummary { files: Vec::new(), additions: 1, deletions: 0, size_bytes: 1 };
+        let failed = AttemptState::Failed { stage: Stage::Running, reason: String::new(), retryable: true };
+        let collecting = AttemptState::Collecting { answer: String::new(), notes: notes() };
+
+        let ways = [failed, ready(Some(patch)), ready(None), collecting, AttemptState::Running];
+
+        assert_eq!(ways.each_ref().map(is_given_up), [true, false, false, false, false]);
+        assert_eq!(ways.each_ref().map(is_kept_elsewhere), [true, true, false, false, false]);
+    }
 }
