@@ -87,13 +87,18 @@ impl CitationsCheck {
     }
 }
 
-/// The citations of a text, in their order.
+/// The citations of a text, in their order. What stands in a block of code is shown as it is, and cites nothing.
 #[must_use]
 pub fn citations(text: &str) -> Vec<Citation<'_>> {
+    let code = blocks_of_code(text);
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(at) = text[from..].find(['【', '[']) {
         let at = from + at;
+        if let Some(block) = code.iter().find(|block| block.contains(&at)) {
+            from = block.end;
+            continue;
+        }
         from = match citation_at(text, at) {
             Some(citation) => {
                 let end = citation.place.end;
@@ -104,6 +109,26 @@ pub fn citations(text: &str) -> Vec<Citation<'_>> {
         };
     }
     found
+}
+
+/// Where the fenced blocks of code are; one that is never closed goes on to the end.
+fn blocks_of_code(text: &str) -> Vec<Range<usize>> {
+    let mut blocks = Vec::new();
+    let (mut at, mut open) = (0, None);
+    for line in text.split_inclusive('\n') {
+        let (from, fence) = (at, ["```", "~~~"].into_iter().find(|fence| line.trim_start().starts_with(fence)));
+        at += line.len();
+        open = match (open, fence) {
+            (None, Some(fence)) => Some((from, fence)),
+            (Some((from, opened)), Some(fence)) if opened == fence => {
+                blocks.push(from..at);
+                None
+            }
+            (open, _) => open,
+        };
+    }
+    blocks.extend(open.map(|(from, _)| from..text.len()));
+    blocks
 }
 
 /// The citation that begins with the bracket at this place.
@@ -255,5 +280,14 @@ mod tests {
                 prop_assert_eq!(&text[citation.place.clone()], citation.text);
             }
         }
+    }
+
+    #[test]
+    fn what_stands_in_a_block_of_code_cites_nothing() {
+        let text = "a 【F:a†L1】\n```md\n【F:b†L1】\n~~~\n```\nc 【F:c†L1】\n  ~~~\n【F:d†L1】\n";
+
+        let cited: Vec<&str> = citations(text).iter().map(|citation| citation.text).collect();
+
+        assert_eq!(cited, ["【F:a†L1】", "【F:c†L1】"]);
     }
 }

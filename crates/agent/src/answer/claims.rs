@@ -56,13 +56,14 @@ impl<'t> Claim<'t> {
         let Some(last) = meant.last() else {
             // What is cited from an earlier turn was held against its record then.
             let is_known = self.cited.iter().any(|name| chunks.contains_key(name));
-            return (!is_known)
-                .then(|| format!("**Testing** says that something passed which is no command of this turn: `{line}`"));
+            return (!is_known).then(|| {
+                format!("its section Testing says that something passed which is no command of this turn: “{line}”")
+            });
         };
         if meant.iter().any(|ran| fault_of(ran).is_none()) {
             return None;
         }
-        fault_of(last).map(|fault| format!("**Testing** says that something passed {fault}: `{line}`"))
+        fault_of(last).map(|fault| format!("its section Testing says that something passed {fault}: “{line}”"))
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
             ("python -m unittest", "eeeeee", 0, "Ran 0 tests in 0.000s\n\nOK"),
         ];
         for (line, expected) in [
-            ("✅ `npm test`", "ended with exit code 1: `✅ `npm test``"),
+            ("✅ `npm test`", "ended with exit code 1: “✅ `npm test`”"),
             ("- ✅ the linter 【bbbbbb†L1】", "ended with exit code 2"),
             ("✅ `npm run build`", "no command of this turn"),
             ("✅ everything works", "no command of this turn"),

@@ -232,8 +232,15 @@ fn parse<'j, T: Deserialize<'j>>(json: &'j str) -> Result<T, String> {
     let json = if json.trim().is_empty() { "{}" } else { json };
     serde_json::from_str(json).map_err(|error| {
         let what = if error.is_data() { "" } else { "; send one JSON object, whole, with strings quoted and escaped" };
-        format!("the arguments are not understood: {error}{what}")
+        format!("the arguments are not understood: {}{what}", without_names_of_ours(&error.to_string()))
     })
+}
+
+/// What a parser says, without what our types are called.
+fn without_names_of_ours(said: &str) -> String {
+    let Some((before, after)) = said.split_once("expected struct ") else { return said.to_owned() };
+    let (_name, after) = after.split_once(' ').unwrap_or((after, ""));
+    format!("{before}expected one JSON object with the tool's parameters {after}")
 }
 
 fn clamped(asked_ms: Option<u64>, (default, least, most): (u64, u64, u64)) -> Duration {
@@ -393,5 +400,14 @@ mod tests {
         assert_eq!(found(r#"{"search":"a+b","regex":true,"max_matches":9999,"context_lines":"2"}"#), (false, 1000, 2));
         assert!(Read::parse(r#"{"search":"(","regex":true}"#).expect_err("no expression").contains("`search`"));
         assert!(Read::parse(r#"{"search":"(.{999}){999}","regex":true}"#).is_err(), "it would grow too large");
+    }
+
+    #[test]
+    fn what_is_wrong_with_arguments_is_said_without_names_of_ours() {
+        for odd in ["\"ls\"", "[1]", "3"] {
+            let Err(said) = Exec::parse(odd) else { panic!("{odd} is understood") };
+            assert!(!said.contains("Exec") && !said.contains("struct"), "{said}");
+        }
+        assert!(Write::parse("\"x\"").is_err_and(|said| said.contains("one JSON object with the tool's parameters")));
     }
 }

@@ -169,8 +169,8 @@ async fn tests_that_are_said_to_have_passed_did() {
     let bare = within(20, stubborn.run("Change it.")).await.expect("an answer");
 
     let told = note(&world).expect("it was told");
-    assert!(told.contains("passed which ended with exit code 1: `- ✅ `grep -q hello greeting.txt``"), "{told}");
-    assert!(told.contains("no command of this turn: `- ✅ `npm test``"), "{told}");
+    assert!(told.contains("passed which ended with exit code 1: “- ✅ `grep -q hello greeting.txt`”"), "{told}");
+    assert!(told.contains("no command of this turn: “- ✅ `npm test`”"), "{told}");
     assert_eq!((corrected.answer.as_str(), warnings(&world).len()), (honest, 0));
     assert_eq!((bare.answer.as_str(), stubborn.requests().len()), (false_again, 3));
     assert_eq!((warnings(&stubborn).len(), bare.notes.faults.len()), (1, 1), "{:?}", warnings(&stubborn));
