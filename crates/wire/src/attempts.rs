@@ -189,7 +189,7 @@ pub struct TestRun {
     /// What was run, at most 200 characters of it.
     #[schema(example = "cargo test")]
     pub command: String,
-    /// Whether it ended with exit code 0.
+    /// Whether its tests passed: by its exit code, or by its runner's count where something behind it on its line hides that.
     pub passed: bool,
     /// What the test runner said in the end, on one line, where that is known: untrusted text.
     #[schema(example = "test result: ok. 12 passed; 0 failed")]
