@@ -2,6 +2,7 @@
 //! run as a process, between a scripted model server and real git repositories.
 
 pub mod forge;
+pub mod git_server;
 pub mod model;
 pub mod postgres;
 pub mod repository;

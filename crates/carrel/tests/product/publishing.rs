@@ -1,8 +1,15 @@
 //! Pushing a patch as a branch.
 
+use carrel_testkit::git_server::{GitServer, Policy};
 use carrel_testkit::model::Reply;
 
-use crate::{CARREL, FILES, MENDING, Repository, World, patch, says};
+use serde_json::Value;
+
+use crate::{CARREL, FILES, MENDING, Repository, World, of_type, patch, says};
+
+fn warnings(events: &[Value]) -> Vec<String> {
+    of_type(events, "attempt.warning").iter().map(|event| event["data"]["message"].to_string()).collect()
+}
 
 async fn ready() -> (World, Repository, String) {
     let script = says([patch(MENDING), Reply::message("Done.")])
@@ -106,4 +113,46 @@ async fn branches_that_make_no_sense_are_refused() {
     }
 
     assert_eq!(repository.git(&["for-each-ref"]), before);
+}
+
+#[tokio::test]
+async fn a_push_to_a_server_that_is_away_for_a_while_is_tried_again_and_the_log_says_so() {
+    let world = World::new(CARREL, says([patch(MENDING), Reply::message("Done.")])).await;
+    let repository = world.repository("api", FILES);
+    repository.git(&["config", "http.receivepack", "true"]);
+    repository.git(&["config", "receive.denyCurrentBranch", "ignore"]);
+    let server = GitServer::serve(repository.path().parent().expect("a folder"), Policy::Open);
+    let task = world.json(&["task", "create", "--repository", &server.url("api/.git"), "Mend it"]).await;
+    let id = task["id"].as_str().expect("an id");
+    world.ended(id).await;
+    server.set(Policy::Status("503 Service Unavailable"));
+
+    let push = ["task", "push", id, "--branch", "fix"];
+    let (ran, told) = tokio::join!(world.carrel(&push), async {
+        let told = world.events_until(id, |events| !warnings(events).is_empty()).await;
+        server.set(Policy::Open);
+        told
+    });
+
+    let said = &warnings(&told)[0];
+    assert!(said.contains("pushing to `fix`") && said.contains("503") && said.contains("(try 2 of 2)"), "{said}");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(repository.git(&["rev-list", "--count", "main..fix"]), "1");
+}
+
+#[tokio::test]
+async fn a_push_whose_remote_stays_away_fails_with_the_reason_and_goes_once_it_is_back() {
+    let (world, repository, id) = ready().await;
+    let away = repository.path().with_extension("away");
+    std::fs::rename(repository.path(), &away).expect("our own folder");
+
+    let push = ["task", "push", &id, "--branch", "fix"];
+    let failed = world.carrel(&push).await;
+    std::fs::rename(&away, repository.path()).expect("our own folder");
+    let pushed = world.json(&push).await;
+
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(failed.stdout.contains(&repository.path().display().to_string()), "{failed:?}");
+    assert_eq!(pushed["state"], "pushed", "{pushed}");
+    assert_eq!(repository.git(&["rev-list", "--count", "main..fix"]), "1");
 }

@@ -10,8 +10,6 @@ use carrel_forge::{CommitRequest, Forge, ForgeError, GitOptions, Mirror};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-pub(crate) mod backend;
-
 /// A forge with an empty folder of mirrors, and one repository with a work tree to fetch from.
 pub(crate) struct World {
     pub(crate) folder: TempDir,

@@ -1,4 +1,4 @@
-//! A small HTTP server that runs the real `git http-backend`, behind basic authentication.
+//! A git server over HTTP: the real `git http-backend`, behind basic authentication, and as ill-tempered as a test wants it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 
 /// What the server does with a request.
 #[derive(Clone)]
-pub(crate) enum Policy {
+pub enum Policy {
+    /// Serves everybody.
+    Open,
     /// Serves those who send this `Authorization`; 401 for others.
     Basic(&'static str),
     /// As before, but 403 for pushes.
@@ -24,10 +26,12 @@ pub(crate) enum Policy {
 }
 
 /// A server that ends when it is dropped.
-pub(crate) struct Backend {
-    pub(crate) port: u16,
+pub struct GitServer {
+    /// Its port of the loopback.
+    pub port: u16,
     /// The `Authorization` headers of all requests; empty where there was none.
-    pub(crate) authorizations: Arc<Mutex<Vec<String>>>,
+    pub authorizations: Arc<Mutex<Vec<String>>>,
+    policy: Arc<Mutex<Policy>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,32 +44,49 @@ struct Request {
     body: Vec<u8>,
 }
 
-impl Backend {
+impl GitServer {
     /// Serves the repositories below this folder.
-    pub(crate) fn serve(root: &Path, policy: Policy) -> Self {
+    ///
+    /// # Panics
+    /// When the loopback has no free port.
+    #[must_use]
+    pub fn serve(root: &Path, policy: Policy) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let stop = Arc::new(AtomicBool::new(false));
         let authorizations = Arc::new(Mutex::new(Vec::new()));
         let (stopping, seen, root) = (Arc::clone(&stop), Arc::clone(&authorizations), root.to_owned());
+        let policy = Arc::new(Mutex::new(policy));
+        let current = Arc::clone(&policy);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopping.load(Ordering::SeqCst) {
                     return;
                 }
+                let policy = current.lock().expect("no panic under the lock").clone();
                 // A client that goes away is none of the test's business.
                 let _ = stream.and_then(|stream| answer(stream, &root, &policy, &seen));
             }
         });
-        Self { port, authorizations, stop, thread: Some(thread) }
+        Self { port, authorizations, policy, stop, thread: Some(thread) }
     }
 
-    pub(crate) fn url(&self, repository: &str) -> carrel_domain::RepositoryLocation {
-        format!("http://127.0.0.1:{}/{repository}", self.port).parse().expect("a URL")
+    /// Does otherwise from the next request on.
+    ///
+    /// # Panics
+    /// When the server has.
+    pub fn set(&self, policy: Policy) {
+        *self.policy.lock().expect("no panic under the lock") = policy;
+    }
+
+    /// The address of a repository.
+    #[must_use]
+    pub fn url(&self, repository: &str) -> String {
+        format!("http://127.0.0.1:{}/{repository}", self.port)
     }
 }
 
-impl Drop for Backend {
+impl Drop for GitServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(("127.0.0.1", self.port));
@@ -95,7 +116,7 @@ fn answer(mut stream: TcpStream, root: &PathBuf, policy: &Policy, seen: &Mutex<V
             plain("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"\r\n")
         }
         Policy::ReadOnly(_) if is_push => plain("403 Forbidden", ""),
-        Policy::Basic(_) | Policy::ReadOnly(_) | Policy::RedirectLater(_) => run(&request, root)?,
+        Policy::Open | Policy::Basic(_) | Policy::ReadOnly(_) | Policy::RedirectLater(_) => run(&request, root)?,
     };
     stream.write_all(&response)
 }
