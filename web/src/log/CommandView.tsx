@@ -33,7 +33,8 @@ export function CommandView({ entry }: { readonly entry: CommandEntry }) {
           {entry.command === "" ? "(command)" : entry.command}
         </code>
         <EndBadge end={entry.end} />
-        {entry.durationMs !== undefined && (
+        {/* Of what was cut off with its sandbox nobody knows how long it took. */}
+        {entry.durationMs !== undefined && !(entry.end?.how === "interrupted" && entry.durationMs === 0) && (
           <span className="mt-px hidden text-xs text-muted tabular-nums sm:inline">
             {duration(entry.durationMs)}
           </span>

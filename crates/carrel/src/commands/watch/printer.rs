@@ -189,6 +189,8 @@ fn ended(data: &Value) -> String {
         Some("exited") => format!("exit code {}", end["code"]),
         Some("signalled") => format!("ended by signal {}", end["signal"]),
         Some("timed_out") => "stopped by its time limit".to_owned(),
+        // With its sandbox: nobody was there to see how long it took.
+        _ if took <= 0.0 => return format!("{DIM}interrupted{DIM:#}"),
         _ => "interrupted".to_owned(),
     };
     format!("{DIM}{how} after {took:.1} s{DIM:#}")
