@@ -88,7 +88,11 @@ pub(crate) enum Meaning {
 /// What git's words mean; the first that fits, so the surer signs stand first.
 pub(crate) fn meaning(words: &str) -> Meaning {
     const SIGNS: &[(Meaning, &[&str])] = &[
-        (Meaning::DiskFull, &["No space left on device", "Disk quota exceeded"]),
+        // The last two are what git says of a ref and of an object that it could not write, without the reason.
+        (
+            Meaning::DiskFull,
+            &["No space left on device", "Disk quota exceeded", "couldn't write '", "Out of diskspace"],
+        ),
         (Meaning::NotOurs, &["detected dubious ownership"]),
         (
             Meaning::UntrustedHost,
@@ -192,6 +196,8 @@ mod tests {
     fn a_full_disk_is_recognised_whatever_else_is_said() {
         let words = "fatal: write error: No space left on device\nfatal: the remote end hung up unexpectedly";
 
+        assert_eq!(meaning(words), Meaning::DiskFull);
+        let words = "error: cannot update ref 'refs/heads/x': couldn't write '/m.git/refs/heads/x.lock'";
         assert_eq!(meaning(words), Meaning::DiskFull);
     }
 }
