@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use carrel_testkit::model::{Reply, Script};
 use carrel_testkit::{Postgres, Repository, World};
 use serde_json::Value;
@@ -43,11 +43,13 @@ const PATCH: &str = "*** Begin Patch\n*** Update File: answer\n@@\n-41\n+42\n***
 /// What a task is gone on with.
 const MORE: &str = "Go on with the torture";
 
-/// Tortures one service on SQLite, and three workers on PostgreSQL, for half of so many seconds each.
+/// Tortures one service on SQLite, and three workers on PostgreSQL, for half of so many seconds each; the second also when the
+/// first has come to harm.
 #[expect(clippy::print_stdout, reason = "the report is what this command is for")]
 pub(crate) fn run(seconds: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let each = Duration::from_secs(u64::from(seconds)) / 2;
+    let mut harmed = Vec::new();
     for (name, workers, on_postgres) in [("one service on SQLite", 1, false), ("three workers on PostgreSQL", 3, true)]
     {
         let report = runtime.block_on(async {
@@ -55,8 +57,15 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
             let outcome = place.torture(each).await;
             outcome.with_context(|| format!("after {}", place.blows_in_words()))
         });
-        println!("{name}\n{}", report.with_context(|| name.to_owned())?);
+        match report {
+            Ok(report) => println!("{name}\n{report}"),
+            Err(error) => {
+                println!("{name}\n{error:?}\n");
+                harmed.push(name);
+            }
+        }
     }
+    ensure!(harmed.is_empty(), "what must hold did not for {}", harmed.join(" and "));
     Ok(())
 }
 
