@@ -4,6 +4,7 @@
 //! Only what was prepared on an OCI image: the root of this machine, or a folder of it, is another elsewhere. And nothing in
 //! which our certificate authority stands: each worker has one of its own.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use carrel_sandbox::{LayerName, SandboxError};
@@ -80,7 +81,9 @@ impl Control {
             return Err(Unpacked::OfNoUse(reason));
         }
         let packed = sandboxes.pack_layer(&layer).await.map_err(|error| match error {
-            SandboxError::Host { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            SandboxError::Host { source, .. }
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
                 Unpacked::Store(source.into())
             }
             error => of_no_use(error),

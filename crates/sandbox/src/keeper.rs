@@ -54,6 +54,26 @@ pub(crate) enum Work {
     Unpack { file: PathBuf, folder: PathBuf },
 }
 
+/// Why a keeper did not do it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trouble {
+    /// The operating system's number for it, by which a full disk is known again.
+    number: Option<i32>,
+    words: String,
+}
+
+impl From<String> for Trouble {
+    fn from(words: String) -> Self {
+        Self { number: None, words }
+    }
+}
+
+impl From<Trouble> for io::Error {
+    fn from(Trouble { number, words }: Trouble) -> Self {
+        number.map_or_else(|| Self::other(words), Self::from_raw_os_error)
+    }
+}
+
 /// The way to keepers, where there is one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Keepers(Option<Program>);
@@ -106,9 +126,9 @@ impl Keepers {
         let _told_by_its_answer = ours.write_all(&asked);
         let answer = hear(&mut ours, abandoned)?;
         drop(keeper);
-        let answer: Result<T, String> = serde_json::from_slice(&answer)
+        let answer: Result<T, Trouble> = serde_json::from_slice(&answer)
             .map_err(|_| io::Error::other("the process that has the subordinate ids ended before it was done"))?;
-        answer.map_err(io::Error::other)
+        answer.map_err(Into::into)
     }
 }
 
@@ -185,12 +205,15 @@ mod tests {
 
     #[test]
     fn a_keeper_that_fails_dies_or_is_no_longer_waited_for_is_an_error() {
-        let failed = keepers(r#"echo '{"Err":"no such thing"}'"#).ask::<u64>(&work(), &AtomicBool::new(false));
+        let failed = keepers(r#"echo '{"Err":{"number":null,"words":"no such thing"}}'"#)
+            .ask::<u64>(&work(), &AtomicBool::new(false));
         let died = keepers("exit 1").ask::<u64>(&work(), &AtomicBool::new(false));
         let abandoned = keepers("exec sleep 1000").ask::<u64>(&work(), &AtomicBool::new(true));
 
         assert!(failed.expect_err("it failed").to_string().contains("no such thing"));
         assert!(died.is_err());
+        let full = keepers(r#"echo '{"Err":{"number":28,"words":"x"}}'"#).ask::<u64>(&work(), &AtomicBool::new(false));
+        assert_eq!(full.expect_err("no room").kind(), ErrorKind::StorageFull);
         assert_eq!(abandoned.expect_err("abandoned").kind(), ErrorKind::Interrupted);
     }
 }

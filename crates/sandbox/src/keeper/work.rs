@@ -10,7 +10,7 @@ use carrel_runner::ids::{IdMap, join_one_of};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Work;
+use super::{Trouble, Work};
 use crate::disk::measure;
 use crate::pack::{pack, unpack};
 use crate::search::Needles;
@@ -26,9 +26,9 @@ pub fn keep(arguments: &[String]) -> ExitCode {
     let answer = match read_work() {
         Ok(work) => take_ids(arguments, &work).and_then(|()| {
             end_when_abandoned();
-            run(&work).map_err(|error| error.to_string())
+            run(&work).map_err(|error| Trouble { number: error.raw_os_error(), words: error.to_string() })
         }),
-        Err(error) => Err(format!("it was asked for what it does not understand: {error}")),
+        Err(error) => Err(format!("it was asked for what it does not understand: {error}").into()),
     };
     let written = serde_json::to_vec(&answer).map_err(io::Error::other).and_then(|text| io::stdout().write_all(&text));
     if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -41,8 +41,8 @@ fn read_work() -> io::Result<Work> {
 }
 
 /// Becomes somebody who may do the work.
-fn take_ids(arguments: &[String], work: &Work) -> Result<(), String> {
-    let [map] = arguments else { return Err("it was not told which ids to take on".to_owned()) };
+fn take_ids(arguments: &[String], work: &Work) -> Result<(), Trouble> {
+    let [map] = arguments else { return Err("it was not told which ids to take on".to_owned().into()) };
     let map: IdMap = map.parse().map_err(|error| format!("{error}"))?;
     // What the processes of a sandbox hold open can only be seen in their own user namespace, or above it.
     if let Work::Measure { processes, .. } = work
@@ -50,7 +50,7 @@ fn take_ids(arguments: &[String], work: &Work) -> Result<(), String> {
     {
         return Ok(());
     }
-    map.enter()
+    Ok(map.enter()?)
 }
 
 /// Nothing is said to a keeper after its work: the end of its input is the end of whoever waited.
