@@ -119,11 +119,13 @@ impl From<SandboxError> for Halt {
 struct Step {
     next: AttemptState,
     events: Vec<EventBody>,
+    /// Whether the attempt is made again with that.
+    is_made_again: bool,
 }
 
 impl Step {
     fn to(next: AttemptState) -> Self {
-        Self { next, events: Vec::new() }
+        Self { next, events: Vec::new(), is_made_again: false }
     }
 }
 
@@ -185,9 +187,6 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
         if attempt.state.has_ended() {
             tracing::info!(attempt = %id, task = %attempt.task, state = attempt.state.word(), "an attempt has ended");
             put_away(control, &attempt).await;
-            if let Some(away) = &away {
-                away.made_again(control, &attempt).await;
-            }
             return Left::Done;
         }
         if !std::mem::replace(&mut is_named, true) {
@@ -217,8 +216,12 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
                 if matches!(halt, Halt::NoRoom { .. }) {
                     end_sandboxes(control, id).await;
                 }
+                let is_made_again = match &away {
+                    Some(away) => away.is_made_again(control, &attempt).await,
+                    None => false,
+                };
                 match ended(&attempt, halt, worker::tries(store, job).await) {
-                    Ok(next) => Step::to(next),
+                    Ok(next) => Step { is_made_again, ..Step::to(next) },
                     Err(reason) => return Left::Again { reason },
                 }
             }
@@ -290,7 +293,11 @@ async fn advance(store: &Store, attempt: Attempt, step: Step) -> Result<(), Stor
     if now.state != attempt.state {
         return Err(StoreError::Conflict { noun: "attempt" });
     }
-    store.advance_attempt(&now, step.next, step.events).await.map(drop)
+    let moved = match step.is_made_again {
+        true => store.end_and_retry(&now, step.next, step.events).await,
+        false => store.advance_attempt(&now, step.next, step.events).await,
+    };
+    moved.map(drop)
 }
 
 /// Does what the attempt's state calls for.

@@ -1,7 +1,6 @@
 //! Making an attempt again that has ended without a result.
 
-use carrel_domain::AttemptState;
-use carrel_domain::{Attempt, AttemptId, OrganizationId, Stage};
+use carrel_domain::{Attempt, AttemptId, AttemptLimits, AttemptState, OrganizationId, Stage};
 use carrel_store::NewRetry;
 
 use crate::{Control, ControlError};
@@ -20,21 +19,27 @@ impl Control {
         new: NewRetry,
     ) -> Result<Attempt, ControlError> {
         let before = self.inner.store.attempt(organization, attempt).await?;
+        self.may_be_made_again(&before, new.limits).await?;
+        if new.resumes && before.state.can_be_retried() {
+            self.can_be_resumed(&before, new).await?;
+        }
+        Ok(self.inner.store.retry_attempt(organization, attempt, new).await?)
+    }
+
+    /// Whether an attempt can be asked for once more, with these limits.
+    pub(crate) async fn may_be_made_again(&self, before: &Attempt, limits: AttemptLimits) -> Result<(), ControlError> {
         if self.inner.models.get(&before.model).is_none() {
             return Err(ControlError::NotNow(format!(
                 "the model `{}` is no longer configured; follow up on the task, or delegate it anew, with another",
                 before.model
             )));
         }
-        self.gives(new.limits, &before.model)?;
-        let thread = self.inner.store.task(organization, before.task).await?;
-        if let Some((turn, _)) = thread.attempt(attempt) {
-            self.admit(organization, turn.created_by).await?;
+        self.gives(limits, &before.model)?;
+        let thread = self.inner.store.task(before.organization, before.task).await?;
+        if let Some((turn, _)) = thread.attempt(before.id) {
+            self.admit(before.organization, turn.created_by).await?;
         }
-        if new.resumes && before.state.can_be_retried() {
-            self.can_be_resumed(&before, new).await?;
-        }
-        Ok(self.inner.store.retry_attempt(organization, attempt, new).await?)
+        Ok(())
     }
 
     /// Whether there is anything to go on from.

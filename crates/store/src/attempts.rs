@@ -159,7 +159,7 @@ impl Store {
 }
 
 /// Moves an attempt into its next state inside a transaction, with its events; gives the log's last sequence number, too.
-async fn move_on(
+pub(crate) async fn move_on(
     store: &Store,
     transaction: &Transaction,
     attempt: &Attempt,

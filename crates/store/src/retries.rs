@@ -47,32 +47,85 @@ impl Store {
         } else {
             before.environment_version
         };
-        let attempt = Attempt {
-            id: AttemptId::from_uuid(fresh()),
-            number,
-            retry: Some(Retry { of: id, resumes: new.resumes }),
-            state: AttemptState::Queued,
-            version: 1,
-            environment_version: version,
-            limits: new.limits.over(before.limits),
-            usage: Usage::default(),
-            cancel_requested_by: None,
-            created_at: self.now(),
-            started_at: None,
-            ended_at: None,
-            ..before.clone()
-        };
+        let attempt = again(self, &before, number, version, new);
         attempts::insert(&transaction, &attempt).await?;
-        messages::pass_on(&transaction, &before, attempt.id).await?;
-        jobs::enqueue(self, &transaction, organization, JobKind::Attempt(attempt.id), Some(id)).await?;
-        let body = EventBody::AttemptRetried { retry_of: id, resumes: new.resumes };
-        let event = NewEvent { attempt: Some(attempt.id), body };
-        let last_seq = events::append(self, &transaction, organization, attempt.task, &[event]).await?;
+        let last_seq = announce(self, &transaction, &before, &attempt).await?;
         transaction.commit().await?;
-        self.shared.changes.ring(Change::Log { organization, task: attempt.task, last_seq });
-        self.shared.changes.ring(Change::Job);
+        self.ring_for(&attempt, last_seq);
         Ok(attempt)
     }
+
+    /// Ends an attempt and makes it again from its beginning, in one step: nobody sees its task without the one that stands
+    /// for it. Where it may not be made again it only ends.
+    ///
+    /// # Errors
+    /// As [`Store::advance_attempt`].
+    pub async fn end_and_retry(
+        &self,
+        attempt: &Attempt,
+        end: AttemptState,
+        also: Vec<EventBody>,
+    ) -> Result<Attempt, StoreError> {
+        let new = NewRetry { resumes: false, latest_environment: false, limits: AttemptLimits::NONE };
+        let transaction = self.write(Scope::Organization(attempt.organization)).await?;
+        let number = match next_number(&transaction, &Attempt { state: end.clone(), ..attempt.clone() }).await {
+            Ok(number) => Some(number),
+            Err(StoreError::NotRetried { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let new = number.map(|number| again(self, attempt, number, attempt.environment_version, new));
+        if let Some(new) = &new {
+            // Before the end of the other: its version of the environment is still in use then.
+            attempts::insert(&transaction, new).await?;
+        }
+        let (ended, mut last_seq) = attempts::move_on(self, &transaction, attempt, end, also).await?;
+        if let Some(new) = &new {
+            last_seq = announce(self, &transaction, &ended, new).await?;
+        }
+        transaction.commit().await?;
+        self.ring_for(&ended, last_seq);
+        Ok(ended)
+    }
+
+    fn ring_for(&self, attempt: &Attempt, last_seq: i64) {
+        let Attempt { organization, task, .. } = *attempt;
+        self.shared.changes.ring(Change::Log { organization, task, last_seq });
+        self.shared.changes.ring(Change::Job);
+    }
+}
+
+/// The attempt that stands for another one.
+fn again(store: &Store, before: &Attempt, number: u32, environment_version: i64, new: NewRetry) -> Attempt {
+    Attempt {
+        id: AttemptId::from_uuid(fresh()),
+        number,
+        retry: Some(Retry { of: before.id, resumes: new.resumes }),
+        state: AttemptState::Queued,
+        version: 1,
+        environment_version,
+        limits: new.limits.over(before.limits),
+        usage: Usage::default(),
+        cancel_requested_by: None,
+        created_at: store.now(),
+        started_at: None,
+        ended_at: None,
+        ..before.clone()
+    }
+}
+
+/// Gives it what the one before was not told, and its job, and says so.
+async fn announce(
+    store: &Store,
+    transaction: &Transaction,
+    before: &Attempt,
+    again: &Attempt,
+) -> Result<i64, StoreError> {
+    messages::pass_on(transaction, before, again.id).await?;
+    jobs::enqueue(store, transaction, again.organization, JobKind::Attempt(again.id), Some(before.id)).await?;
+    let resumes = again.retry.is_some_and(|retry| retry.resumes);
+    let body = EventBody::AttemptRetried { retry_of: before.id, resumes };
+    let event = NewEvent { attempt: Some(again.id), body };
+    events::append(store, transaction, again.organization, again.task, &[event]).await
 }
 
 /// The number of the attempt that makes this one again, if it may be.

@@ -79,9 +79,9 @@ async fn an_attempt_whose_worker_is_gone_ends_with_the_reason_and_is_made_again_
 
     postgres.query("update job set lease_until = 0").expect("time passes");
 
-    let failed = |events: &[Value]| events.iter().any(|event| event["type"] == "attempt.retried");
-    there.events_until(&id, failed).await;
+    let watched = there.carrel(&["task", "watch", &id]).await;
     let task = there.ended(&id).await;
+    assert_eq!(watched.code, 0, "it had not ended before: {watched:?}");
     assert_eq!(states(&task), ["failed", "ready"], "{task:#}");
     let reason = task["turns"][0]["attempts"][0]["failure"]["reason"].as_str().expect("a reason");
     assert!(reason.contains("`gone` was not heard of since"), "{reason}");
@@ -110,12 +110,7 @@ async fn a_worker_that_stood_still_ends_what_was_made_again_elsewhere() {
 
     signal("-STOP");
     postgres.query("update job set lease_until = 0; update worker set seen_at = 0 where name = 'still'").expect("time");
-    let task = loop {
-        let task = there.ended(&id).await;
-        if states(&task).last() == Some(&"ready") {
-            break task;
-        }
-    };
+    let task = there.ended(&id).await;
     signal("-CONT");
 
     assert_eq!(states(&task), ["failed", "ready"], "{task:#}");

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use carrel_domain::{Attempt, AttemptLimits, AttemptState, WorkerId};
-use carrel_store::{Job, NewRetry, Store, StoreError};
+use carrel_store::{Job, Store, StoreError};
 
 use super::Halt;
 use crate::Control;
@@ -50,16 +50,16 @@ impl Away {
         Ok(format!("the worker {name} was not heard of {since}, and the attempt's sandbox is on its machine"))
     }
 
-    /// Has an attempt made again here that ended because its worker is gone. Once: one that was made again for whatever
-    /// reason is left to a person.
-    pub(super) async fn made_again(&self, control: &Control, attempt: &Attempt) {
+    /// Whether an attempt is to be made again here, because its worker is gone. Once: one that was made again for whatever
+    /// reason is left to a person, and so is one that could not be now.
+    pub(super) async fn is_made_again(&self, control: &Control, attempt: &Attempt) -> bool {
         if !self.has_ended_it.load(Ordering::Acquire) || attempt.retry.is_some() {
-            return;
+            return false;
         }
-        let again = NewRetry { resumes: false, latest_environment: false, limits: AttemptLimits::NONE };
-        // Who dies right here leaves it to a person, to whom the reason says that it can be tried again.
-        if let Err(error) = control.retry(attempt.organization, attempt.id, again).await {
+        let may_be = control.may_be_made_again(attempt, AttemptLimits::NONE).await;
+        if let Err(error) = &may_be {
             tracing::info!(attempt = %attempt.id, %error, "an attempt whose worker is gone is not made again");
         }
+        may_be.is_ok()
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn collect(scene: &Scene<'_>, answer: &str, notes: &AnswerNotes
     };
     let tally = scene.store().tally(scene.attempt).await?;
     let outcome = Outcome { answer: answer.to_owned(), patch, notes: notes.clone(), tally };
-    Ok(Step { next: AttemptState::Ready(outcome), events })
+    Ok(Step { events, ..Step::to(AttemptState::Ready(outcome)) })
 }
 
 /// Notes what the work tree is before the agent begins, so that its changes are found without a look at every file.

@@ -236,6 +236,25 @@ async fn only_the_last_of_what_has_no_result_is_made_again() {
 }
 
 #[tokio::test]
+async fn an_attempt_ends_and_is_made_again_in_one_step_where_it_may_be() {
+    let fixture = Fixture::new().await;
+    let running = fixture.running().await;
+    let (organization, task) = (running.organization, running.task);
+    let end = || AttemptState::Failed { stage: Stage::Running, reason: "gone".to_owned(), retryable: true };
+
+    let ended = fixture.store.end_and_retry(&running, end(), Vec::new()).await.expect("ended");
+    let twice = fixture.store.end_and_retry(&running, end(), Vec::new()).await;
+
+    assert!(ended.state.has_ended() && matches!(twice, Err(StoreError::Conflict { .. })), "{twice:?}");
+    let attempts = fixture.store.task(organization, task).await.expect("the task").turns.remove(0).attempts;
+    let again: Vec<_> = attempts.iter().map(|attempt| (attempt.number, attempt.retry.map(|retry| retry.of))).collect();
+    assert_eq!(again, [(1, None), (2, Some(running.id))]);
+    let events = fixture.store.events(organization, task, 0, 100).await.expect("the log");
+    let kinds: Vec<&str> = events.iter().rev().take(2).map(|event| event.body.kind()).collect();
+    assert_eq!(kinds, ["attempt.retried", "attempt.state"], "the end comes first");
+}
+
+#[tokio::test]
 async fn a_compacted_conversation_is_read_with_all_that_it_ever_had() {
     let fixture = Fixture::new().await;
     let Attempt { organization, task, id: attempt, .. } = fixture.attempt().await;
