@@ -75,6 +75,6 @@ fn refused(error: ControlError) -> ApiError {
 async fn shown(shared: &Shared, principal: Principal, id: TaskId) -> Result<wire::Task, ApiError> {
     let store = shared.control.store();
     let thread = store.task(principal.organization, id).await?;
-    let waits_for = store.wait(&thread).await?;
+    let waits_for = store.wait(&thread, shared.control.gone_after()).await?;
     Ok(view::task(thread, waits_for))
 }

@@ -197,6 +197,12 @@ impl Control {
         &self.inner.store
     }
 
+    /// How long a worker may say nothing before others take it for gone.
+    #[must_use]
+    pub fn gone_after(&self) -> Duration {
+        self.inner.limits.gone_after
+    }
+
     /// The agents tasks may be given to, beside our own.
     #[must_use]
     pub fn agents(&self) -> &Agents {

@@ -1,5 +1,7 @@
 //! What a task waits for when it is neither its agent's work nor its sandbox's: who owes it something, and until when.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{BudgetOwner, EventBody};
@@ -51,14 +53,14 @@ impl Wait {
     #[must_use]
     pub fn since(body: &EventBody, at: Timestamp) -> Option<Self> {
         let EventBody::ModelRetrying { wait_ms, retry, retries, .. } = body else { return None };
-        let wait = std::time::Duration::from_millis(*wait_ms);
+        let wait = Duration::from_millis(*wait_ms);
         let until = at.checked_add(wait).unwrap_or(Timestamp::MAX);
         Some(Self::Model { retry: *retry, retries: *retries, until })
     }
 
-    /// The same in words.
+    /// The same in words, where a worker that has said nothing for so long counts as gone.
     #[must_use]
-    pub fn words(&self, now: Timestamp) -> String {
+    pub fn words(&self, now: Timestamp, gone_after: Duration) -> String {
         match self {
             Self::Worker { before: 0 } => "waiting for a free worker: the next of this person's".to_owned(),
             Self::Worker { before } if *before >= MANY => {
@@ -68,9 +70,13 @@ impl Wait {
             Self::Home { name, returns_by: Some(by), .. } => {
                 format!("waiting for the worker `{name}`, which was stopped and is expected back by {by:.0}")
             }
-            Self::Home { name, seen_at, returns_by: None } => format!(
-                "waiting for the worker `{name}`, which was not heard of since {seen_at:.0}; others take it when it is gone"
-            ),
+            Self::Home { name, seen_at, returns_by: None } => {
+                let gone_at = seen_at.checked_add(gone_after).unwrap_or(Timestamp::MAX);
+                format!(
+                    "waiting for the worker `{name}`, which was not heard of since {seen_at:.0}; from {gone_at:.0} on it counts as \
+                     gone, and others take over"
+                )
+            }
             Self::Place { owner, name, running, most } => {
                 let raised = match owner {
                     BudgetOwner::Organization(_) => format!("carrel budget set --attempts {}", most.saturating_add(1)),
@@ -100,6 +106,8 @@ impl Wait {
 mod tests {
     use super::*;
 
+    const GONE_AFTER: Duration = Duration::from_mins(1);
+
     #[test]
     fn a_wait_says_what_it_is_for_and_how_long() {
         let at = |second| Timestamp::from_second(second).expect("a time");
@@ -107,17 +115,21 @@ mod tests {
 
         let wait = Wait::since(&body, at(100)).expect("a wait");
 
-        assert_eq!(wait.words(at(100)), "waiting for the model: retry 3 of 8 in 12 s");
-        assert_eq!(wait.words(at(112)), "waiting for the model: retry 3 of 8 is under way");
+        assert_eq!(wait.words(at(100), GONE_AFTER), "waiting for the model: retry 3 of 8 in 12 s");
+        assert_eq!(wait.words(at(112), GONE_AFTER), "waiting for the model: retry 3 of 8 is under way");
         let worker = Wait::Worker { before: 3 };
-        assert_eq!(worker.words(at(0)), "waiting for a free worker: 3 of this person's before it");
+        assert_eq!(worker.words(at(0), GONE_AFTER), "waiting for a free worker: 3 of this person's before it");
         let away = Wait::Home { name: "one".to_owned(), seen_at: at(0), returns_by: Some(at(60)) };
         assert_eq!(
-            away.words(at(9)),
+            away.words(at(9), GONE_AFTER),
             "waiting for the worker `one`, which was stopped and is expected back by 1970-01-01T00:01:00Z"
         );
         let silent = Wait::Home { name: "one".to_owned(), seen_at: at(0), returns_by: None };
-        assert!(silent.words(at(9)).contains("not heard of since 1970-01-01T00:00:00Z"));
+        assert!(
+            silent
+                .words(at(9), GONE_AFTER)
+                .contains("not heard of since 1970-01-01T00:00:00Z; from 1970-01-01T00:01:00Z on")
+        );
         assert_eq!(Wait::since(&EventBody::Warning { message: String::new() }, at(0)), None);
     }
 
@@ -126,7 +138,7 @@ mod tests {
         let owner = BudgetOwner::Person(crate::UserId::from_uuid(uuid::Uuid::from_u128(7)));
         let wait = Wait::Place { owner, name: "Ada".to_owned(), running: 4, most: 4 };
 
-        let words = wait.words(Timestamp::UNIX_EPOCH);
+        let words = wait.words(Timestamp::UNIX_EPOCH, GONE_AFTER);
 
         assert!(words.starts_with("queued: 4 of 4 attempts of Ada are running"), "{words}");
         assert!(words.contains("--person 00000000-0000-0000-0000-000000000007 --attempts 5"), "{words}");

@@ -1,6 +1,7 @@
 //! What tasks of a list wait for: read from the queue and from the last event of each, never written down.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use carrel_domain::wait::MANY;
 use carrel_domain::{BudgetOwner, EventBody, OrganizationId, Standing, TaskId, TaskState, UserId, Wait};
@@ -30,7 +31,8 @@ impl Asked {
 }
 
 impl Store {
-    /// What these tasks wait for, in words; those that work, or have ended, are left out.
+    /// What these tasks wait for, in words; those that work, or have ended, are left out. A worker that has said nothing for
+    /// `gone_after` is taken for gone by the others.
     ///
     /// # Errors
     /// When the database refuses.
@@ -38,27 +40,29 @@ impl Store {
         &self,
         organization: OrganizationId,
         listings: &[TaskListing],
+        gone_after: Duration,
     ) -> Result<HashMap<TaskId, String>, StoreError> {
         let asked = |one: &TaskListing| Asked::of(one.task.id, one.attempts.iter().map(|attempt| attempt.standing));
-        self.waits_of(organization, &listings.iter().map(asked).collect::<Vec<_>>()).await
+        self.waits_of(organization, &listings.iter().map(asked).collect::<Vec<_>>(), gone_after).await
     }
 
-    /// What a task waits for, in words. Nothing, when it works or has ended.
+    /// What a task waits for, in words, as with [`Store::waits`]. Nothing, when it works or has ended.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn wait(&self, thread: &TaskThread) -> Result<Option<String>, StoreError> {
+    pub async fn wait(&self, thread: &TaskThread, gone_after: Duration) -> Result<Option<String>, StoreError> {
         let id = thread.task.id;
         let mut latest = thread.turns.last().into_iter().flat_map(|turn| &turn.attempts);
         let has_queued = latest.any(|attempt| attempt.state.standing() == Standing::Queued);
         let asked = Asked { task: id, state: thread.state(), has_queued };
-        Ok(self.waits_of(thread.task.organization, &[asked]).await?.remove(&id))
+        Ok(self.waits_of(thread.task.organization, &[asked], gone_after).await?.remove(&id))
     }
 
     async fn waits_of(
         &self,
         organization: OrganizationId,
         tasks: &[Asked],
+        gone_after: Duration,
     ) -> Result<HashMap<TaskId, String>, StoreError> {
         let those = |wanted: &dyn Fn(&Asked) -> bool| -> Vec<TaskId> {
             tasks.iter().filter(|asked| wanted(asked)).map(|asked| asked.task).collect()
@@ -69,12 +73,12 @@ impl Store {
         // Of a task that works, an attempt that cannot begin is told of only where nothing else is waited for.
         for (task, wait) in self.waits_for_worker(organization, &those(&|asked| asked.has_queued)).await? {
             let is_one_of_several = tasks.iter().any(|asked| asked.task == task && is_running(asked));
-            let wait = wait.words(now);
+            let wait = wait.words(now, gone_after);
             words.insert(task, if is_one_of_several { format!("one of its attempts: {wait}") } else { wait });
         }
         let mut waits = self.waits_for_model(organization, &those(&is_running)).await?;
         waits.extend(self.waits_for_home(organization, &those(&is_running)).await?);
-        words.extend(waits.into_iter().map(|(task, wait)| (task, wait.words(now))));
+        words.extend(waits.into_iter().map(|(task, wait)| (task, wait.words(now, gone_after))));
         Ok(words)
     }
 

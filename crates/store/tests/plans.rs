@@ -162,7 +162,7 @@ async fn read(store: &Store, owner: Principal, attempt: &Attempt) {
     let page = store.tasks(organization, None, 20).await.expect("a page");
     let older = page.last().map(|listing| listing.task.id);
     let _older = store.tasks(organization, older, 20).await.expect("a page");
-    let _waits = store.waits(organization, &page).await.expect("waits");
+    let _waits = store.waits(organization, &page, Duration::from_mins(1)).await.expect("waits");
     let _events = store.events(organization, attempt.task, 1, 100).await.expect("events");
     let _items = store.conversation(organization, id).await.expect("items");
     let _shown = store.shown_output(organization, id).await.expect("output");

@@ -52,7 +52,8 @@ pub(crate) async fn list(
     let mut listings = shared.control.store().tasks(caller.principal.organization, before, limit + 1).await?;
     let more = listings.len() > limit as usize;
     listings.truncate(limit as usize);
-    let mut waits = shared.control.store().waits(caller.principal.organization, &listings).await?;
+    let mut waits =
+        shared.control.store().waits(caller.principal.organization, &listings, shared.control.gone_after()).await?;
     let shown = |listing: TaskListing| {
         let wait = waits.remove(&listing.task.id);
         view::summary(listing, wait)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use carrel_domain::task::Attempts;
 use carrel_domain::{
@@ -255,7 +256,8 @@ async fn a_list_says_what_its_tasks_wait_for() {
     fixture.store.append(first.organization, first.task, vec![event]).await.expect("stored");
 
     let listings = fixture.store.tasks(fixture.owner.organization, None, 10).await.expect("tasks");
-    let waits = fixture.store.waits(fixture.owner.organization, &listings).await.expect("waits");
+    let waits =
+        fixture.store.waits(fixture.owner.organization, &listings, Duration::from_mins(1)).await.expect("waits");
 
     assert_eq!(waits[&first.task], "waiting for the model: retry 2 of 5 in 9 s");
     // The job of the first is still nobody's here.

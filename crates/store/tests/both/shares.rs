@@ -156,7 +156,7 @@ impl Fixture {
 
     async fn wait(&self, attempt: &Attempt) -> Option<String> {
         let thread = self.store.task(attempt.organization, attempt.task).await.expect("the task");
-        self.store.wait(&thread).await.expect("asked")
+        self.store.wait(&thread, Duration::from_mins(1)).await.expect("asked")
     }
 }
 
