@@ -228,9 +228,10 @@ async fn an_agent_stops_at_the_limit_of_its_attempt() {
 
 #[tokio::test]
 async fn an_agent_is_asked_to_sum_up_before_the_limit_of_its_attempt() {
-    // A model that thinks for no time at all would be at its last step before its agent has heard of it.
-    let again = || Reply::call("exec_command", json!({"cmd": "sleep 0.1"}));
-    let script = says((0..9).map(|_| again()).chain([Reply::message("Half of it.")]));
+    let again = |command: &str| Reply::call("exec_command", json!({"cmd": command}));
+    // With a model that thinks for no time at all it would be at its last step before it has heard that it is to end.
+    let steps = (0..7).map(|_| again("true")).chain((0..2).map(|_| again("sleep 1")));
+    let script = says(steps.chain([Reply::message("Half of it.")]));
     let Some((world, _folder)) = codex_world(script).await else { return };
     let repository = world.repository("api", FILES);
 
