@@ -45,6 +45,10 @@ const OBJECTS: &str = "/run/carrel/objects";
 const ROOM_TRIES: u32 = 20;
 const ROOM_WAIT: Duration = Duration::from_millis(250);
 
+/// What git and others say that could not write a file; some do not say why.
+const UNWRITTEN: [&str; 6] =
+    ["No space left", "Disk quota exceeded", "failed to write", "couldn't write", "unable to write", "write error"];
+
 /// Why a stage does not lead to the next state.
 pub(crate) enum Halt {
     /// The attempt has failed.
@@ -424,7 +428,13 @@ fn succeeded(finished: &Finished, what: &str) -> Result<(), Halt> {
     };
     let tail: Vec<&str> = said.trim().lines().rev().take(5).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
-    Err(Halt::failed(format!("could not {what} in the sandbox ({:?}): {}", finished.status, tail.join(" / "))))
+    let reason = format!("could not {what} in the sandbox ({:?}): {}", finished.status, tail.join(" / "));
+    if UNWRITTEN.iter().any(|words| reason.contains(words)) {
+        // Files of an agent are kept, and a retry that resumes finds them.
+        let reason = format!("{reason}; the disk is full, or was: free some space, and retry it");
+        return Err(Halt::Failed { reason, retryable: true });
+    }
+    Err(Halt::failed(reason))
 }
 
 #[cfg(test)]
@@ -433,6 +443,23 @@ mod tests {
     use carrel_domain::{AnswerNotes, Outcome, PatchSummary};
 
     use super::*;
+
+    #[test]
+    fn what_could_not_be_written_is_for_want_of_disk_and_may_be_tried_again() {
+        let ended = |stderr: &str| Finished {
+            status: carrel_sandbox::ExitStatus::Exited(128),
+            stderr: stderr.to_owned(),
+            output: Vec::new(),
+            dropped_bytes: 0,
+            duration: Duration::ZERO,
+        };
+
+        let full = succeeded(&ended("error: failed to write new configuration file x.lock"), "find the changes");
+        let other = succeeded(&ended("fatal: bad object"), "find the changes");
+
+        assert!(matches!(full, Err(Halt::Failed { reason, retryable: true }) if reason.contains("the disk is full")));
+        assert!(matches!(other, Err(Halt::Failed { retryable: false, .. })));
+    }
 
     #[test]
     fn a_sandbox_gives_way_to_a_full_disk_only_when_what_it_has_is_elsewhere() {

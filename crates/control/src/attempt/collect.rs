@@ -87,13 +87,7 @@ async fn tree<'a>(scene: &'a Scene<'_>, sandbox: &'a Sandbox) -> Result<Tree<'a>
 /// The patch, with every file of the repository looked at.
 async fn all(scene: &Scene<'_>, tree: &Tree<'_>) -> Result<Vec<u8>, Halt> {
     let finished = tree.add_all().await?;
-    succeeded(&finished, "find the changes").map_err(|halt| match halt {
-        // The files are kept, and a retry that resumes finds them.
-        Halt::Failed { reason, .. } if reason.contains("No space left on device") => {
-            Halt::Failed { reason, retryable: true }
-        }
-        halt => halt,
-    })?;
+    succeeded(&finished, "find the changes")?;
     warn_of_what_is_left_out(scene, &finished.output).await?;
     match tree.diff(Submodules::Left).await? {
         Diff::Patch(bytes) => Ok(bytes),
