@@ -95,7 +95,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 impl From<StoreError> for Halt {
     fn from(error: StoreError) -> Self {
         match error {
-            // What fills the disk is most often the sandbox itself: ending the attempt gives the space back.
+            // What fills the disk may be the sandbox itself: ending the attempt gives the space back then.
             StoreError::DiskFull => Self::NoRoom { reason: error.to_string() },
             // Somebody has to give the value, its key or the bytes again.
             StoreError::SecretClosed { .. } | StoreError::SecretGone { .. } | StoreError::ArtifactLost { .. } => {
@@ -217,9 +217,10 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
             Err(Halt::Cancelled) if attempt.cancel_requested_by.is_none() => continue,
             Err(Halt::PassedOn) => return Left::ToAnother,
             Err(halt) => {
-                if matches!(halt, Halt::NoRoom { .. }) {
-                    end_sandboxes(control, id).await;
-                }
+                let halt = match halt {
+                    Halt::NoRoom { reason } if !gives_room(control, id).await => Halt::Around(reason),
+                    halt => halt,
+                };
                 let is_made_again = match &away {
                     Some(away) => away.is_made_again(control, &attempt).await,
                     None => false,
@@ -258,7 +259,7 @@ async fn advance_when_there_is_room(
     for gives_way in [is_given_up(&step.next), is_kept_elsewhere(&step.next)] {
         match advance(store, attempt.clone(), step.clone()).await {
             Err(StoreError::DiskFull) if gives_way => {
-                end_sandboxes(control, attempt.id).await;
+                gives_room(control, attempt.id).await;
             }
             Err(StoreError::DiskFull) => {}
             other => return other,
@@ -271,6 +272,14 @@ async fn advance_when_there_is_room(
         }
     }
     advance(store, attempt.clone(), step).await
+}
+
+/// Ends the sandboxes of an attempt on a full disk, if that gives it room that matters: where somebody else has filled it,
+/// nothing would come of it, and the attempt can go on once there is room again.
+async fn gives_room(control: &Control, id: AttemptId) -> bool {
+    let sandboxes = &control.inner.sandboxes;
+    let (own, builder) = tokio::join!(sandboxes.is_heavy(id.sandbox()), sandboxes.is_heavy(id.builder()));
+    (own || builder) && end_sandboxes(control, id).await
 }
 
 /// Whether nothing of the sandbox is needed in this state.

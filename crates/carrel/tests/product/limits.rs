@@ -1,9 +1,12 @@
 //! What runs wild is bounded: output, time, processes, patches, disk.
 
+use std::time::Duration;
+
 use carrel_testkit::model::Reply;
+use carrel_testkit::wait_for;
 use serde_json::json;
 
-use crate::{CARREL, FILES, World, attempt, of_type, reason, says};
+use crate::{CARREL, FILES, MENDING, World, attempt, of_type, patch, reason, says};
 
 #[tokio::test]
 async fn a_command_that_prints_a_gigabyte_is_cut_in_the_middle_and_harmless() {
@@ -127,4 +130,27 @@ async fn an_attempt_that_fills_the_disk_of_the_service_ends_and_gives_it_back() 
     assert!(reason(&full).contains("the disk of the data folder is full; free some space"), "{}", reason(&full));
     assert_eq!(attempt(&full)["failure"]["retryable"], true);
     assert_eq!(after["state"], "ready", "its sandbox is not kept: {after:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_goes_on_once_there_is_room_again_on_a_disk_that_somebody_else_has_filled() {
+    let last = Reply { delay_ms: 1500, ..Reply::message("Done.") };
+    let mut world = World::new(CARREL, says([patch(MENDING), last])).await;
+    let repository = world.repository("api", FILES);
+    world.kill().await;
+    let Some(disk) = SmallDisk::over(&world.data()) else { return };
+    world.start().await;
+    let id = world.create(&repository, "Mend the check").await;
+    let patience = Duration::from_secs(60);
+    wait_for(patience, "the last request", || world.model().requests().len() == 2);
+
+    let filler = disk.0.join("filler");
+    let filled = std::fs::write(&filler, vec![0_u8; 48 << 20]);
+    assert_eq!(filled.expect_err("it is full").kind(), std::io::ErrorKind::StorageFull);
+    wait_for(patience, "the disk is found full", || world.logged().contains("the disk of the data folder is full"));
+    std::fs::remove_file(&filler).expect("our own file");
+    let task = world.ended(&id).await;
+
+    assert_eq!(task["state"], "ready", "{task:#}");
+    assert_eq!(attempt(&task)["result"]["patch"]["files"][0]["path"], "answer", "{task:#}");
 }

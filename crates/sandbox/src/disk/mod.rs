@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use carrel_domain::SandboxId;
 
 pub(crate) use measure::measure;
-pub(crate) use watch::{Disks, Watcher, free_and_floor};
+pub(crate) use watch::{Disks, Watcher, free_and_floor, measure_sandbox};
 
 /// How often the disk is looked at while there are sandboxes; that look is one system call.
 const TICK: Duration = Duration::from_millis(250);

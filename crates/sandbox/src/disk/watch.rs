@@ -186,9 +186,9 @@ impl Watcher {
         let measured = measured.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
         let Some(watched) = self.watched.get_mut(&id) else { return took };
         match measured {
-            Ok((measure, free)) => {
+            Ok((measure, disk)) => {
                 watched.measured(
-                    Look { at, took, bytes: measure.bytes, written: measure.written_bytes, free },
+                    Look { at, took, bytes: measure.bytes, written: measure.written_bytes, free: disk.free },
                     measure.is_whole,
                 );
                 let bytes = watched.last.map(|last| last.bytes);
@@ -214,9 +214,9 @@ pub(crate) fn free_and_floor(folder: &Path, floor_bytes: Option<u64>) -> io::Res
     space(folder).map(|space| (space.free, floor_bytes.unwrap_or_else(|| default_floor(space.size))))
 }
 
-/// What the sandbox in `folder` takes, and what was free before that was looked at.
-fn measure_sandbox(folder: &Path, keepers: &Keepers) -> io::Result<(Measure, u64)> {
-    let free = space(folder)?.free;
+/// What the sandbox in `folder` takes, and its disk as it was before that was looked at.
+pub(crate) fn measure_sandbox(folder: &Path, keepers: &Keepers) -> io::Result<(Measure, Space)> {
+    let disk = space(folder)?;
     let processes = processes_of(folder, &limits::record(folder)?.unwrap_or_default().groups);
     let mut found = measure(folder, &processes)?;
     if found.is_denied && keepers.are_there() {
@@ -225,14 +225,14 @@ fn measure_sandbox(folder: &Path, keepers: &Keepers) -> io::Result<(Measure, u64
     }
     // What nobody may look at may be anything.
     found.is_whole &= !found.is_denied;
-    Ok((found, free))
+    Ok((found, disk))
 }
 
 /// The file system of a folder, in bytes.
-struct Space {
-    size: u64,
+pub(crate) struct Space {
+    pub(crate) size: u64,
     /// What an ordinary user may still write.
-    free: u64,
+    pub(crate) free: u64,
 }
 
 fn space(folder: &Path) -> io::Result<Space> {

@@ -1,6 +1,7 @@
 //! What sandboxes are held to: what came of it, and what the machine offers for it.
 
 use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,15 @@ use carrel_domain::SandboxId;
 use tokio::task::spawn_blocking;
 
 use super::{Local, Sandboxes};
-use crate::disk::Watcher;
+use crate::disk::{Watcher, measure_sandbox};
 use crate::{Fact, FactState, LimitCounters, Sandbox, SandboxError, facts, limits};
 
 /// How long a runner may take to end its commands; one that does not is ended itself.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// What counts on a full disk: so much, or so great a part of it.
+const HEAVY_BYTES: u64 = 256 << 20;
+const HEAVY_PART: u64 = 20;
 
 impl Sandboxes {
     /// How often a sandbox ran into its limits since it was last launched or restarted. Reads a few small files; made
@@ -22,6 +27,24 @@ impl Sandboxes {
         let failed = || SandboxError::host(format!("cannot read the limits of sandbox {id}"));
         let record = limits::record(&folder).map_err(failed())?.ok_or(SandboxError::Gone(id))?;
         Ok(self.local.disks.add_to(id, limits::count(&record.groups)))
+    }
+
+    /// Whether the end of a sandbox would give a full disk room that matters: a twentieth of it, or 256 MiB. One that cannot
+    /// be measured may have any size.
+    pub async fn is_heavy(&self, id: SandboxId) -> bool {
+        let measured = self.blocking(move |local| {
+            let folder = local.folder_of(id);
+            let failed = || SandboxError::host(format!("cannot measure sandbox {id}"));
+            match measure_sandbox(&folder, &local.keepers) {
+                Ok((found, disk)) => Ok(!found.is_whole || found.bytes >= HEAVY_BYTES.min(disk.size / HEAVY_PART)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(failed()(error)),
+            }
+        });
+        measured.await.unwrap_or_else(|error| {
+            tracing::warn!(sandbox = %id, %error, "what a sandbox takes of the full disk is not known");
+            true
+        })
     }
 
     /// What this machine offers sandboxes, and what to do where that is not enough.
