@@ -22,11 +22,13 @@ use crate::{Control, ControlError, attempt, publish};
 /// How often the queue is looked at when nothing is heard: jobs become due by time, and other processes add some.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a job rests after something went wrong around it, times the number of tries.
+/// How long a job rests after something went wrong around it: twice as long each time, up to the most.
 const REST: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_mins(5);
 
-/// After so many tries the trouble is not going to go away.
-pub(crate) const MAX_TRIES: i64 = 5;
+/// After so many tries, which is most of an hour, the trouble is not going to go away. Until then an attempt keeps what it has
+/// made: a bucket, a database or a disk that is away for a while costs nobody an agent's work.
+pub(crate) const MAX_TRIES: i64 = 18;
 
 /// After so many claims of one job in which it did not get on, it is the job that ends its workers.
 pub(crate) const MAX_CLAIMS: i64 = 20;
@@ -290,10 +292,10 @@ impl Control {
             Left::Again { reason } => {
                 let job = Job { tries: tries(store, &job).await, ..job.clone() };
                 tracing::warn!(job = %job.id, tries = job.tries, reason, "a job is to be tried again");
-                let rest = REST.saturating_mul(u32::try_from(job.tries.clamp(1, 30)).unwrap_or(1));
+                let rest = rest_after(job.tries);
                 let held = store.under(claim(&job, lease));
                 Box::pin(tell_of_rest(&held, &job, &reason, rest)).await;
-                store.postpone_job(job.id, lease, rest).await
+                store.postpone_job(job.id, lease, rest, &reason).await
             }
         };
         if let Err(error) = outcome {
@@ -365,6 +367,11 @@ fn report(ended: Result<(), JoinError>) {
 
 fn claim(job: &Job, lease: &Lease) -> Claim {
     Claim { job: job.id, owner: lease.owner.clone() }
+}
+
+fn rest_after(tries: i64) -> Duration {
+    let doubled = u32::try_from(tries.max(1) - 1).unwrap_or(u32::MAX);
+    REST.saturating_mul(2_u32.saturating_pow(doubled)).min(LONGEST_REST)
 }
 
 /// How often a job was claimed since it last got on, which may have been under this claim. Where the store does not say, as

@@ -37,6 +37,13 @@ pub enum Wait {
         /// How many may.
         most: u32,
     },
+    /// The next try, after something around the attempt did not work.
+    Rest {
+        /// What did not work.
+        reason: String,
+        /// When it is tried again.
+        until: Timestamp,
+    },
     /// The model, which did not answer.
     Model {
         /// 1 for the first retry.
@@ -89,6 +96,10 @@ impl Wait {
                      an owner raises the limit (`{raised}`)"
                 )
             }
+            Self::Rest { reason, until } => {
+                let left = until.duration_since(now).as_secs_f64().max(0.0);
+                format!("going on in {:.0} s: {reason}", left.ceil())
+            }
             Self::Model { retry, retries, until } => {
                 let of = if *retries == 0 { String::new() } else { format!(" of {retries}") };
                 let left = until.duration_since(now).as_secs_f64();
@@ -130,6 +141,9 @@ mod tests {
                 .words(at(9), GONE_AFTER)
                 .contains("not heard of since 1970-01-01T00:00:00Z; from 1970-01-01T00:01:00Z on")
         );
+        let rest = Wait::Rest { reason: "the disk is full".to_owned(), until: at(90) };
+        assert_eq!(rest.words(at(0), GONE_AFTER), "going on in 90 s: the disk is full");
+        assert_eq!(rest.words(at(91), GONE_AFTER), "going on in 0 s: the disk is full");
         assert_eq!(Wait::since(&EventBody::Warning { message: String::new() }, at(0)), None);
     }
 

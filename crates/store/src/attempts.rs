@@ -110,8 +110,16 @@ impl Store {
         } else {
             None
         };
+        // Whoever rests would hear of it only when it is tried again.
+        transaction
+            .run(
+                "update job set run_at = $2 where kind = 'attempt' and subject_id = $1 and run_at > $2",
+                [id.as_uuid().into(), time(self.shared_now())],
+            )
+            .await?;
         transaction.commit().await?;
         self.shared.changes.ring(Change::CancelRequested(id));
+        self.shared.changes.ring(Change::Job);
         let Some((moved, last_seq)) = stopped else { return Ok(found) };
         self.shared.changes.ring(Change::Log { organization, task: moved.task, last_seq });
         Ok(moved)

@@ -184,20 +184,28 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Gives a job back, to be claimed again after a rest, by anybody who can go on with it.
+    /// Gives a job back, to be claimed again after a rest, by anybody who can go on with it. `reason` is told to whoever asks what
+    /// its task waits for.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn postpone_job(&self, job: JobId, lease: &Lease, rest: Duration) -> Result<(), StoreError> {
+    pub async fn postpone_job(
+        &self,
+        job: JobId,
+        lease: &Lease,
+        rest: Duration,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         let run_at = self.shared_now().checked_add(rest).unwrap_or(Timestamp::MAX);
+        let reason = self.shared.redactor.redact(reason);
         let transaction = self.write(Scope::OneStatement).await?;
         transaction
             .run(
                 &format!(
-                    "update job set lease_owner = null, lease_until = null, run_at = $3, worker_id = {HOME}
+                    "update job set lease_owner = null, lease_until = null, run_at = $3, rests_for = $4, worker_id = {HOME}
                      where id = $1 and lease_owner = $2"
                 ),
-                [job.as_uuid().into(), lease.owner.as_str().into(), time(run_at)],
+                [job.as_uuid().into(), lease.owner.as_str().into(), time(run_at), reason.as_ref().into()],
             )
             .await?;
         transaction.commit().await?;

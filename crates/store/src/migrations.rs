@@ -27,6 +27,7 @@ impl MigratorTrait for Migrations {
             Box::new(Script { name: "0013_sessions", sql: include_str!("migrations/0013_sessions.sql") }),
             Box::new(Script { name: "0014_places", sql: include_str!("migrations/0014_places.sql") }),
             Box::new(Script { name: "0015_packed", sql: include_str!("migrations/0015_packed.sql") }),
+            Box::new(Script { name: "0016_rests", sql: include_str!("migrations/0016_rests.sql") }),
         ]
     }
 }

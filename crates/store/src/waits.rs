@@ -76,7 +76,8 @@ impl Store {
             let wait = wait.words(now, gone_after);
             words.insert(task, if is_one_of_several { format!("one of its attempts: {wait}") } else { wait });
         }
-        let mut waits = self.waits_for_model(organization, &those(&is_running)).await?;
+        let mut waits = self.rests(organization, &those(&|asked| asked.has_queued || is_running(asked))).await?;
+        waits.extend(self.waits_for_model(organization, &those(&is_running)).await?);
         waits.extend(self.waits_for_home(organization, &those(&is_running)).await?);
         words.extend(waits.into_iter().map(|(task, wait)| (task, wait.words(now, gone_after))));
         Ok(words)
@@ -148,6 +149,29 @@ impl Store {
             if let Some(wait) = wait_for_home(&row, now)? {
                 waits.insert(row.id("task_id", TaskId::from_uuid)?, wait);
             }
+        }
+        Ok(waits)
+    }
+
+    /// Of tasks that were begun: those whose attempts rest, for something around them does not work.
+    async fn rests(&self, organization: OrganizationId, tasks: &[TaskId]) -> Result<HashMap<TaskId, Wait>, StoreError> {
+        if tasks.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "select a.task_id, j.run_at, j.rests_for from attempt a join job j on j.kind = 'attempt' and j.subject_id = a.id
+             where a.organization_id = $1 and j.begun_at is not null and j.lease_owner is null and j.run_at > $2
+             and j.rests_for is not null and a.task_id in ({}) order by j.run_at desc",
+            places(tasks, 3)
+        );
+        // Jobs are due by the clock that all workers share; people are told by this one's.
+        let (now, shared_now) = (self.now(), self.shared_now());
+        let mut waits = HashMap::new();
+        for row in self.database.all(&sql, values([organization.as_uuid().into(), time(shared_now)], tasks)).await? {
+            let left = row.time("run_at")?.duration_since(shared_now);
+            let until = now.checked_add(left).unwrap_or(Timestamp::MAX);
+            let wait = Wait::Rest { reason: row.get("rests_for")?, until };
+            waits.insert(row.id("task_id", TaskId::from_uuid)?, wait);
         }
         Ok(waits)
     }

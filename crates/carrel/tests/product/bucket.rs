@@ -41,6 +41,32 @@ async fn a_patch_in_a_bucket_is_published_by_a_machine_that_has_no_copy_and_a_bu
     assert!(detail.starts_with("the artifact store s3://acme-artifacts/carrel does not answer: "), "{detail}");
 }
 
+#[tokio::test]
+async fn an_attempt_whose_bucket_is_away_keeps_what_it_has_made_until_the_bucket_is_back() {
+    let mut s3 = S3::start();
+    let variables = s3.variables();
+    let place = s3.place();
+    let mut settings = vec![("CARREL_ARTIFACTS", place.as_str())];
+    settings.extend(variables.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let script = says([Reply::command("echo 42 > answer"), Reply::message("Done.")]);
+    let world = World::with(CARREL, script, &settings).await;
+    let repository = world.repository("api", FILES);
+    s3.crash();
+
+    let id = world.create(&repository, "Answer").await;
+    let told = |event: &Value| event["data"]["message"].as_str().is_some_and(|words| words.contains("(try 3 of 18)"));
+    world.events_until(&id, |events| events.iter().any(told)).await;
+    let rests = world.json(&["task", "show", &id]).await;
+    s3.up();
+    let task = world.ended(&id).await;
+
+    let wait = rests["waits_for"].as_str().expect("words");
+    assert!(wait.starts_with("going on in "), "{wait}");
+    assert!(wait.contains(" s: the artifact store s3://acme-artifacts/carrel does not answer: "), "{wait}");
+    assert_eq!(task["state"], "ready", "{task:#}");
+    assert_eq!(attempt(&task)["result"]["patch"]["files"][0]["path"], "answer", "{task:#}");
+}
+
 /// Removes the copies that are on this machine.
 fn forget(world: &World) {
     for shelf in std::fs::read_dir(world.data().join("artifacts")).expect("a folder").flatten() {

@@ -168,7 +168,7 @@ async fn the_depth_of_a_queue_tells_what_waits_what_is_worked_on_what_rests_and_
     fixture.claim("one").await;
     let (job, _) = fixture.claim("two").await;
     let lease = Lease { owner: "two".to_owned(), duration: Duration::from_secs(30) };
-    fixture.store.postpone_job(job.id, &lease, Duration::from_secs(60)).await.expect("put off");
+    fixture.store.postpone_job(job.id, &lease, Duration::from_secs(60), "no room").await.expect("put off");
 
     let depth = fixture.store.queue_depth(Queue::Attempts).await.expect("counted");
     assert_eq!(depth, QueueDepth { due: 2, claimed: 1, resting: 1, oldest: Duration::from_secs(20) });

@@ -227,7 +227,7 @@ async fn a_limit_of_a_person_holds_until_one_ends_and_says_so() {
     assert_eq!(fixture.claim().await.map(|(id, ..)| id), Some(own.id), "others are not held up");
 
     // A job that rests or is given back keeps its place.
-    fixture.store.postpone_job(job.id, &lease, Duration::from_secs(5)).await.expect("it rests");
+    fixture.store.postpone_job(job.id, &lease, Duration::from_secs(5), "no room").await.expect("it rests");
     assert!(fixture.claim().await.is_none());
     fixture.pass(10);
     let (again, job, lease) = fixture.claim().await.expect("it has rested");
@@ -450,4 +450,31 @@ async fn an_attempt_that_cannot_begin_beside_one_that_works_is_told_of() {
     let words = "one of its attempts: waiting for a free worker: the next of this person's";
     assert_eq!(beside.as_deref(), Some(words));
     assert!(model.starts_with("waiting for the model: retry 2 of 5"), "{model}");
+}
+
+#[tokio::test]
+async fn an_attempt_that_rests_says_why_and_until_when_and_hears_at_once_that_it_is_to_stop() {
+    let fixture = Fixture::new().await;
+    let attempt = fixture.ask(fixture.owner, Priority::Normal).await;
+    let (_, job, lease) = fixture.claim().await.expect("one waits");
+    fixture.store.postpone_job(job.id, &lease, Duration::from_secs(9), "no bucket").await.expect("it rests");
+    let before_it_began = fixture.wait(&attempt).await;
+    fixture.pass(10);
+    let (_, job, lease) = fixture.claim().await.expect("it has rested");
+    fixture.store.advance_attempt(&attempt, AttemptState::Preparing, Vec::new()).await.expect("begun");
+
+    fixture.store.postpone_job(job.id, &lease, Duration::from_secs(300), "no room").await.expect("it rests");
+    let rests = fixture.wait(&attempt).await;
+    let early = fixture.claim().await.map(|(id, ..)| id);
+    fixture
+        .store
+        .request_cancel(attempt.organization, attempt.id, CancelledBy::User(fixture.owner.user))
+        .await
+        .expect("asked");
+    let claimed = fixture.claim().await.map(|(id, ..)| id);
+
+    assert_eq!(before_it_began.as_deref(), Some("going on in 9 s: no bucket"));
+    assert_eq!(rests.as_deref(), Some("going on in 300 s: no room"));
+    assert_eq!((early, claimed), (None, Some(attempt.id)));
+    assert_eq!(fixture.wait(&attempt).await, None, "somebody is at it");
 }

@@ -283,7 +283,7 @@ impl World {
         let store = &self.stores[held.worker];
         match rest {
             None => store.hand_back_job(held.job, &held.lease).await,
-            Some(seconds) => store.postpone_job(held.job, &held.lease, Duration::from_secs(seconds)).await,
+            Some(seconds) => store.postpone_job(held.job, &held.lease, Duration::from_secs(seconds), "it rains").await,
         }
         .expect("the database answers");
         let now = self.now();

@@ -38,7 +38,7 @@ set -eu
 export LC_ALL=C
 cd -P -- "$1"
 if [ "$PWD" != "$1" ] || [ ! -d .git ] || [ -L .git ] || [ ! -f .git/index ] || [ -L .git/index ]; then exit 1; fi
-rm -rf -- "$3" "$4"
+rm -rf -- "$3" "$3.lock" "$4"
 while IFS= read -r -d '' folder; do
   if [ -e "$folder/.git" ] || [ -L "$folder/.git" ]; then exit 1; fi
 done < "$7.folders"

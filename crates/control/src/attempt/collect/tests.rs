@@ -429,3 +429,26 @@ async fn a_repository_that_takes_no_objects_any_more_still_gives_its_patch() {
     assert!(all.contains("+agent"), "{all}");
     assert_eq!(quick, None, "git has something to say");
 }
+
+#[tokio::test]
+async fn a_collection_that_was_killed_is_not_in_the_way_of_the_next() {
+    let world = World::new().await;
+    let sandbox = world.launch(&[name("snapshot-1")]).await;
+    let base = &world.commits[0];
+    world.run(&sandbox, CHECK_OUT, base.as_str()).await;
+    quick::note_before(&world.sandboxes, &sandbox, WORKSPACE).await.expect("noted");
+    world.run(&sandbox, "cd /workspace/r && echo agent >> top", "").await;
+    let left =
+        "mkdir -p /tmp/.carrel-git && touch /tmp/.carrel-index /tmp/.carrel-index.lock /tmp/.carrel-git/config.lock";
+    world.run(&sandbox, left, "").await;
+    let (quick, _) = world.both(&sandbox, &[], base).await;
+    world.run(&sandbox, left, "").await;
+    world.run(&sandbox, "rm -rf /workspace/r/.git/HEAD", "").await;
+
+    let (_, of_a_broken_one) = world.both(&sandbox, &[], base).await;
+
+    let quick = String::from_utf8(quick.expect("there is a patch")).expect("text");
+    assert!(quick.contains("+agent"), "{quick}");
+    let all = String::from_utf8(of_a_broken_one.expect("there is a patch")).expect("text");
+    assert!(all.contains("+agent"), "{all}");
+}

@@ -18,7 +18,8 @@ const ADD: &str = r#"
 set -eu
 export LC_ALL=C
 cd -- "$1"
-rm -rf -- "$3" "$4"
+# Whoever collected before is killed by now, maybe with the lock in their hands.
+rm -rf -- "$3" "$3.lock" "$4"
 # Git leaves out what it cannot add, says so, and ends with 1; with anything higher it has given up. So it has where it was
 # an object that it could not write: what is missing then is in the way of no reader. What it says comes by a pipe, because
 # on a full disk a file would have no word of it.
@@ -37,7 +38,7 @@ else
   broken=yes
 fi
 if [ "${broken:-no}" = yes ]; then
-  rm -f -- "$3"
+  rm -f -- "$3" "$3.lock"
   git init --quiet --bare --object-format="$6" "$4"
   printf '%s\n' "$5" > "$4/objects/info/alternates"
   export GIT_DIR="$4" GIT_WORK_TREE="$1" GIT_INDEX_FILE="$3"
