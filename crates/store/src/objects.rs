@@ -339,7 +339,7 @@ impl Objects {
                 format!("refuses: {reason}; look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy")
             }
             object_store::Error::NotFound { .. } => format!("is not there: {reason}; make the bucket"),
-            _ => format!("does not answer: {reason}"),
+            _ => format!("does not answer: {}", one_line(&root(error).to_string())),
         };
         self.unavailable(problem)
     }
@@ -389,9 +389,22 @@ fn input_output(error: &object_store::Error) -> Option<StoreError> {
     None
 }
 
-/// An error on one line. Some of its text is the server's.
+/// What is at the bottom of an error, such as that a connection was refused: above it is said which request it was, and how
+/// often it was made.
+fn root(error: &object_store::Error) -> &dyn std::error::Error {
+    let mut root: &dyn std::error::Error = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    root
+}
+
 fn brief(error: &object_store::Error) -> String {
-    let text = error.to_string();
+    one_line(&error.to_string())
+}
+
+/// What an error says, some of which is the server's, on one line.
+fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= MAX_REASON {
         return line;

@@ -18,9 +18,15 @@ import { isUnsettled, StateBadge, wordOf } from "../tasks/state";
 import { TurnView } from "../tasks/TurnView";
 import { NotFound } from "./Lost";
 
+/** How often a task that may wait is asked what for: it may begin to wait, or wait for something else, with no event of its own. */
+const WAIT_MS = 5000;
+
 export function TaskPage() {
   const { id } = useParams({ from: "/tasks/$id" });
-  const task = useQuery(taskQuery(id));
+  const task = useQuery({
+    ...taskQuery(id),
+    refetchInterval: ({ state }) => state.data !== undefined && isUnsettled(state.data) && WAIT_MS,
+  });
   if (task.data !== undefined) {
     return (
       <DraftProvider key={id}>

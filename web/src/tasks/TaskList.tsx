@@ -14,8 +14,15 @@ import { StateBadge } from "./state";
 /** Changes come in bursts: the list is read again at most this often. */
 const DEBOUNCE_MS = 250;
 
+/** How often it is read again while something in it waits: that it waits for something else by now is no change of the task. */
+const WAIT_MS = 15_000;
+
 export function TaskList() {
-  const tasks = useInfiniteQuery(tasksQuery);
+  const tasks = useInfiniteQuery({
+    ...tasksQuery,
+    refetchInterval: ({ state }) =>
+      state.data?.pages.some(({ items }) => items.some(waits)) === true && WAIT_MS,
+  });
   const connection = useMovingList();
   const items = tasks.data?.pages.flatMap((page) => page.items) ?? [];
   return (
@@ -59,6 +66,10 @@ export function TaskList() {
       )}
     </section>
   );
+}
+
+function waits(task: TaskSummary): boolean {
+  return task.waits_for != null;
 }
 
 function useMovingList() {
