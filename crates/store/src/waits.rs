@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use carrel_domain::wait::MANY;
-use carrel_domain::{BudgetOwner, EventBody, OrganizationId, Standing, TaskId, TaskState, UserId, Wait};
+use carrel_domain::{BudgetOwner, OrganizationId, Standing, TaskId, TaskState, UserId, Wait};
 use jiff::{SignedDuration, Timestamp};
 use sea_orm::Value;
 
@@ -89,9 +89,6 @@ impl Store {
         organization: OrganizationId,
         tasks: &[TaskId],
     ) -> Result<HashMap<TaskId, Wait>, StoreError> {
-        if tasks.is_empty() {
-            return Ok(HashMap::new());
-        }
         let ahead = |home: &str| {
             format!(
                 "(select count(*) from (select 1 from job o where o.kind = 'attempt' and o.begun_at is null
@@ -119,11 +116,8 @@ impl Store {
         );
         let [person, whole] = self.at_once.values();
         let first: [Value; 4] = [organization.as_uuid().into(), json(&Standing::Queued), person, whole];
-        let mut waits = HashMap::new();
-        for row in self.database.all(&sql, values(first, tasks)).await? {
-            waits.insert(row.id("task_id", TaskId::from_uuid)?, wait_of_job(&row, organization, self.shared_now())?);
-        }
-        Ok(waits)
+        let now = self.shared_now();
+        self.waits_in(&sql, first, tasks, |row| wait_of_job(row, organization, now).map(Some)).await
     }
 
     /// Of tasks that were begun: those whose attempts nobody works on until the worker is back that has their files, or is
@@ -133,9 +127,6 @@ impl Store {
         organization: OrganizationId,
         tasks: &[TaskId],
     ) -> Result<HashMap<TaskId, Wait>, StoreError> {
-        if tasks.is_empty() {
-            return Ok(HashMap::new());
-        }
         let sql = format!(
             "select a.task_id, w.name as home_name, w.seen_at as home_seen_at, w.returns_by as home_returns_by
              from attempt a join job j on j.kind = 'attempt' and j.subject_id = a.id join worker w on w.id = j.worker_id
@@ -144,20 +135,11 @@ impl Store {
             places(tasks, 3)
         );
         let now = self.shared_now();
-        let mut waits = HashMap::new();
-        for row in self.database.all(&sql, values([organization.as_uuid().into(), time(now)], tasks)).await? {
-            if let Some(wait) = wait_for_home(&row, now)? {
-                waits.insert(row.id("task_id", TaskId::from_uuid)?, wait);
-            }
-        }
-        Ok(waits)
+        self.waits_in(&sql, [organization.as_uuid().into(), time(now)], tasks, |row| wait_for_home(row, now)).await
     }
 
     /// Of tasks that were begun: those whose attempts rest, for something around them does not work.
     async fn rests(&self, organization: OrganizationId, tasks: &[TaskId]) -> Result<HashMap<TaskId, Wait>, StoreError> {
-        if tasks.is_empty() {
-            return Ok(HashMap::new());
-        }
         let sql = format!(
             "select a.task_id, j.run_at, j.rests_for from attempt a join job j on j.kind = 'attempt' and j.subject_id = a.id
              where a.organization_id = $1 and j.begun_at is not null and j.lease_owner is null and j.run_at > $2
@@ -166,14 +148,12 @@ impl Store {
         );
         // Jobs are due by the clock that all workers share; people are told by this one's.
         let (now, shared_now) = (self.now(), self.shared_now());
-        let mut waits = HashMap::new();
-        for row in self.database.all(&sql, values([organization.as_uuid().into(), time(shared_now)], tasks)).await? {
+        let rest = |row: &Row| {
             let left = row.time("run_at")?.duration_since(shared_now);
             let until = now.checked_add(left).unwrap_or(Timestamp::MAX);
-            let wait = Wait::Rest { reason: row.get("rests_for")?, until };
-            waits.insert(row.id("task_id", TaskId::from_uuid)?, wait);
-        }
-        Ok(waits)
+            Ok(Some(Wait::Rest { reason: row.get("rests_for")?, until }))
+        };
+        self.waits_in(&sql, [organization.as_uuid().into(), time(shared_now)], tasks, rest).await
     }
 
     async fn waits_for_model(
@@ -181,18 +161,31 @@ impl Store {
         organization: OrganizationId,
         tasks: &[TaskId],
     ) -> Result<HashMap<TaskId, Wait>, StoreError> {
-        if tasks.is_empty() {
-            return Ok(HashMap::new());
-        }
         let sql = format!(
             "select e.task_id, e.at, e.body from task t join event e on e.task_id = t.id and e.seq = t.last_seq
              where t.organization_id = $1 and e.kind = 'model.retrying' and t.id in ({})",
             places(tasks, 2)
         );
+        let since = |row: &Row| Ok(Wait::since(&row.json("body")?, row.time("at")?));
+        self.waits_in(&sql, [organization.as_uuid().into()], tasks, since).await
+    }
+
+    /// What a query's rows, each of a `task_id`, say of these tasks; of several of one task the last. The tasks come
+    /// behind the `first` values.
+    async fn waits_in<const N: usize>(
+        &self,
+        sql: &str,
+        first: [Value; N],
+        tasks: &[TaskId],
+        wait: impl Fn(&Row) -> Result<Option<Wait>, StoreError>,
+    ) -> Result<HashMap<TaskId, Wait>, StoreError> {
         let mut waits = HashMap::new();
-        for row in self.database.all(&sql, values([organization.as_uuid().into()], tasks)).await? {
-            let body: EventBody = row.json("body")?;
-            if let Some(wait) = Wait::since(&body, row.time("at")?) {
+        if tasks.is_empty() {
+            return Ok(waits);
+        }
+        let values: Vec<Value> = first.into_iter().chain(tasks.iter().map(|task| task.as_uuid().into())).collect();
+        for row in self.database.all(sql, values).await? {
+            if let Some(wait) = wait(&row)? {
                 waits.insert(row.id("task_id", TaskId::from_uuid)?, wait);
             }
         }
@@ -231,8 +224,4 @@ fn wait_for_home(row: &Row, now: Timestamp) -> Result<Option<Wait>, StoreError> 
 /// `$4, $5, …`: a place for each task.
 fn places(tasks: &[TaskId], first: usize) -> String {
     (first..first + tasks.len()).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
-}
-
-fn values<const N: usize>(first: [Value; N], tasks: &[TaskId]) -> Vec<Value> {
-    first.into_iter().chain(tasks.iter().map(|task| task.as_uuid().into())).collect()
 }
