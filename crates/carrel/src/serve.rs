@@ -349,7 +349,10 @@ fn worker_id(file: &Path) -> Result<WorkerId, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let id = WorkerId::from_uuid(uuid::Uuid::now_v7());
             let beside = file.with_extension("new");
-            fs::write(&beside, format!("{id}\n")).and_then(|()| fs::rename(&beside, file)).map_err(failed)?;
+            fs::write(&beside, format!("{id}\n"))
+                .and_then(|()| fs::File::open(&beside)?.sync_all())
+                .and_then(|()| fs::rename(&beside, file))
+                .map_err(failed)?;
             Ok(id)
         }
         Err(error) => Err(failed(error)),

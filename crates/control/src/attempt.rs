@@ -55,6 +55,8 @@ pub(crate) enum Halt {
     Failed { reason: String, retryable: bool },
     /// The attempt has failed for want of disk: its sandbox, which has most likely filled it, must not be kept.
     NoRoom { reason: String },
+    /// What the attempt had is lost, with its sandbox or its machine: it ends, and is made again.
+    Lost { reason: String },
     /// Somebody stopped it.
     Cancelled,
     /// Something around it does not work; the attempt is as it was.
@@ -76,7 +78,7 @@ impl Halt {
     fn with_way_out(self, way_out: &str) -> Self {
         match self {
             Self::Failed { reason, retryable } => Self::Failed { reason: format!("{reason}\n{way_out}"), retryable },
-            Self::NoRoom { .. } | Self::Cancelled | Self::Around(_) | Self::PassedOn => self,
+            Self::NoRoom { .. } | Self::Lost { .. } | Self::Cancelled | Self::Around(_) | Self::PassedOn => self,
         }
     }
 }
@@ -221,10 +223,7 @@ pub(crate) async fn drive(control: &Control, store: &Store, job: &Job, id: Attem
                     Halt::NoRoom { reason } if !gives_room(control, id).await => Halt::Around(reason),
                     halt => halt,
                 };
-                let is_made_again = match &away {
-                    Some(away) => away.is_made_again(control, &attempt).await,
-                    None => false,
-                };
+                let is_made_again = matches!(halt, Halt::Lost { .. }) && away::is_made_again(control, &attempt).await;
                 match ended(&attempt, halt, worker::tries(store, job).await) {
                     Ok(next) => Step { is_made_again, ..Step::to(next) },
                     Err(reason) => return Left::Again { reason },
@@ -368,7 +367,7 @@ fn ended(attempt: &Attempt, halt: Halt, tries: i64) -> Result<AttemptState, Stri
     let stage = attempt.state.stage().expect("only attempts that have not ended are driven");
     match halt {
         Halt::Failed { reason, retryable } => Ok(AttemptState::Failed { stage, reason, retryable }),
-        Halt::NoRoom { reason } => Ok(AttemptState::Failed { stage, reason, retryable: true }),
+        Halt::NoRoom { reason } | Halt::Lost { reason } => Ok(AttemptState::Failed { stage, reason, retryable: true }),
         Halt::Cancelled => match attempt.cancel_requested_by {
             Some(by) => Ok(AttemptState::Cancelled { by }),
             None => Err("nobody has asked for it to be stopped".to_owned()),

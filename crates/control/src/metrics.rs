@@ -271,7 +271,7 @@ impl Halt {
     /// What kind of failure it is, in one of few words; `None` for what is none.
     pub(crate) const fn class(&self) -> Option<&'static str> {
         match self {
-            Self::Failed { retryable: true, .. } => Some("passing"),
+            Self::Failed { retryable: true, .. } | Self::Lost { .. } => Some("passing"),
             Self::Failed { retryable: false, .. } => Some("lasting"),
             Self::NoRoom { .. } => Some("disk_full"),
             Self::Around(_) => Some("surroundings"),

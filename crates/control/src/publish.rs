@@ -108,7 +108,7 @@ impl From<attempt::Halt> for Halt {
     fn from(halt: attempt::Halt) -> Self {
         match halt {
             attempt::Halt::Failed { reason, retryable } => Self::Failed { reason, retryable },
-            attempt::Halt::NoRoom { reason } | attempt::Halt::Around(reason) => {
+            attempt::Halt::NoRoom { reason } | attempt::Halt::Lost { reason } | attempt::Halt::Around(reason) => {
                 Self::Failed { reason, retryable: true }
             }
             attempt::Halt::PassedOn => Self::PassedOn,

@@ -17,6 +17,7 @@ use crate::error::ForgeError;
 use crate::git::Call;
 use crate::listing::{Head, Listing};
 use crate::lock::Locks;
+use crate::mend::settle;
 use crate::mirror::Mirror;
 use crate::options::GitOptions;
 use crate::remote::{Remote, SCRATCH_PREFIX, Serving, scratch};
@@ -96,15 +97,26 @@ impl Forge {
         if !path.is_dir() {
             self.make(&path, any.len()).await?;
         }
-        let here = self.references(&path).await?;
+        let mirror = Mirror::new(Arc::clone(&self.shared), path, Some(location.clone()));
+        match self.bring_up(&mirror.path, &remote, &there).await {
+            // Git does not say in one word what is wrong with a repository.
+            Err(ForgeError::Git { .. }) if mirror.is_mended()? => self.bring_up(&mirror.path, &remote, &there).await?,
+            brought => brought?,
+        }
+        Ok(mirror)
+    }
+
+    /// Makes the mirror what the remote is.
+    async fn bring_up(&self, path: &Path, remote: &Remote<'_>, there: &Listing) -> Result<(), ForgeError> {
+        let here = self.references(path).await?;
         if here.references != there.references || matches!(there.head, Head::Detached(_)) {
-            self.bring(&path, &remote, &there.head).await?;
+            self.bring(path, remote, &there.head).await?;
         }
         // A head that is no branch cannot be told from the listing of ours.
         if here.head != there.head || !matches!(there.head, Head::Branch(_)) {
-            self.set_head(&path, &there.head).await?;
+            self.set_head(path, &there.head).await?;
         }
-        Ok(Mirror::new(Arc::clone(&self.shared), path, Some(location.clone())))
+        Ok(())
     }
 
     fn path(&self, id: RepositoryId) -> PathBuf {
@@ -127,7 +139,8 @@ impl Forge {
         for (key, value) in [("gc.auto", "0"), ("gc.pruneExpire", "never"), ("core.hooksPath", "/dev/null")] {
             self.shared.git(Some(&new), "config", local).args([key, value]).run().await?.local()?;
         }
-        fs::rename(&new, path).map_err(ForgeError::io(format!("put the mirror at `{}`", path.display())))
+        let put = settle(&new).and_then(|()| fs::rename(&new, path));
+        put.map_err(ForgeError::io(format!("put the mirror at `{}`", path.display())))
     }
 
     /// What the mirror has, in the form of what a remote says.
@@ -181,6 +194,8 @@ impl Forge {
 /// A `git fetch` that writes objects and references and nothing else.
 pub(crate) fn fetch_call(shared: &Shared, mirror: &Path, remote: &Remote<'_>) -> Call {
     let call = shared.git(Some(mirror), "fetch", shared.options.timeouts.fetch);
+    // References of the remote may be many thousands; see `mend`.
+    let call = call.configure("core.fsync", "committed,loose-object");
     remote.prepare(call, Serving::Upload).args([
         "--quiet",
         "--force",

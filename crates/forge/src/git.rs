@@ -22,6 +22,9 @@ const CONFIGURATION: &[(&str, &str)] = &[
     ("core.fsmonitor", "false"),
     ("core.protectHFS", "true"),
     ("core.protectNTFS", "true"),
+    // What a commit or a reference leads to outlasts a power cut; many objects wait for the disk together.
+    ("core.fsync", "committed,loose-object,reference"),
+    ("core.fsyncMethod", "batch"),
     ("core.filesRefLockTimeout", "5000"),
     ("core.packedRefsTimeout", "5000"),
     ("credential.helper", ""),

@@ -21,6 +21,7 @@ mod git;
 mod listing;
 mod lock;
 mod login;
+mod mend;
 mod mirror;
 mod objects;
 mod options;

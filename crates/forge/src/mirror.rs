@@ -10,6 +10,7 @@ use crate::error::ForgeError;
 use crate::fetch::{Shared, fetch_call, kept};
 use crate::git::Call;
 use crate::listing::nearest;
+use crate::mend::mend;
 use crate::objects::{Info, Objects};
 use crate::remote::Remote;
 
@@ -93,8 +94,17 @@ impl Mirror {
         if self.info(reference).await?.is_some_and(|info| info.object == commit.as_str()) {
             return Ok(());
         }
-        self.git("update-ref").args(["--", reference, commit.as_str()]).run().await?.local()?;
+        let point = || self.git("update-ref").args(["--", reference, commit.as_str()]).run();
+        match point().await?.local() {
+            Err(ForgeError::Git { .. }) if self.is_mended()? => point().await?.local()?,
+            pointed => pointed?,
+        };
         Ok(())
+    }
+
+    /// Whether something stood in git's way that does not any more.
+    pub(crate) fn is_mended(&self) -> Result<bool, ForgeError> {
+        mend(&self.path).map_err(ForgeError::io(format!("mend the mirror at `{}`", self.path.display())))
     }
 
     /// The commit a reference or a full object name leads to, if there is one.

@@ -59,6 +59,8 @@ pub(crate) enum Scope {
 pub(crate) struct Transaction {
     inner: DatabaseTransaction,
     turn: Option<sqlite::Turn>,
+    /// Whether it outlasts a power cut once it is committed. On PostgreSQL all do.
+    lasts: bool,
 }
 
 pub(crate) type Values = Vec<Value>;
@@ -105,10 +107,10 @@ impl Database {
         match &self.writer {
             Writer::Sqlite(writer) => {
                 let (inner, turn) = writer.begin().await?;
-                Ok(Transaction { inner, turn: Some(turn) })
+                Ok(Transaction { inner, turn: Some(turn), lasts: false })
             }
             Writer::Postgres(connections) => {
-                Ok(Transaction { inner: postgres::begin(connections, scope).await?, turn: None })
+                Ok(Transaction { inner: postgres::begin(connections, scope).await?, turn: None, lasts: true })
             }
         }
     }
@@ -153,9 +155,18 @@ impl Transaction {
         self.one(sql, []).await?.map(|row| row.time("now")).transpose()
     }
 
+    /// The same, which a power cut does not take once it is committed, nor anything that was committed before.
+    pub(crate) fn that_lasts(self) -> Self {
+        Self { lasts: true, ..self }
+    }
+
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        let Self { inner, turn } = self;
-        noted(turn.as_ref(), inner.commit().await)
+        let Self { inner, turn, lasts } = self;
+        noted(turn.as_ref(), inner.commit().await)?;
+        match turn {
+            Some(turn) if lasts => turn.last().await,
+            _ => Ok(()),
+        }
     }
 
     /// Runs a statement and says how many rows it changed.

@@ -173,13 +173,18 @@ impl Store {
         Self { claim: Some(claim), ..self.clone() }
     }
 
-    /// Begins a transaction that will write.
+    /// Begins a transaction that will write. What people said, and how their tasks ended, outlasts a power cut once it is
+    /// committed; what a worker does in between may be done again.
     async fn write(&self, scope: Scope) -> Result<Transaction, StoreError> {
         let transaction = self.database.write(scope).await?;
         if let Some(claim) = &self.claim {
             jobs::require(&transaction, claim).await?;
         }
-        Ok(transaction)
+        match scope {
+            Scope::Organization(_) | Scope::Installation => Ok(transaction.that_lasts()),
+            Scope::Task(..) if self.claim.is_none() => Ok(transaction.that_lasts()),
+            Scope::Task(..) | Scope::Queue | Scope::OneStatement => Ok(transaction),
+        }
     }
 
     /// Whether other processes may use the same database. If not, this one alone does.

@@ -167,7 +167,7 @@ impl Store {
         hash: &str,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let transaction = self.write(Scope::OneStatement).await?;
+        let transaction = self.write(Scope::OneStatement).await?.that_lasts();
         transaction
             .run(
                 "insert into owner_link (hash, organization_id, account_id, expires_at) values ($1, $2, $3, $4)",
@@ -192,7 +192,7 @@ impl Store {
         session_hash: &str,
         expires_at: Timestamp,
     ) -> Result<Option<Principal>, StoreError> {
-        let transaction = self.write(Scope::OneStatement).await?;
+        let transaction = self.write(Scope::OneStatement).await?.that_lasts();
         let row = transaction
             .one(
                 "update owner_link set used_at = $2 where hash = $1 and used_at is null and expires_at > $2
@@ -240,7 +240,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end_session(&self, hash: &str) -> Result<(), StoreError> {
-        let transaction = self.write(Scope::OneStatement).await?;
+        let transaction = self.write(Scope::OneStatement).await?.that_lasts();
         transaction.run("delete from web_session where hash = $1", [hash.into()]).await?;
         transaction.commit().await
     }

@@ -88,7 +88,8 @@ impl Store {
         let next = publication.state.clone().advance(next)?;
         let moved = Publication { state: next, version: publication.version + 1, ..publication.clone() };
         let (organization, task) = (moved.organization, moved.task);
-        let transaction = self.write(Scope::Task(organization, task)).await?;
+        // Before anybody outside hears of it.
+        let transaction = self.write(Scope::Task(organization, task)).await?.that_lasts();
         update(&transaction, publication.version, &moved).await?;
         let last_seq = events::append(self, &transaction, organization, task, &[told(&moved)]).await?;
         transaction.commit().await?;

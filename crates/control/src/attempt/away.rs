@@ -3,8 +3,6 @@
 //! What had not begun is prepared here instead. What had begun ends, with the reason, and is made again here from its
 //! beginning: a sandbox that cannot be reached may still be working, and nothing of it must be taken for done.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use carrel_domain::{Attempt, AttemptLimits, AttemptState, WorkerId};
 use carrel_store::{Job, Store, StoreError};
 
@@ -14,14 +12,12 @@ use crate::Control;
 /// Where the attempt was.
 pub(super) struct Away {
     home: WorkerId,
-    /// Whether this is why the attempt ended.
-    has_ended_it: AtomicBool,
 }
 
 impl Away {
     /// Where the attempt of a job was, if that is not here.
     pub(super) fn of(job: &Job, store: &Store) -> Option<Self> {
-        job.home.filter(|home| *home != store.worker()).map(|home| Self { home, has_ended_it: AtomicBool::new(false) })
+        job.home.filter(|home| *home != store.worker()).map(|home| Self { home })
     }
 
     /// Goes on with an attempt here, if that can be.
@@ -33,8 +29,7 @@ impl Away {
             AttemptState::SettingUp | AttemptState::Running | AttemptState::Collecting { .. }
                 if store.worker_of(attempt.organization, attempt.id).await? == Some(self.home) =>
             {
-                self.has_ended_it.store(true, Ordering::Release);
-                Err(Halt::Failed { reason: self.words(store).await?, retryable: true })
+                Err(Halt::Lost { reason: self.words(store).await? })
             }
             // Nobody has begun with it, or this worker has by now, or it is over.
             _ => Ok(()),
@@ -49,17 +44,17 @@ impl Away {
         };
         Ok(format!("the worker {name} was not heard of {since}, and the attempt's sandbox is on its machine"))
     }
+}
 
-    /// Whether an attempt is to be made again here, because its worker is gone. Once: one that was made again for whatever
-    /// reason is left to a person, and so is one that could not be now.
-    pub(super) async fn is_made_again(&self, control: &Control, attempt: &Attempt) -> bool {
-        if !self.has_ended_it.load(Ordering::Acquire) || attempt.retry.is_some() {
-            return false;
-        }
-        let may_be = control.may_be_made_again(attempt, AttemptLimits::NONE).await;
-        if let Err(error) = &may_be {
-            tracing::info!(attempt = %attempt.id, %error, "an attempt whose worker is gone is not made again");
-        }
-        may_be.is_ok()
+/// Whether an attempt is to be made again, because what it had is lost. Once: one that was made again for whatever reason is
+/// left to a person, and so is one that could not be now.
+pub(super) async fn is_made_again(control: &Control, attempt: &Attempt) -> bool {
+    if attempt.retry.is_some() {
+        return false;
     }
+    let may_be = control.may_be_made_again(attempt, AttemptLimits::NONE).await;
+    if let Err(error) = &may_be {
+        tracing::info!(attempt = %attempt.id, %error, "an attempt that has lost what it had is not made again");
+    }
+    may_be.is_ok()
 }

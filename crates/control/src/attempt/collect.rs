@@ -48,7 +48,7 @@ async fn collect_patch(scene: &Scene<'_>) -> Result<Option<PatchSummary>, Halt> 
             None => {
                 let reason = "the sandbox ended before its changes were collected, and what was written last may be missing: \
                               the machine stopped, or the sandbox was removed from outside";
-                return Err(Halt::Failed { reason: reason.to_owned(), retryable: true });
+                return Err(Halt::Lost { reason: reason.to_owned() });
             }
         },
         Err(error) => return Err(error.into()),

@@ -207,8 +207,11 @@ pub(super) async fn attach(scene: &Scene<'_>, recipe: &Recipe) -> Result<Sandbox
     match sandboxes.attach(id).await {
         Err(SandboxError::Gone(_)) if sandboxes.has_files(id) => {}
         Err(SandboxError::Gone(_)) => {
-            let reason = "the sandbox is gone, and its files with it: it was ended from outside".to_owned();
-            return Err(Halt::Failed { reason, retryable: true });
+            let reason =
+                "the sandbox is gone, and its files with it: the machine has lost its power, or it was removed \
+                          from outside"
+                    .to_owned();
+            return Err(Halt::Lost { reason });
         }
         attached => return Ok(attached?),
     }

@@ -111,7 +111,9 @@ async fn work(site: &Site<'_>, size: Option<TerminalSize>, viewer: &mut Viewer) 
     };
     match served {
         Ok(end) => end,
-        Err(Halt::Failed { reason, .. } | Halt::NoRoom { reason } | Halt::Around(reason)) => End::Failed(reason),
+        Err(Halt::Failed { reason, .. } | Halt::NoRoom { reason } | Halt::Lost { reason } | Halt::Around(reason)) => {
+            End::Failed(reason)
+        }
         Err(Halt::Cancelled | Halt::PassedOn) => End::Left,
     }
 }

@@ -98,6 +98,30 @@ async fn a_fetch_that_is_dropped_leaves_nothing_that_stops_the_next() {
 }
 
 #[tokio::test]
+async fn what_a_git_that_was_killed_has_left_in_a_mirror_is_not_in_the_way() {
+    let world = World::new();
+    world.source.git(&["branch", "other"]);
+    let mirror = world.fetch().await.expect("a mirror");
+    // As files are that were made, and whose text had not come to the disk.
+    for file in ["HEAD", "refs/heads/main", "refs/heads/other"] {
+        fs::write(mirror.path().join(file), "").expect("written");
+    }
+    let tip = world.source.commit("second");
+    let kept = format!("refs/carrel/base/{tip}.lock");
+    fs::create_dir_all(mirror.path().join("refs/carrel/base")).expect("a folder");
+    for lock in ["HEAD.lock", "refs/heads/main.lock", &kept] {
+        fs::write(mirror.path().join(lock), "").expect("written");
+    }
+
+    let mirror = world.fetch().await.expect("a mirror");
+
+    fs::write(mirror.path().join(&kept), "").expect("written");
+    assert_eq!(mirror.resolve(&Revision::DefaultBranch).await.expect("the default branch").commit, tip);
+    let list = ["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads"];
+    assert_eq!(git(mirror.path(), &list), world.source.git(&list));
+}
+
+#[tokio::test]
 async fn a_bare_source_a_linked_work_tree_and_the_git_folder_itself_can_be_fetched() {
     let world = World::new();
     let tip = world.source.oid("HEAD");

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
@@ -26,6 +26,7 @@ const READERS: u32 = 8;
 pub(super) struct Writer {
     file: Arc<Path>,
     desk: Arc<Mutex<Desk>>,
+    disk: Arc<Disk>,
 }
 
 struct Desk {
@@ -41,7 +42,18 @@ pub(super) struct Doubt(Arc<AtomicBool>);
 /// The right to write, until it is dropped.
 pub(super) struct Turn {
     pub(super) doubt: Doubt,
-    _desk: OwnedMutexGuard<Desk>,
+    desk: OwnedMutexGuard<Desk>,
+    disk: Arc<Disk>,
+}
+
+/// What of the file's log has reached the disk, where a power cut does not take it. A commit only writes; those that are to
+/// last wait for the disk behind it, many at once for one answer, while others write.
+struct Disk {
+    log: PathBuf,
+    /// How many commits that are to last were made.
+    made: AtomicU64,
+    /// How many of them are on the disk. Whoever holds this asks it.
+    lasting: Mutex<u64>,
 }
 
 impl Doubt {
@@ -63,7 +75,12 @@ pub(super) async fn open(file: &Path) -> Result<(DatabaseConnection, Writer), St
     Migrations::up(&desk.connection, None).await?;
     let readers = connect(file, READERS).await?;
     make_private(file)?;
-    Ok((readers, Writer { file: file.into(), desk: Arc::new(Mutex::new(desk)) }))
+    // That there is a log at all is known to the folder.
+    if let Some(folder) = file.parent() {
+        fs::File::open(folder)?.sync_all()?;
+    }
+    let disk = Disk { log: with_suffix(file, "-wal"), made: AtomicU64::new(0), lasting: Mutex::new(0) };
+    Ok((readers, Writer { file: file.into(), desk: Arc::new(Mutex::new(desk)), disk: Arc::new(disk) }))
 }
 
 /// A transaction that sees a file, which is there, as it is at its first question.
@@ -83,14 +100,18 @@ pub(super) async fn fill(file: &Path) -> Result<(DatabaseConnection, DatabaseTra
 
 fn make_private(file: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm"] {
-        let mut path = file.as_os_str().to_owned();
-        path.push(suffix);
-        match fs::set_permissions(Path::new(&path), fs::Permissions::from_mode(0o600)) {
+        match fs::set_permissions(with_suffix(file, suffix), fs::Permissions::from_mode(0o600)) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(source.into()),
             _ => {}
         }
     }
     Ok(())
+}
+
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 fn immediate() -> TransactionOptions {
@@ -111,7 +132,31 @@ impl Writer {
         let doubt = desk.doubt.clone();
         let begun: Result<_, DbErr> = desk.connection.begin_with_options(immediate()).await;
         let transaction = begun.inspect_err(|_| doubt.note())?;
-        Ok((transaction, Turn { doubt, _desk: desk }))
+        Ok((transaction, Turn { doubt, desk, disk: Arc::clone(&self.disk) }))
+    }
+}
+
+impl Turn {
+    /// Lets others write, and waits until what was committed is on the disk.
+    pub(super) async fn last(self) -> Result<(), StoreError> {
+        let Self { desk, disk, .. } = self;
+        let number = disk.made.fetch_add(1, Ordering::AcqRel) + 1;
+        drop(desk);
+        let mut lasting = disk.lasting.lock().await;
+        if *lasting >= number {
+            return Ok(());
+        }
+        let covered = disk.made.load(Ordering::Acquire);
+        let log = disk.log.clone();
+        let asked = tokio::task::spawn_blocking(move || match fs::File::open(log) {
+            Ok(log) => log.sync_data(),
+            // It was put into the file, which SQLite waits for.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        });
+        asked.await.map_err(std::io::Error::other)??;
+        *lasting = covered;
+        Ok(())
     }
 }
 
@@ -132,7 +177,8 @@ async fn connect(file: &Path, connections: u32) -> Result<DatabaseConnection, St
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30))
             .pragma("journal_mode", "wal")
-            // In WAL mode this loses nothing when the process dies; a power cut may take the last moments.
+            // In WAL mode this loses nothing when the process dies. What a power cut must not take, either, waits for the disk
+            // after its commit.
             .pragma("synchronous", "normal")
     });
     Ok(sea_orm::Database::connect(options).await?)

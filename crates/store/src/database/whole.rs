@@ -26,7 +26,7 @@ impl Whole {
             None if file.is_file() => sqlite::look(file).await?,
             None => return Ok(None),
         };
-        Ok(Some(Self { transaction: Transaction { inner, turn: None }, connection }))
+        Ok(Some(Self { transaction: Transaction { inner, turn: None, lasts: false }, connection }))
     }
 
     /// The database for whoever changes all of it, made when it is not there. Others wait until this is over.
@@ -35,7 +35,7 @@ impl Whole {
             Some(url) => postgres::fill(url).await?,
             None => sqlite::fill(file).await?,
         };
-        Ok(Self { transaction: Transaction { inner, turn: None }, connection })
+        Ok(Self { transaction: Transaction { inner, turn: None, lasts: false }, connection })
     }
 
     /// The names of the schema's changes that were made, all of which this version knows, and how many there are more.

@@ -1,4 +1,5 @@
-//! A full disk, a real one: a small file system in memory. Only root can mount one; for others there is nothing to test.
+//! Disks that are full or lose their power, real ones: small file systems. Only root can mount them; for others there is
+//! nothing to test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,6 +42,44 @@ impl SmallDisk {
 }
 
 impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _unmounted = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+/// A disk whose power can be cut, gone with this value: what was not written through to it is lost then.
+struct PowerDisk {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl PowerDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (image, path) = (folder.path().join("image"), folder.path().join("disk"));
+        std::fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image");
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).output();
+        let disk = Self { folder, path };
+        (made.is_ok_and(|made| made.status.success()) && disk.turn_on(&image)).then_some(disk)
+    }
+
+    fn turn_on(&self, image: &Path) -> bool {
+        std::fs::create_dir_all(&self.path).expect("a folder");
+        // What nobody asks for is not written before the test is over.
+        let mounted = Command::new("mount").args(["-o", "loop,commit=300"]).args([image, &self.path]).output();
+        mounted.is_ok_and(|mounted| mounted.status.success())
+    }
+
+    /// Cuts the power and turns it on again.
+    fn cut(&self) {
+        let (image, found) = (self.folder.path().join("image"), self.folder.path().join("found"));
+        std::fs::copy(&image, &found).expect("what has reached the disk");
+        assert!(Command::new("umount").arg("-l").arg(&self.path).status().is_ok_and(|ended| ended.success()));
+        assert!(self.turn_on(&found), "the file system is sound");
+    }
+}
+
+impl Drop for PowerDisk {
     fn drop(&mut self) {
         let _unmounted = Command::new("umount").arg("-l").arg(&self.path).status();
     }
@@ -123,6 +162,27 @@ async fn a_file_that_finds_no_room_leaves_nothing_behind_and_once_there_is_room_
     let kept = give(1 << 20).await.expect("there is room for this one");
     let (_, artifact) = store.attachment_file(owner.organization, kept.id).await.expect("a row");
     assert_eq!(store.artifact_bytes(&artifact).await.expect("bytes"), vec![7; 1 << 20]);
+}
+
+#[tokio::test]
+async fn a_task_that_was_made_outlasts_a_power_cut() {
+    let Some(disk) = PowerDisk::mount() else { return };
+    let data = disk.path.join("data");
+    let (store, owner) = open(&data).await;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(store.create_task(&task(owner), "m").await.expect("made"));
+    }
+    let beside = task(owner);
+    let at_once = tokio::join!(store.create_task(&beside, "m"), store.create_task(&beside, "m"));
+    made.extend([at_once.0.expect("made"), at_once.1.expect("made")]);
+
+    disk.cut();
+    let (after, _) = open(&data).await;
+
+    for id in made {
+        assert!(after.task(owner.organization, id).await.is_ok(), "{id} is lost");
+    }
 }
 
 fn files_below(folder: &Path) -> usize {
